@@ -1,0 +1,3 @@
+"""segpets: semantic segmentation experiments with PyTorch Lightning and Hydra."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,82 @@
+"""Any transforms of Albumentations 2.0, seeded for each image."""
+
+import os
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from segpets.augment.pair import check_pair
+from segpets.labels import IGNORE_INDEX
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks pypi.org for news
+import albumentations as A
+
+
+class AlbumentationsAugment:
+    """Applies Albumentations' transforms to image and mask, one after the other.
+
+    The transforms' `fill_mask` and `mask_interpolation` are overruled: the mask is filled with
+    `IGNORE_INDEX` and resampled by nearest neighbour.
+
+    Args:
+        transforms: The transforms. Containers such as `A.OneOf` may hold further ones.
+
+    Raises:
+        ValueError: A transform isn't one of Albumentations', or was given an argument that it
+            doesn't have.
+    """
+
+    def __init__(self, *, transforms: Sequence[A.BasicTransform | A.BaseCompose]) -> None:
+        for index, transform in enumerate(transforms):
+            if not isinstance(transform, A.BasicTransform | A.BaseCompose):
+                raise ValueError(
+                    f"augment.transforms[{index}] is a {type(transform).__module__}."
+                    f"{type(transform).__qualname__}; use one of albumentations"
+                )
+            _fill_mask_with_ignore(transform)
+        self.compose = A.Compose(
+            list(transforms), mask_interpolation=cv2.INTER_NEAREST, strict=True
+        )
+
+    def __call__(self, image: Tensor, mask: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:
+        """Returns the pair that belongs to the seed, an integer from 0 on.
+
+        Args:
+            image: uint8 (3, H, W).
+            mask: uint8 (H, W).
+            seed: Chooses among the possible pairs.
+        """
+        # One pair of generators for all transforms. Compose.set_random_seed would give each its
+        # own, in the same state: all would draw the same numbers, and flip only what they darken.
+        self.compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
+        # Copies, because a transform may work in place, and the inputs may be a cache of pixels.
+        height_width_rgb = cv2.merge(tuple(image.numpy()))
+        with _one_thread():
+            pair = self.compose(image=height_width_rgb, mask=mask.numpy().copy())
+        # NumPy copies, on this thread; torch would wake others for it, which may be busy elsewhere.
+        rgb_height_width = np.ascontiguousarray(np.moveaxis(np.asarray(pair["image"]), -1, 0))
+        return check_pair(torch.as_tensor(rgb_height_width), torch.as_tensor(pair["mask"]))
+
+
+def _fill_mask_with_ignore(transform: A.BasicTransform | A.BaseCompose) -> None:
+    if isinstance(transform, A.BaseCompose):
+        for child in transform.transforms:
+            _fill_mask_with_ignore(child)
+    elif getattr(transform, "fill_mask", None) is not None:
+        transform.fill_mask = IGNORE_INDEX
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keeps OpenCV from starting threads, which would not survive the fork of a data worker."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(0)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)

@@ -1,0 +1,31 @@
+"""What every augmentation gives back."""
+
+import torch
+from torch import Tensor
+
+
+def check_pair(image: object, mask: object) -> tuple[Tensor, Tensor]:
+    """Returns image and mask as plain contiguous tensors.
+
+    Raises:
+        ValueError: They are not uint8 (3, H, W) and uint8 (H, W) any more.
+    """
+    if (
+        not (isinstance(image, Tensor) and isinstance(mask, Tensor))
+        or not (image.dtype == mask.dtype == torch.uint8)
+        or image.shape != (3, *mask.shape[-2:])
+        or mask.ndim != 2
+    ):
+        raise ValueError(
+            f"augment.transforms turned the image into {_describe(image)} and the mask into "
+            f"{_describe(mask)}; they must stay uint8 (3, H, W) and uint8 (H, W). Leave out "
+            "conversions (ToDtype, ToTensor, Normalize): they are done on the device, for every "
+            "network alike"
+        )
+    return image.as_subclass(Tensor).contiguous(), mask.as_subclass(Tensor).contiguous()
+
+
+def _describe(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    return type(value).__name__

@@ -1,0 +1,81 @@
+"""Any transforms of torchvision.transforms.v2, seeded for each image."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from segpets.augment.pair import check_pair
+from segpets.labels import IGNORE_INDEX
+
+
+class TorchvisionAugment:
+    """Applies v2 transforms to image and mask, one after the other.
+
+    The transforms' `fill` is for the image only: the mask is filled with `IGNORE_INDEX`.
+
+    Args:
+        transforms: The transforms. Containers such as `v2.RandomApply` may hold further ones.
+
+    Raises:
+        ValueError: A transform isn't one of `torchvision.transforms.v2`.
+    """
+
+    def __init__(self, *, transforms: Sequence[v2.Transform]) -> None:
+        for index, transform in enumerate(transforms):
+            if not isinstance(transform, v2.Transform):
+                raise ValueError(
+                    f"augment.transforms[{index}] is a {type(transform).__module__}."
+                    f"{type(transform).__qualname__}, which can't move image and mask together; "
+                    "use one of torchvision.transforms.v2"
+                )
+            _fill_mask_with_ignore(transform)
+        self.transforms = tuple(transforms)
+
+    def __call__(self, image: Tensor, mask: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:
+        """Returns the pair that belongs to the seed, an integer from 0 to 2**64 - 1.
+
+        Args:
+            image: uint8 (3, H, W).
+            mask: uint8 (H, W).
+            seed: Chooses among the possible pairs.
+        """
+        with _isolated(seed):
+            # Copies, as a transform may work in place, and the inputs may be a cache of pixels.
+            pair = tv_tensors.Image(image.clone()), tv_tensors.Mask(mask.clone())
+            for transform in self.transforms:
+                pair = transform(*pair)
+            return check_pair(*pair)
+
+
+def _fill_mask_with_ignore(transform: v2.Transform) -> None:
+    # v2 takes a fill for each type, but only as a dict whose keys are the types: YAML has no such.
+    if hasattr(transform, "_fill"):
+        transform._fill = {**transform._fill, tv_tensors.Mask: IGNORE_INDEX}
+    for child in getattr(transform, "transforms", ()):
+        if isinstance(child, v2.Transform):
+            _fill_mask_with_ignore(child)
+
+
+@contextmanager
+def _isolated(seed: int) -> Iterator[None]:
+    """Lends torch's global generator, the only one that v2 draws from, in a state set by the seed.
+
+    One thread only, because the sum of a large picture, and so its contrast, depends in the last
+    bits on how many threads share it, and because pictures are too small to share: where other
+    processes keep the cores busy, waiting for a second thread takes 20 times as long as the work.
+    This costs 3 microseconds in all; `torch.manual_seed`, which visits every device, costs 100.
+    """
+    generator, threads = torch.default_generator, torch.get_num_threads()
+    state = generator.get_state()
+    # The generator looks at the lower 32 bits only. A multiplicative hash lets all 64 count.
+    generator.manual_seed((seed * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF) >> 32)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        generator.set_state(state)

@@ -1,0 +1,67 @@
+"""`best.ckpt` and `last.ckpt`: written atomically, one file where they are the same."""
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+
+class BestAndLast(Checkpoint):
+    """Saves `last.ckpt` after each epoch, and keeps the best of them as `best.ckpt`.
+
+    Lightning's ModelCheckpoint can link `last` only to the newest *best* file, or writes the
+    weights twice; here `best.ckpt` is a hard link to the file that was `last.ckpt`. Each is written
+    under another name and then moved, so a kill leaves the one before. A checkpoint holds the
+    metrics of its epoch under `metrics`, and the state of torch's random numbers, with which
+    dropout goes on where it was.
+
+    Args:
+        folder: Where to.
+        monitor: A logged metric; larger is better.
+    """
+
+    def __init__(self, *, folder: str, monitor: str = "val/mean_iou") -> None:
+        self.folder = Path(folder)
+        self.monitor = monitor
+        self.best = -math.inf
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves; after the epoch's validation."""
+        last = self.folder / "last.ckpt"
+        value = float(trainer.callback_metrics.get(self.monitor, torch.tensor(math.nan)))
+        improved = value > self.best or not (self.folder / "best.ckpt").exists()
+        if improved and not math.isnan(value):
+            self.best = value
+        writing = self.folder / ".last.ckpt"
+        trainer.save_checkpoint(writing)
+        if trainer.is_global_zero:
+            if improved:
+                os.link(writing, linking := self.folder / f".best.{os.getpid()}.ckpt")
+                os.replace(linking, self.folder / "best.ckpt")
+            os.replace(writing, last)
+        trainer.strategy.barrier("segpets.checkpoint")
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Adds the epoch's metrics and the random state."""
+        checkpoint["metrics"] = {k: v.item() for k, v in trainer.callback_metrics.items()}
+        checkpoint["rng_state"] = torch.get_rng_state()
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Restores the random state."""
+        torch.set_rng_state(checkpoint["rng_state"])
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best value so far."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores the best value so far."""
+        self.best = state_dict["best"]

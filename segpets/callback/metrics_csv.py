@@ -1,0 +1,79 @@
+"""metrics.csv: a row for each step at which something was logged."""
+
+import csv
+import io
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
+from lightning.pytorch.utilities import rank_zero_only
+
+from segpets.run import write_atomically
+
+
+class MetricsCSV(Logger):
+    """Keeps the rows of a resumed run, which Lightning's CSVLogger deletes.
+
+    Args:
+        path: The file. Rows that are there already stay, up to the step at which a resumed run
+            goes on.
+    """
+
+    def __init__(self, *, path: str) -> None:
+        super().__init__()
+        self._path = Path(path)
+        self._rows: dict[int, dict[str, str]] = {}
+        if self._path.is_file():
+            with self._path.open(newline="", encoding="utf-8") as file:
+                for row in csv.DictReader(file):
+                    self._rows[int(row["step"])] = {k: v for k, v in row.items() if v}
+        self._resumed = bool(self._rows)
+
+    @property
+    def name(self) -> str:
+        """The kind of logger."""
+        return "csv"
+
+    @property
+    def version(self) -> str:
+        """One file for one run."""
+        return ""
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> "MetricsCSV":
+        """The logger itself."""
+        return self
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Hyperparameters lie in config.yaml."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Adds values to the row of a step."""
+        step = step or 0
+        if self._resumed:  # what the run did after the checkpoint from which it goes on
+            self._rows = {at: row for at, row in self._rows.items() if at < step}
+            self._resumed = False
+        row = self._rows.setdefault(step, {"step": str(step)})
+        row.update({name: f"{float(value):.9g}" for name, value in metrics.items()})
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Writes the file."""
+        names = dict.fromkeys(name for row in self._rows.values() for name in row)
+        columns = ["step", "epoch", *sorted(names.keys() - {"step", "epoch"})]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self._rows[step] for step in sorted(self._rows))
+        write_atomically(self._path, text.getvalue())
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Writes the file."""
+        if self._rows:
+            self.save()

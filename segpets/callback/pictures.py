@@ -1,0 +1,108 @@
+"""Pictures of predictions for the same validation images, over the epochs."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from PIL import Image
+from torch import Tensor
+
+from segpets.callback.tensorboard import writer_of
+from segpets.labels import Batch
+from segpets.report.figure import prediction_sheet
+
+
+class Pictures(Callback):
+    """Draws input, truth and prediction of fixed validation images, to PNG and TensorBoard.
+
+    The images are spread evenly over the validation set. They are drawn from what the validation
+    predicts anyway, so they cost no forward pass and show averaged weights where those are
+    validated. After the test, the same number of test images is drawn.
+
+    Args:
+        folder: Where to.
+        count: Number of images.
+        every_n_epochs: How often; the first and the last epoch are always drawn.
+    """
+
+    def __init__(self, *, folder: str, count: int = 8, every_n_epochs: int = 5) -> None:
+        self.folder = Path(folder)
+        self.count = count
+        self.every_n_epochs = every_n_epochs
+        self._wanted: set[int] = set()
+        self._seen: list[tuple[Tensor, Tensor, Tensor, str]] = []
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Decides whether to draw."""
+        epoch = trainer.current_epoch + 1
+        due = epoch == 1 or epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs
+        self._choose(trainer.num_val_batches if due and not trainer.sanity_checking else [], trainer)
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws always."""
+        self._choose(trainer.num_test_batches, trainer)
+
+    def _choose(self, batches: list[int | float], trainer: Trainer) -> None:
+        self._seen = []
+        size: int = getattr(trainer, "datamodule").batch_size  # noqa: B009
+        images = int(sum(batches)) * size
+        step = max(images // self.count, 1)
+        self._wanted = set(range(step // 2, images, step)) if trainer.is_global_zero else set()
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keeps the wanted images."""
+        self._keep(outputs["preds"], batch, batch_idx, trainer)
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keeps the wanted images."""
+        self._keep(outputs["preds"], batch, batch_idx, trainer)
+
+    def _keep(self, preds: Tensor, batch: Batch, batch_idx: int, trainer: Trainer) -> None:
+        size: int = getattr(trainer, "datamodule").batch_size  # noqa: B009
+        for row in range(len(preds)):
+            if batch_idx * size + row in self._wanted and len(self._seen) < self.count:
+                tensors = (batch["image"][row], batch["mask"][row], preds[row])
+                image, mask, pred = (tensor.cpu() for tensor in tensors)
+                self._seen.append((image, mask, pred, batch["name"][row]))
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws."""
+        self._draw(trainer, pl_module, f"val_epoch_{trainer.current_epoch + 1:03d}", "val")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws."""
+        self._draw(trainer, pl_module, "test", "test")
+
+    def _draw(self, trainer: Trainer, pl_module: LightningModule, name: str, stage: str) -> None:
+        if not self._seen:
+            return
+        images, masks, preds = (
+            torch.stack([seen[part] for seen in self._seen])  # type: ignore[misc]
+            for part in range(3)
+        )
+        classes: tuple[str, ...] = pl_module.classes  # type: ignore[assignment]
+        captions = [seen[3] for seen in self._seen]
+        sheet = prediction_sheet(images, masks, preds, captions=captions, classes=classes)
+        self._seen = []
+        self.folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(sheet).save(self.folder / f"{name}.png")
+        if writer := writer_of(trainer):
+            step = trainer.global_step
+            writer.add_image(f"{stage}/predictions", sheet, step, dataformats="HWC")

@@ -1,0 +1,49 @@
+"""How fast a training was and how much memory it took."""
+
+import resource
+import sys
+import time
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+
+class Throughput(Callback):
+    """Logs `train/images_per_second` of each epoch and the process's `peak_memory_mb`.
+
+    The clock runs from the first training batch of an epoch to its last one, data included,
+    validation excluded. Images of all processes count.
+    """
+
+    def __init__(self) -> None:
+        self._seconds, self._since, self._images = 0.0, 0.0, 0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the clock."""
+        self._since, self._images = time.perf_counter(), 0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Counts images, and stops the clock before validation."""
+        self._images += len(batch["image"]) * trainer.world_size
+        if trainer.is_last_batch:
+            if pl_module.device.type == "cuda":
+                torch.cuda.synchronize(pl_module.device)
+            self._seconds = time.perf_counter() - self._since
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Logs."""
+        if self._seconds > 0:
+            speed = self._images / self._seconds
+            pl_module.log("train/images_per_second", speed, rank_zero_only=True)
+        pl_module.log("peak_memory_mb", peak_memory_mb(pl_module.device), rank_zero_only=True)
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """The peak of the GPU's allocated memory, or of the process's resident memory, in MB (1e6)."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

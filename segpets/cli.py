@@ -1,0 +1,183 @@
+"""The way from a command line to a command: Hydra, help, and errors in words.
+
+Imports nothing heavy, so that `--help` and typos are answered at once.
+"""
+
+import difflib
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from segpets.config import conf_dir, register_resolvers, sweep_name
+from segpets.errors import UserError
+
+FULL_ERROR = "HYDRA_FULL_ERROR"
+INTERRUPTED = 130
+
+
+def run_command(task: Callable[[DictConfig], Any], *, name: str, example: str) -> None:
+    """Runs a command under Hydra; ends the process with exit code 1 when it fails.
+
+    Args:
+        task: The command.
+        name: Its name, and that of its config.
+        example: A command line for the help.
+    """
+    argv = sys.argv[1:]
+    if {"-h", "--help"} & set(argv):
+        print(help_text(name, example, _config_dirs(argv)))
+        return
+    register_resolvers()
+    if {"-m", "--multirun"} & set(argv) and not any(word.startswith("sweep=") for word in argv):
+        overrides = [word for word in argv if "=" in word and not word.startswith("-")]
+        sys.argv.append(f"sweep=sweep-{sweep_name(overrides)}")
+    wants_traceback = os.environ.get(FULL_ERROR) == "1"
+    os.environ[FULL_ERROR] = "1"  # Hydra then leaves exceptions to us
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(task)()
+    except KeyboardInterrupt as interrupt:
+        print(f"\nInterrupted. {interrupt}".rstrip(), file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        if wants_traceback:
+            traceback.print_exc()
+        fail(explain(error, name, argv))
+    finally:
+        if not wants_traceback:
+            os.environ.pop(FULL_ERROR, None)
+
+
+def fail(message: str) -> NoReturn:
+    """Prints an error and ends the process."""
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(1)
+
+
+def explain(error: BaseException, name: str, argv: Sequence[str]) -> str:
+    """Says what went wrong, and where a name is misspelt, which one is nearest."""
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        try:
+            suggestion = suggest(name, argv)
+        except (HydraException, OmegaConfBaseException, OSError):
+            suggestion = None
+        if suggestion:
+            return suggestion
+        cause = f" ({error.__cause__})" if error.__cause__ else ""
+        return f"{error}{cause}".strip()
+    if isinstance(error, UserError):
+        return str(error)
+    return (
+        f"{type(error).__name__}: {error}\n"
+        f"The traceback is in the run's {name}.log; {FULL_ERROR}=1 before the command prints it."
+    )
+
+
+def groups(folders: Sequence[Path]) -> dict[str, list[str]]:
+    """The config groups and their options, with those of nested groups."""
+    found: dict[str, set[str]] = {}
+    for folder in folders:
+        for file in folder.rglob("*.yaml"):
+            group = file.parent.relative_to(folder).as_posix()
+            if group != ".":
+                found.setdefault(group, set()).add(file.stem)
+    return {group: sorted(found[group]) for group in sorted(found)}
+
+
+def suggest(name: str, argv: Sequence[str]) -> str | None:
+    """Finds the first override that names nothing, and what comes nearest to it.
+
+    Args:
+        name: The command.
+        argv: Its arguments.
+
+    Returns:
+        What to tell the user; None if all names are known.
+    """
+    known_groups = groups(_config_dirs(argv))
+    overrides = [word for word in argv if "=" in word and not word.startswith("-")]
+    choices = []
+    for override in overrides:
+        key, _, value = override.lstrip("+~").partition("=")
+        group, _, _package = key.partition("@")
+        options = known_groups.get(group.strip("/"))
+        if options is None:
+            continue
+        words = [w for w in re.split(r"[\[\],\s'\"]+", value) if w and w != "null"]
+        for word in words:
+            if word not in options:
+                near = _nearest(word, options)
+                hint = f"Did you mean {group}={near}? " if near else ""
+                listed = ", ".join(options)
+                return f"{group}={word}: there is no such {group}. {hint}Available: {listed}"
+        choices.append(override)
+    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        singles = [c for c in choices if "," not in c or "[" in c]
+        cfg = hydra.compose(name, overrides=singles, return_hydra_config=True)
+    keys = set(_keys(cfg)) | set(known_groups)
+    for override in overrides:
+        key = override.partition("=")[0]
+        if key.startswith(("+", "~")) or "@" in key or key in keys:
+            continue
+        near = _nearest(key, sorted(keys))
+        hint = f" Did you mean {near}?" if near else ""
+        return (
+            f"{key} is no key of the config.{hint} `--cfg job` prints all keys; "
+            f"+{override} adds a new one"
+        )
+    return None
+
+
+def _nearest(word: str, words: Sequence[str]) -> str | None:
+    close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
+    return close[0] if close else None
+
+
+def _keys(cfg: Any, prefix: str = "") -> list[str]:
+    if not isinstance(cfg, DictConfig):
+        return []
+    keys: list[str] = []
+    for key in cfg:
+        path = f"{prefix}{key}"
+        keys.append(path)
+        if not OmegaConf.is_interpolation(cfg, key) and not OmegaConf.is_missing(cfg, key):
+            keys += _keys(cfg._get_node(key), f"{path}.")
+    return keys
+
+
+def _config_dirs(argv: Sequence[str]) -> list[Path]:
+    folders = [conf_dir()]
+    for index, word in enumerate(argv):
+        if word.startswith(("--config-dir=", "-cd=")):
+            folders.append(Path(word.partition("=")[2]))
+        elif word in ("--config-dir", "-cd") and index + 1 < len(argv):
+            folders.append(Path(argv[index + 1]))
+    return [folder for folder in folders if folder.is_dir()]
+
+
+def help_text(name: str, example: str, folders: Sequence[Path]) -> str:
+    """The answer to --help: how to call the command, and what can be chosen."""
+    found = groups(folders)
+    width = max(len(group) for group in found)
+    lines = [
+        f"python -m segpets.{name} [GROUP=OPTION ...] [KEY=VALUE ...]",
+        "",
+        f"For example: {example}",
+        "",
+        "Groups and their options:",
+        *(f"  {group:<{width}}  {', '.join(options)}" for group, options in found.items()),
+        "",
+        "  --cfg job       print the config instead of running it; --resolve fills in references",
+        "  -m, --multirun  run each combination of comma-separated values: model=unet,segnet",
+        "  --config-dir D  find groups of your own in D, too",
+        "  --hydra-help    the other options of Hydra",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,86 @@
+"""Where the configs lie, and the resolvers that they use. Imports nothing heavy."""
+
+import hashlib
+import re
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+_NAME_LENGTH = 100
+
+
+def conf_dir() -> Path:
+    """The folder of the configs: beside the package in a checkout, inside it in a wheel."""
+    package = Path(__file__).parent.absolute()
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def safe_name(overrides: str) -> str:
+    """Turns overrides, such as `loss=dice,model=unet`, into a directory's name.
+
+    Only `[A-Za-z0-9._-]` stay. Where that loses something, a hash tells names apart.
+    """
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", overrides.replace(",", "_")).strip("-._") or "default"
+    lossless = re.fullmatch(r"[A-Za-z0-9._=,]*", overrides)
+    if lossless and len(name) <= _NAME_LENGTH:
+        return name
+    digest = hashlib.sha256(overrides.encode()).hexdigest()[:8]
+    return f"{name[: _NAME_LENGTH - 9].rstrip('-._')}-{digest}"
+
+
+def sweep_name(overrides: Sequence[str]) -> str:
+    """A sweep's name when none is given: a hash of its sorted overrides, so it is found again."""
+    return hashlib.sha256("\n".join(sorted(overrides)).encode()).hexdigest()[:10]
+
+
+def _fastest_precision() -> str:
+    from segpets.hardware import fastest_precision
+
+    return fastest_precision()
+
+
+def _length(items: ListConfig) -> int:
+    return len(items)
+
+
+def register_resolvers() -> None:
+    """Registers the resolvers of conf/; once is enough, more do no harm."""
+    OmegaConf.register_new_resolver("len", _length, replace=True)
+    OmegaConf.register_new_resolver("fastest_precision", _fastest_precision, replace=True)
+    OmegaConf.register_new_resolver("safe_name", safe_name, replace=True)
+    OmegaConf.register_new_resolver(
+        "unique", lambda: secrets.token_hex(4), replace=True, use_cache=True
+    )
+    package = str(Path(__file__).parent.absolute())
+    OmegaConf.register_new_resolver("package_dir", lambda: package, replace=True)
+
+
+def compose(overrides: Sequence[str] = (), *, task: str = "train") -> DictConfig:
+    """Composes a command's config as the command line does, for use from Python.
+
+    Example:
+        >>> from segpets.config import compose
+        >>> from segpets.train import train
+        >>> result = train(compose(["model=segnet", "loss=soft_iou"]))
+
+    Args:
+        overrides: What would stand on the command line.
+        task: The command.
+
+    Returns:
+        The config. Its `paths.output_dir` is new, unless `hydra.run.dir` is given.
+    """
+    import hydra
+
+    register_resolvers()
+    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        cfg = hydra.compose(task, overrides=list(overrides), return_hydra_config=True)
+    output_dir = str(Path(cfg.hydra.run.dir).absolute())
+    OmegaConf.set_struct(cfg, False)
+    del cfg["hydra"]
+    cfg.paths.output_dir = output_dir
+    OmegaConf.set_struct(cfg, True)
+    return cfg

@@ -1,0 +1,86 @@
+"""What a net costs: its parameters, and the multiply-accumulates of one image."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torchinfo
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def parameters(net: nn.Module) -> int:
+    """Count all parameters, frozen ones included: what the net has, not what this run trains."""
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
+def mult_adds(net: nn.Module, size: tuple[int, int], *, in_channels: int = 3) -> int:
+    """Count the multiply-accumulates of one forward pass of one image.
+
+    Counted are convolutions (grouped and transposed ones too), matrix products and both products
+    of attention: one for each multiplication with an addition, half of what is called FLOPs. Not
+    counted are biases, norms, activations, pooling and interpolation, which are few beside them.
+    The net is left as it was: its modes, its buffers and the random state.
+
+    Args:
+        net: On any device.
+        size: Height and width of the image.
+        in_channels: Channels of the image.
+    """
+    # Neither the fused attention kernels nor the fused encoder layer of PyTorch are counted.
+    fastpath = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with (
+            _probe(net, size, in_channels) as image,
+            sdpa_kernel(SDPBackend.MATH),
+            FlopCounterMode(display=False) as counter,
+        ):
+            net(image)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fastpath)
+    return int(counter.get_total_flops()) // 2
+
+
+def layer_table(net: nn.Module, size: tuple[int, int], *, in_channels: int = 3) -> str:
+    """Write the layers as a table: sizes, kernels, parameters and multiply-accumulates.
+
+    The column of multiply-accumulates is torchinfo's, which miscounts attention and transposed
+    convolutions; the last line gives the count of `mult_adds`.
+
+    Args:
+        net: On any device.
+        size: Height and width of the image.
+        in_channels: Channels of the image.
+    """
+    with _probe(net, size, in_channels) as image:
+        summary = torchinfo.summary(
+            net,
+            # An image of our own: one made by torchinfo would advance the random state.
+            input_data=image,
+            col_names=("input_size", "output_size", "kernel_size", "num_params", "mult_adds"),
+            device=image.device,
+            verbose=0,
+        )
+    count = mult_adds(net, size, in_channels=in_channels)
+    height, width = size
+    return (
+        f"{summary}\n"
+        f"Mult-adds of one {height}x{width} image, with attention and transposed convolutions "
+        f"counted in full: {count:,}"
+    )
+
+
+@contextmanager
+def _probe(net: nn.Module, size: tuple[int, int], in_channels: int) -> Iterator[Tensor]:
+    """Give a black image (1, in_channels, H, W) to a net in evaluation; restore its modes after."""
+    weight = next(net.parameters())
+    training = {module: module.training for module in net.modules()}
+    net.eval()
+    try:
+        with torch.no_grad():
+            yield torch.zeros(1, in_channels, *size, device=weight.device, dtype=weight.dtype)
+    finally:
+        for module, mode in training.items():
+            module.training = mode

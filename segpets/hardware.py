@@ -1,0 +1,36 @@
+"""What this machine computes fastest with."""
+
+from pathlib import Path
+
+import torch
+
+
+def fastest_precision() -> str:
+    """Lightning's name of the precision that `trainer=auto` uses.
+
+    bf16 autocast where the hardware multiplies in bf16: on GPUs that do, and on CPUs with
+    AVX-512 BF16 or AMX; fp16 autocast with loss scaling on other NVIDIA GPUs; else fp32.
+    """
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(False) else "16-mixed"
+    if torch.backends.mps.is_available():
+        return "32-true"
+    return "bf16-mixed" if cpu_flags() & {"avx512_bf16", "amx_bf16"} else "32-true"
+
+
+def cpu_flags() -> set[str]:
+    """The instruction sets that Linux reports for the CPU; empty elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return set()
+    return next((set(line.split()) for line in lines if line.startswith("flags")), set())
+
+
+def device_name(device: torch.device) -> str:
+    """Names a device for people."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "cpu":
+        return f"cpu, {torch.get_num_threads()} threads"
+    return device.type

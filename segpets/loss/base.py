@@ -1,0 +1,131 @@
+"""What every loss shares: checks, the mask of pixels that count, weights and soft counts.
+
+The rules are the same for all losses:
+
+- A pixel whose target is `ignore_index` changes neither the value nor the gradient, whatever its
+  logits are, NaN included. A batch in which nothing counts has the loss 0 and the gradient 0.
+- Arithmetic is float32, also under bf16 autocast, whose softmax and sums would stay in bf16.
+- A mean is a weighted mean, sum(w * value) / sum(w), so only ratios of class weights matter.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from segpets.labels import IGNORE_INDEX
+
+
+class SegmentationLoss(nn.Module, ABC):
+    """A scalar that says how far logits are from the true classes.
+
+    Args:
+        num_classes: C, the number of channels of the logits.
+        class_weights: One number >= 0 for each class; each loss documents what it weighs. None
+            stands for ones.
+        ignore_index: The target value of pixels that don't count.
+
+    Raises:
+        ValueError: If the weights don't fit the classes.
+    """
+
+    class_weights: Tensor
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        class_weights: Sequence[float] | None = None,
+        ignore_index: int = IGNORE_INDEX,
+    ) -> None:
+        super().__init__()
+        if num_classes < 2:
+            raise ValueError(
+                f"loss.num_classes is {num_classes}; a softmax needs at least 2 classes: "
+                "name the background in data.classes, too"
+            )
+        weights = (
+            torch.ones(num_classes) if class_weights is None else torch.tensor([*class_weights])
+        )
+        if len(weights) != num_classes:
+            raise ValueError(
+                f"loss.class_weights has {len(weights)} values, "
+                f"but the data has {num_classes} classes"
+            )
+        if not (weights.isfinite() & (weights >= 0)).all() or not weights.any():
+            raise ValueError(
+                f"loss.class_weights is {weights.tolist()}; "
+                "give finite numbers >= 0, at least one of them positive"
+            )
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        # The config holds the weights; a copy in the checkpoint could only contradict it.
+        self.register_buffer("class_weights", weights.float(), persistent=False)
+
+    @abstractmethod
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Compare.
+
+        Args:
+            logits: (B, C, H, W), any floating type.
+            target: (B, H, W), int64 class ids and `ignore_index`.
+
+        Returns:
+            A float32 scalar.
+
+        Raises:
+            ValueError: If the shapes don't fit.
+        """
+
+    def prepare(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Check the shapes and cut ignored pixels off.
+
+        Returns:
+            The logits in float32, 0 where ignored, and the mask (B, H, W) of pixels that count.
+        """
+        if logits.ndim != 4 or logits.shape[1] != self.num_classes:
+            raise ValueError(
+                f"the logits have shape {tuple(logits.shape)}, but the loss expects "
+                f"(B, {self.num_classes}, H, W): model.num_classes and loss.num_classes must agree"
+            )
+        if target.shape != (logits.shape[0], *logits.shape[2:]):
+            raise ValueError(
+                f"the target has shape {tuple(target.shape)}, "
+                f"but the logits have shape {tuple(logits.shape)}: expected (B, H, W)"
+            )
+        valid = target != self.ignore_index
+        # Multiplying by 0 would let NaN through; where() stops it, backwards too.
+        return torch.where(valid.unsqueeze(1), logits.float(), 0.0), valid
+
+    def pixel_weights(self, target: Tensor, valid: Tensor) -> Tensor:
+        """Return the weight of each pixel's true class, 0 where ignored: (B, H, W)."""
+        return torch.where(valid, self.class_weights[torch.where(valid, target, 0)], 0.0)
+
+    def soft_counts(
+        self, logits: Tensor, target: Tensor, valid: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Count pixels by class, the prediction by its probabilities p = softmax(logits).
+
+        Args:
+            logits: (B, C, H, W), as `prepare` returns them.
+            target: (B, H, W).
+            valid: (B, H, W), as `prepare` returns it.
+
+        Returns:
+            For each image and class, (B, C): sum(p * t), sum(p) and sum(t), where t is the
+            one-hot truth.
+        """
+        classes = torch.arange(self.num_classes, device=target.device).view(1, -1, 1, 1)
+        valid = valid.unsqueeze(1)  # (B, 1, H, W)
+        true = (target.unsqueeze(1) == classes) & valid  # (B, C, H, W), bool
+        probs = logits.softmax(1)
+        overlap = (probs * true).sum((2, 3))
+        predicted = (probs * valid).sum((2, 3))
+        return overlap, predicted, true.sum((2, 3), dtype=probs.dtype)
+
+
+def safe_divide(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """Divide, with value 0 and gradient 0 where the denominator is 0."""
+    nonzero = denominator != 0  # true for NaN, which must reach the result
+    return torch.where(nonzero, numerator / torch.where(nonzero, denominator, 1.0), 0.0)

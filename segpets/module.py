@@ -1,0 +1,172 @@
+"""The one LightningModule: any net, any loss, any optimizer and schedule, the same metrics.
+
+It knows none of them by name. A net maps float (B, 3, H, W) to logits (B, C, H, W) and a loss
+maps logits and class ids to a scalar; that is the whole agreement, so one module serves every
+architecture and every loss.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypedDict
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from segpets.errors import UserError
+from segpets.labels import Batch
+from segpets.metric import SegmentationMetrics, confusion_matrices, soft_iou
+
+
+class Preprocess(nn.Module):
+    """uint8 RGB to what a net takes: float, normalised, channels last in memory.
+
+    It lies in the module, behind the batch's transfer to the device, and is exported with the
+    net, so training and serving can't differ.
+
+    Args:
+        mean: Mean of each channel, in [0, 1].
+        std: Standard deviation of each channel, in [0, 1].
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, *, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        mean_, std_ = torch.tensor([*mean]).view(3, 1, 1), torch.tensor([*std]).view(3, 1, 1)
+        # The config holds the numbers; a copy in the checkpoint could only contradict it.
+        self.register_buffer("scale", 1 / (255 * std_), persistent=False)
+        self.register_buffer("shift", -mean_ / std_, persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Normalises uint8 (B, 3, H, W) to float32 (B, 3, H, W)."""
+        image = image.to(dtype=torch.float32, memory_format=torch.channels_last)
+        return torch.addcmul(self.shift, image, self.scale)
+
+
+class StepOutput(TypedDict):
+    """What a validation or test step leaves to callbacks.
+
+    Attributes:
+        preds: Predicted class ids, uint8 (B, H, W).
+        confusion: Pixel counts of each image, truth in rows, int64 (B, C, C).
+    """
+
+    preds: Tensor
+    confusion: Tensor
+
+
+class SegmentationModule(LightningModule):
+    """Net + loss + optimizer + schedule + metrics.
+
+    Args:
+        net: float (B, 3, H, W) to logits (B, C, H, W).
+        loss: (logits (B, C, H, W), int64 (B, H, W)) to a scalar.
+        preprocess: uint8 (B, 3, H, W) to what the net takes.
+        optimizer: Makes the optimizer from parameters.
+        scheduler: Makes Lightning's schedule config from the optimizer and `total_steps`.
+        classes: Class names, in the order of their ids.
+    """
+
+    def __init__(
+        self,
+        *,
+        net: nn.Module,
+        loss: nn.Module,
+        preprocess: nn.Module,
+        optimizer: Callable[..., Optimizer],
+        scheduler: Callable[..., LRSchedulerConfigType],
+        classes: Sequence[str],
+    ) -> None:
+        super().__init__()
+        self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.loss = loss
+        self.preprocess = preprocess
+        self.make_optimizer = optimizer
+        self.make_scheduler = scheduler
+        self.classes = tuple(classes)
+        stages = ("train", "val", "test")
+        self.metrics = nn.ModuleDict(
+            {f"{stage}_metrics": SegmentationMetrics(classes=self.classes) for stage in stages}
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Maps uint8 images (B, 3, H, W) to logits (B, C, H, W)."""
+        logits: Tensor = self.net(self.preprocess(image))
+        return logits
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Computes the loss of a batch, and counts its pixels."""
+        logits = self(batch["image"])
+        loss: Tensor = self.loss(logits, batch["mask"].long())
+        self._count("train", logits.detach(), batch["mask"])
+        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=False)
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Logs the pixel accuracy and mean IoU of the epoch's augmented images."""
+        named = self._metrics_of("train").compute()
+        for name in named.keys() & {"pixel_accuracy", "mean_iou"}:
+            self.log(f"train/{name}", named[name], sync_dist=True)
+        self._metrics_of("train").reset()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> StepOutput:
+        """Counts a batch's pixels."""
+        return self._evaluation_step("val", batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs all metrics under `val/`."""
+        self._log_evaluation("val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> StepOutput:
+        """Counts a batch's pixels."""
+        return self._evaluation_step("test", batch)
+
+    def on_test_epoch_end(self) -> None:
+        """Logs all metrics under `test/`."""
+        self._log_evaluation("test")
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Makes the optimizer and its schedule; the schedule is told the number of steps."""
+        optimizer = self.make_optimizer(self.net.parameters())
+        steps = self.trainer.estimated_stepping_batches
+        if steps == float("inf"):
+            raise UserError(
+                "trainer.max_epochs and trainer.max_steps are both without a limit, so no learning "
+                "rate schedule can be made: set one of them"
+            )
+        schedule = self.make_scheduler(optimizer, total_steps=int(steps))
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def confusion(self, stage: str) -> Tensor:
+        """The confusion matrix of a stage's last epoch, (C, C), truth in rows."""
+        return self._metrics_of(stage).total
+
+    def _metrics_of(self, stage: str) -> SegmentationMetrics:
+        metrics = self.metrics[f"{stage}_metrics"]
+        assert isinstance(metrics, SegmentationMetrics)
+        return metrics
+
+    def _count(self, stage: str, logits: Tensor, mask: Tensor) -> StepOutput:
+        preds = logits.argmax(dim=1)  # (B, H, W)
+        confusion = confusion_matrices(preds, mask, len(self.classes))
+        soft = soft_iou(logits, mask) if stage != "train" else None
+        self._metrics_of(stage).update(confusion, soft)
+        return {"preds": preds.to(torch.uint8), "confusion": confusion}
+
+    def _evaluation_step(self, stage: str, batch: Batch) -> StepOutput:
+        logits = self(batch["image"])
+        loss = self.loss(logits, batch["mask"].long())
+        size = len(batch["image"])
+        self.log(f"{stage}/loss", loss, batch_size=size, on_epoch=True, sync_dist=True)
+        return self._count(stage, logits, batch["mask"])
+
+    def _log_evaluation(self, stage: str) -> None:
+        metrics = self._metrics_of(stage)
+        named: Mapping[str, Any] = metrics.compute()
+        for name, value in named.items():
+            shown = stage == "val" and name == "mean_iou"
+            self.log(f"{stage}/{name}", value, sync_dist=True, prog_bar=shown)
+        metrics.reset()

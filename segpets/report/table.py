@@ -1,0 +1,43 @@
+"""Tables for the console."""
+
+from collections.abc import Mapping, Sequence
+
+from rich.table import Table
+
+SCORES = ("iou", "dice", "precision", "recall")
+
+
+def facts_table(facts: Mapping[str, str], *, title: str) -> Table:
+    """Lays out names and values in two columns."""
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(name, value)
+    return table
+
+
+def class_table(metrics: Mapping[str, float], classes: Sequence[str], *, stage: str) -> Table:
+    """Lays out IoU, Dice, precision and recall of each class, their means and pixel accuracy.
+
+    Args:
+        metrics: Values under their names, such as `test/iou/pet`.
+        classes: Class names. One without a value shows dashes.
+        stage: `val` or `test`.
+    """
+    accuracy = metrics.get(f"{stage}/pixel_accuracy")
+    shown = f", pixel accuracy {accuracy:.4f}" if accuracy is not None else ""
+    table = Table(title=f"{stage}{shown}", title_justify="left")
+    table.add_column("class", style="bold")
+    for score in SCORES:
+        table.add_column({"iou": "IoU", "dice": "Dice"}.get(score, score), justify="right")
+
+    def cell(name: str) -> str:
+        value = metrics.get(f"{stage}/{name}")
+        return "-" if value is None else f"{value:.4f}"
+
+    for name in classes:
+        table.add_row(name, *(cell(f"{score}/{name}") for score in SCORES))
+    table.add_section()
+    table.add_row("mean", *(cell(f"mean_{score}") for score in SCORES))
+    return table

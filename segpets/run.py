@@ -1,0 +1,203 @@
+"""The run directory: how an experiment is written down, found again and trusted.
+
+    <run>/  summary.json  config.yaml  train.log  metrics.csv  checkpoints/  predictions/
+            tensorboard/  .hydra/  .lock
+
+A live process holds `.lock`; a summary that says `running` without one was interrupted.
+"""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final
+
+from omegaconf import OmegaConf
+
+import segpets
+from segpets.errors import UserError
+
+SUMMARY: Final = "summary.json"
+CONFIG: Final = "config.yaml"
+PACKAGES: Final = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "numpy")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a file so that a reader, or a power cut, sees the old text or the new one."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def point(link: Path, target: Path) -> None:
+    """Makes a symbolic link, or moves it, in one step; a file or folder in its place stays."""
+    if link.exists() and not link.is_symlink():
+        return
+    temporary = link.with_name(f".{link.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(os.path.relpath(target, link.parent))
+    os.replace(temporary, link)
+
+
+class Run:
+    """A run directory that this process writes.
+
+    Args:
+        path: The directory; made if it isn't there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self.summary: dict[str, Any] = {}
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where `best.ckpt` and `last.ckpt` lie."""
+        return self.path / "checkpoints"
+
+    @property
+    def predictions(self) -> Path:
+        """Where pictures and predicted masks lie."""
+        return self.path / "predictions"
+
+    @contextmanager
+    def hold(self, config: Mapping[str, Any], *, resuming: bool = False) -> Iterator["Run"]:
+        """Owns the directory while a training runs, and records how it ends.
+
+        Args:
+            config: The resolved config, as plain data.
+            resuming: Whether the directory holds the run that goes on.
+
+        Raises:
+            UserError: Another process holds the directory, or it holds another run.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise UserError(
+                    f"{self.path} is being written by another process: wait until it ends"
+                ) from error
+            if not resuming and (self.path / SUMMARY).exists():
+                raise UserError(
+                    f"{self.path} already holds a run: choose another hydra.run.dir, or continue "
+                    "it with resume=RUN"
+                )
+            if resuming:
+                self.summary = read_summary(self.path)
+            else:
+                write_atomically(self.path / CONFIG, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+            started = datetime.now(UTC).isoformat(timespec="seconds")
+            self.update(status="running", started=started, versions=versions())
+            try:
+                yield self
+            except BaseException as error:
+                interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
+                status = "interrupted" if interrupted else "failed"
+                reason = f"{type(error).__name__}: {error}"
+                self.update(status=status, error=None if interrupted else reason)
+                raise
+            else:
+                self.update(status="completed", error=None)
+
+    def update(self, **facts: Any) -> None:
+        """Adds facts to `summary.json`."""
+        self.summary.update(facts)
+        write_atomically(self.path / SUMMARY, json.dumps(self.summary, indent=2, default=str) + "\n")
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """Reads a run's summary; `running` becomes `interrupted` where no process holds the run.
+
+    Raises:
+        UserError: There is none, or it can't be read.
+    """
+    try:
+        summary: dict[str, Any] = json.loads((path / SUMMARY).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} holds no {SUMMARY}: it is not a run directory") from error
+    except ValueError as error:
+        raise UserError(f"{path / SUMMARY} can't be read: {error}") from error
+    if summary.get("status") == "running" and not _is_held(path):
+        summary["status"] = "interrupted"
+    return summary
+
+
+def find_run(run: str | Path, *, log_dir: Path) -> Path:
+    """Finds a run directory.
+
+    Args:
+        run: Its path, or `latest`.
+        log_dir: Where `latest` is looked for.
+
+    Raises:
+        UserError: There is no such run.
+    """
+    path = Path(log_dir) / "latest" if str(run) == "latest" else Path(run).expanduser()
+    if not path.is_dir():
+        raise UserError(f"run {run}: there is no folder {path.absolute()}")
+    if not (path / SUMMARY).is_file():
+        raise UserError(f"{path} is no run: it holds no {SUMMARY}")
+    return path.resolve()
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        with (path / ".lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def versions() -> dict[str, str | None]:
+    """The versions of all that a result depends on, and the git revision of segpets' source."""
+    found: dict[str, str | None] = {
+        "segpets": segpets.__version__,
+        "git": git_revision(),
+        "python": ".".join(map(str, sys.version_info[:3])),
+    }
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def git_revision() -> str | None:
+    """The commit of the checkout that segpets runs from, `+changes` if it was edited since.
+
+    None when segpets is installed from a wheel.
+    """
+    package = Path(segpets.__file__).parent
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(package), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")) / "segpets" != package:
+            return None
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,393 @@
+"""Trains a model and tests it: `python -m segpets.train model=segnet loss=soft_iou`.
+
+Nothing heavy is imported before the config stands, so `--help` and typos are answered at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from segpets.cli import run_command
+from segpets.errors import UserError
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningDataModule, Trainer
+    from torch import nn
+
+    from segpets.data import SegmentationDataModule
+    from segpets.module import SegmentationModule
+    from segpets.run import Run
+
+log = logging.getLogger("segpets.train")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a training gives.
+
+    Attributes:
+        metrics: All final metrics by name, such as `test/mean_iou`; `val/...` are those of the
+            last epoch and `best/val/...` those of the best one.
+        path: The run directory.
+        module: The trained module, with the weights that were tested.
+        datamodule: Its data.
+    """
+
+    metrics: dict[str, float]
+    path: Path
+    module: SegmentationModule
+    datamodule: SegmentationDataModule
+
+
+def train(cfg: DictConfig, *, overrides: Sequence[str] = ()) -> Result:
+    """Trains and tests as the config says, in a run directory.
+
+    Args:
+        cfg: The composed config of `conf/train.yaml`; see `segpets.config.compose`.
+        overrides: What distinguishes this run from the default, for its summary.
+
+    Raises:
+        UserError: Something is wrong that the user can mend.
+    """
+    from segpets.run import Run
+
+    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    run = Run(Path(config["paths"]["output_dir"]))
+    with run.hold(config):
+        run.update(task="train", overrides=list(overrides), tags=config["tags"], seed=config["seed"])
+        try:
+            return _train(OmegaConf.create(config), run)
+        except SystemExit as exit_:  # how Lightning answers Ctrl-C, and then it ignores SIGINT
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            raise KeyboardInterrupt(f"What is done so far lies in {run.path}") from exit_
+        except Exception as error:
+            log.debug("the run failed", exc_info=error)
+            raise
+
+
+def _train(cfg: DictConfig, run: Run) -> Result:
+    started = time.perf_counter()
+    from lightning.pytorch import seed_everything
+
+    _quieten()
+    _check(cfg)
+    seed_everything(cfg.seed, verbose=False)
+    datamodule: SegmentationDataModule = build(cfg.data.module, "data")
+    datamodule.setup()
+    net = build(cfg.model, "model")
+    cost = _cost(net, cfg)
+    module = _module(cfg, net)
+    if cfg.init_from is not None:
+        _initialise(module, cfg.init_from, log_dir=Path(cfg.paths.log_dir))
+    trainer: Trainer = build(
+        cfg.trainer,
+        "trainer",
+        callbacks=[build(callback, f"callback.{name}") for name, callback in cfg.callback.items()],
+        logger=[build(logger, f"logger.{name}") for name, logger in cfg.logger.items()],
+    )
+    (run.path / "model.txt").write_text(cost.table + "\n", encoding="utf-8")
+    run.update(
+        protocol=_protocol(cfg, datamodule),
+        params=cost.params,
+        mult_adds=cost.mult_adds,
+        data_fingerprint=datamodule.pixels.fingerprint,
+        precision=str(cfg.trainer.precision),
+    )
+    _say_start(cfg, run, datamodule, trainer, cost)
+
+    metrics: dict[str, float] = {}
+    if cfg.train:
+        trainer.fit(module, datamodule=datamodule)
+        metrics |= _values(trainer)
+        metrics |= _best(run)
+    if cfg.test:
+        _test(cfg, run, trainer, module, datamodule)
+        metrics |= {k: v for k, v in _values(trainer).items() if k.startswith("test/")}
+    speed = metrics.pop("train/images_per_second", None)
+    memory = metrics.pop("peak_memory_mb", None)
+    run.update(
+        **metrics,
+        epochs=trainer.current_epoch,
+        images_per_second=speed,
+        peak_memory_mb=memory,
+        seconds=time.perf_counter() - started,
+    )
+    _log_hparams(cfg, run, metrics)
+    _say_end(cfg, run, metrics)
+    return Result(metrics=metrics, path=run.path, module=module, datamodule=datamodule)
+
+
+def build(node: Any, key: str, **kwargs: Any) -> Any:
+    """Makes the object that a config describes.
+
+    Args:
+        node: A config with `_target_`.
+        key: What it is, for the message of an error.
+        **kwargs: Further arguments.
+
+    Raises:
+        UserError: Its constructor refuses the config.
+    """
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    try:
+        return instantiate(node, _convert_="all", **kwargs)
+    except InstantiationException as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        if isinstance(cause, UserError):
+            raise cause from None
+        raise UserError(f"{key}: {cause}") from error
+
+
+def _quieten() -> None:
+    """Silences what Lightning says of itself; warnings go to the log file."""
+    logging.captureWarnings(True)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _check(cfg: DictConfig) -> None:
+    if isinstance(cfg.seed, bool) or not isinstance(cfg.seed, int) or not 0 <= cfg.seed < 2**32:
+        raise UserError(f"seed={cfg.seed} must be a whole number from 0 to {2**32 - 1}")
+    if not cfg.train and cfg.init_from is None:
+        raise UserError("train=false tests weights that are there: add init_from=RUN")
+
+
+@dataclass(frozen=True)
+class _Cost:
+    params: int
+    mult_adds: int
+    table: str
+
+
+def _cost(net: nn.Module, cfg: DictConfig) -> _Cost:
+    """Counts what the net costs; its first forward pass, so a misfit is found here."""
+    import torch
+
+    from segpets import cost
+
+    size = (cfg.data.size, cfg.data.size)
+    classes = len(cfg.data.classes)
+    try:
+        with torch.no_grad():
+            shape = tuple(net.eval()(torch.zeros(1, 3, *size)).shape)
+        net.train()
+        counted = cost.mult_adds(net, size)
+    except (ValueError, RuntimeError) as error:
+        raise UserError(
+            f"the model {cfg.model._target_} doesn't take images of {size[0]}x{size[1]}: {error}"
+        ) from error
+    if shape != (1, classes, *size):
+        raise UserError(
+            f"the model {cfg.model._target_} maps (1, 3, {size[0]}, {size[1]}) to {shape}, but "
+            f"should give logits for {classes} classes, {(1, classes, *size)}"
+        )
+    return _Cost(cost.parameters(net), counted, cost.layer_table(net, size))
+
+
+def _module(cfg: DictConfig, net: nn.Module) -> SegmentationModule:
+    from segpets.module import Preprocess, SegmentationModule
+
+    return SegmentationModule(
+        net=net,
+        loss=build(cfg.loss, "loss"),
+        preprocess=Preprocess(mean=cfg.data.mean, std=cfg.data.std),
+        optimizer=build(cfg.optimizer, "optimizer"),
+        scheduler=build(cfg.scheduler, "scheduler"),
+        classes=cfg.data.classes,
+    )
+
+
+def _initialise(module: SegmentationModule, run: str, *, log_dir: Path) -> None:
+    """Starts from another run's best weights; says which of them don't fit."""
+    import torch
+
+    from segpets.run import find_run
+
+    file = find_run(run, log_dir=log_dir) / "checkpoints" / "best.ckpt"
+    if not file.is_file():
+        raise UserError(f"init_from={run}: {file} is missing; that run has no weights to start from")
+    try:
+        saved = torch.load(file, map_location="cpu", weights_only=True)["state_dict"]
+    except Exception as error:
+        raise UserError(f"init_from={run}: {file} can't be loaded: {error}") from error
+    own = module.state_dict()
+    fitting = {k: v for k, v in saved.items() if k in own and own[k].shape == v.shape}
+    if not fitting:
+        raise UserError(f"init_from={run}: not one of its weights fits this model")
+    module.load_state_dict(fitting, strict=False)
+    left = sorted((own.keys() | saved.keys()) - fitting.keys())
+    log.info("Weights from %s: %d of %d tensors fit", file, len(fitting), len(own))
+    if left:
+        log.info("  not taken over: %s", ", ".join(left))
+
+
+def _test(
+    cfg: DictConfig,
+    run: Run,
+    trainer: Trainer,
+    module: SegmentationModule,
+    datamodule: LightningDataModule,
+) -> None:
+    """Tests the best weights, or the last ones where val must not choose."""
+    checkpoint: str | None = None
+    if cfg.train:
+        name = "last" if datamodule.splits.val_is_test else "best"  # type: ignore[attr-defined]
+        checkpoint = str(run.checkpoints / f"{name}.ckpt")
+    trainer.test(
+        module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True, verbose=False
+    )
+
+
+def _values(trainer: Trainer) -> dict[str, float]:
+    return {name: value.item() for name, value in trainer.callback_metrics.items()}
+
+
+def _best(run: Run) -> dict[str, float]:
+    """The val metrics that the best checkpoint holds, under `best/`."""
+    import torch
+
+    file = run.checkpoints / "best.ckpt"
+    best = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    named = {f"best/{k}": v for k, v in best["metrics"].items() if k.startswith("val/")}
+    return {"best/epoch": best["epoch"] + 1, **named}
+
+
+def _protocol(cfg: DictConfig, datamodule: SegmentationDataModule) -> dict[str, Any]:
+    splits = datamodule.splits
+    return {
+        "data": cfg.data.module.source._target_.rpartition(".")[2],
+        "split": cfg.data.split,
+        "split_seed": cfg.data.seed,
+        "images": {stage: len(getattr(splits, stage)) for stage in ("train", "val", "test")},
+        "limits": {
+            stage: cfg.trainer[f"limit_{stage}_batches"]
+            for stage in ("train", "val", "test")
+            if cfg.trainer[f"limit_{stage}_batches"] is not None
+        },
+        "resolution": [cfg.data.size, cfg.data.size],
+        "resize": {"image": "bilinear with antialiasing", "mask": "nearest"},
+        "classes": list(cfg.data.classes),
+        "border": "a class of its own" if "border" in cfg.data.classes else None,
+        "ignored_value": 255,
+        "aggregation": "one confusion matrix over the split",
+        "absent_classes": "left out of macro means",
+        "tested_weights": "last epoch" if splits.val_is_test else "best val/mean_iou",
+        "selected_on_test": False,
+    }
+
+
+def _say_start(
+    cfg: DictConfig,
+    run: Run,
+    datamodule: SegmentationDataModule,
+    trainer: Trainer,
+    cost: _Cost,
+) -> None:
+    from segpets.hardware import device_name
+    from segpets.report.table import facts_table
+
+    splits = datamodule.splits
+    counts = ", ".join(f"{len(getattr(splits, s)):,} {s}" for s in ("train", "val", "test"))
+    several = f" x {trainer.world_size}" if trainer.world_size > 1 else ""
+    facts = {
+        "model": cfg.model._target_.rpartition(".")[2],
+        "parameters": f"{cost.params:,}",
+        "mult-adds": f"{cost.mult_adds:,} for one {cfg.data.size}x{cfg.data.size} image",
+        "loss": cfg.loss._target_.rpartition(".")[2],
+        "data": f"{counts} images, batches of {cfg.data.batch_size}",
+        "device": device_name(trainer.strategy.root_device) + several,
+        "precision": str(cfg.trainer.precision),
+        "epochs": str(trainer.max_epochs),
+        "run": _shown(run.path),
+    }
+    _print(facts_table(facts, title="segpets"))
+
+
+def _say_end(cfg: DictConfig, run: Run, metrics: dict[str, float]) -> None:
+    from segpets.report.table import class_table
+
+    stage = "test" if cfg.test else "val"
+    if f"{stage}/mean_iou" in metrics:
+        _print(class_table(metrics, cfg.data.classes, stage=stage))
+    absent = [c for c in cfg.data.classes if f"{stage}/iou/{c}" not in metrics]
+    if absent:
+        log.info("Neither truth nor prediction has %s: left out of the means", ", ".join(absent))
+    log.info("%.0f s. Everything lies in %s:", run.summary["seconds"], _shown(run.path))
+    log.info("  summary.json  metrics.csv  checkpoints/  predictions/  tensorboard/")
+    log.info("Compare runs: tensorboard --logdir %s", cfg.paths.log_dir)
+
+
+def _print(table: Any) -> None:
+    from rich.console import Console
+
+    console = Console(width=100, record=False)
+    with console.capture() as text:
+        console.print(table)
+    log.info("%s", text.get().rstrip())
+
+
+def _shown(path: Path) -> str:
+    """A path as one would type it here."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def _log_hparams(cfg: DictConfig, run: Run, metrics: dict[str, float]) -> None:
+    """Fills TensorBoard's HPARAMS tab: the choices and overrides with all final metrics."""
+    if "tensorboard" not in cfg.logger:
+        return
+    from torch.utils.tensorboard import SummaryWriter
+    from torch.utils.tensorboard.summary import hparams
+
+    chosen: dict[str, Any] = {
+        "model": cfg.model._target_.rpartition(".")[2],
+        "loss": cfg.loss._target_.rpartition(".")[2],
+        "optimizer.lr": cfg.optimizer.lr,
+        "data.batch_size": cfg.data.batch_size,
+        "trainer.max_epochs": cfg.trainer.max_epochs,
+        "seed": cfg.seed,
+    }
+    chosen |= dict(o.lstrip("+").split("=", 1) for o in run.summary["overrides"] if "=" in o)
+    finals = metrics | {k: run.summary[k] for k in ("params", "mult_adds", "seconds")}
+    with SummaryWriter(str(run.path / "tensorboard")) as writer:
+        for summary in hparams(chosen, finals):
+            writer.file_writer.add_summary(summary)  # type: ignore[no-untyped-call]
+        step = max(int(metrics.get("best/epoch", 0)), 1)
+        for name in finals.keys() - {k for k in metrics if k.startswith(("val/", "train/", "test/"))}:
+            writer.add_scalar(name, finals[name], step)
+
+
+def _task(cfg: DictConfig) -> float | None:
+    """What Hydra calls: a training, and the metric that a search maximises."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from segpets.run import point
+
+    hydra_config = HydraConfig.get()
+    latest = Path(cfg.paths.log_dir) / "latest"
+    output_dir = Path(hydra_config.runtime.output_dir)
+    latest.parent.mkdir(parents=True, exist_ok=True)
+    point(latest, output_dir)
+    result = train(cfg, overrides=hydra_config.overrides.task)
+    return result.metrics.get(cfg.optimized_metric)
+
+
+def main() -> None:
+    """The command."""
+    run_command(_task, name="train", example="python -m segpets.train model=segnet loss=soft_iou")
+
+
+if __name__ == "__main__":
+    main()

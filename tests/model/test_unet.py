@@ -1,0 +1,53 @@
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import nn
+
+from segpets.cost import parameters
+from segpets.model.unet import UNet, Up
+
+
+def test_the_paper_s_widths_have_31_million_parameters() -> None:
+    with torch.device("meta"):
+        assert round(parameters(UNet(num_classes=2, widths=(64, 128, 256, 512, 1024))) / 1e6) == 31
+
+
+def test_the_compact_net_stays_below_2_million_parameters() -> None:
+    assert 1.9e6 < parameters(UNet(num_classes=3)) < 2e6
+
+
+@pytest.mark.parametrize(("widths", "stride"), [((8, 16), 2), ((4, 8, 8, 16), 8)])
+def test_the_stride_follows_from_the_number_of_levels(widths: Sequence[int], stride: int) -> None:
+    assert UNet(num_classes=3, widths=widths).stride == stride
+
+
+def test_one_level_is_no_u() -> None:
+    with pytest.raises(ValueError, match=r"model\.widths has 1 level"):
+        UNet(num_classes=3, widths=[16])
+
+
+def test_the_skip_connection_carries_a_pixel_past_the_pooling() -> None:
+    torch.manual_seed(0)
+    net = UNet(num_classes=3, widths=(8, 8, 8)).eval()
+    for module in net.modules():
+        if isinstance(module, Up):  # close the way from below
+            nn.init.zeros_(module.up.weight)
+    image = torch.randn(1, 3, 32, 32, requires_grad=True)
+    net(image)[0, :, 16, 16].sum().backward()
+    assert image.grad is not None
+    reached = image.grad[0].abs().sum(0).nonzero()  # (pixels, 2)
+    # Four 3x3 convolutions at full size see four pixels to every side.
+    assert reached.min(0).values.tolist() == [12, 12]
+    assert reached.max(0).values.tolist() == [20, 20]
+
+
+def test_with_the_way_from_below_the_whole_image_is_seen() -> None:
+    torch.manual_seed(0)
+    net = UNet(num_classes=3, widths=(8, 8, 8, 8)).eval()
+    image = torch.randn(1, 3, 32, 32, requires_grad=True)
+    net(image)[0, :, 16, 16].sum().backward()
+    assert image.grad is not None
+    reached = image.grad[0].abs().sum(0).nonzero()
+    assert reached.min() == 0
+    assert reached.max() == 31
