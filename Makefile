@@ -1,0 +1,50 @@
+# The first `make train` or `make test` sets up what it needs; later ones start at once.
+VENV ?= .venv
+PYTHON ?= python3
+ARGS ?=
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.segpets-installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test test-all check tensorboard benchmark clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@echo
+	@echo '  ARGS="model=segnet loss=soft_iou" passes overrides, VENV=... chooses the environment,'
+	@echo '  PYTHON=... the interpreter that makes it'
+
+setup: $(INSTALLED)  ## make the environment in .venv (or VENV=...) and install segpets with its extras
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'segpets needs Python 3.11 or newer: set PYTHON=... to one'; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+	  { echo 'python3 -m venv failed: on Debian and Ubuntu, apt install python3-venv'; exit 1; }
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[all,dev]'
+	@touch $@
+
+train: setup  ## train the default model on the embedded images
+	$(BIN)/python -m segpets.train $(ARGS)
+
+test: setup  ## run the tests that take less than 10 minutes on two cores
+	$(BIN)/python -m pytest -n auto -m 'not slow and not gpu' $(ARGS)
+
+test-all: setup  ## run all tests
+	$(BIN)/python -m pytest -n auto -m 'not gpu' $(ARGS)
+
+check: setup  ## format, lint, types and spelling
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/codespell
+
+tensorboard: setup  ## compare runs in TensorBoard
+	$(BIN)/tensorboard --logdir logs/train $(ARGS)
+
+benchmark: setup  ## measure the training loop against a bare PyTorch loop
+	$(BIN)/python benchmarks/train_step.py $(ARGS)
+
+clean:  ## remove the environment and caches; logs/ stays
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist
