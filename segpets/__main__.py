@@ -1,4 +1,4 @@
-"""`segpets COMMAND ...` and `python -m segpets COMMAND ...`: the same as `python -m segpets.COMMAND`."""
+"""`segpets COMMAND ...` or `python -m segpets COMMAND ...`: runs `segpets.COMMAND`."""
 
 import importlib
 import sys
@@ -6,17 +6,19 @@ import sys
 from segpets.cli import fail
 
 COMMANDS = ("train",)
+USAGE = f"""usage: segpets COMMAND [GROUP=OPTION ...] [KEY=VALUE ...]
+commands: {", ".join(COMMANDS)}
+`segpets COMMAND --help` tells more."""
 
 
 def main() -> None:
     """Runs the command that the first argument names."""
-    usage = f"usage: segpets COMMAND [GROUP=OPTION ...] [KEY=VALUE ...]\ncommands: {', '.join(COMMANDS)}"
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
-        print(usage)
+        print(USAGE)
         return
     command = sys.argv.pop(1)
     if command not in COMMANDS:
-        fail(f"{command} is no command of segpets\n{usage}")
+        fail(f"{command} is no command of segpets\n{USAGE}")
     importlib.import_module(f"segpets.{command}").main()
 
 

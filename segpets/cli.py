@@ -145,7 +145,7 @@ def _keys(cfg: Any, prefix: str = "") -> list[str]:
     if not isinstance(cfg, DictConfig):
         return []
     keys: list[str] = []
-    for key in cfg:
+    for key in map(str, cfg):
         path = f"{prefix}{key}"
         keys.append(path)
         if not OmegaConf.is_interpolation(cfg, key) and not OmegaConf.is_missing(cfg, key):

@@ -6,7 +6,7 @@ from typing import Final, NotRequired, TypedDict
 from torch import Tensor
 
 IGNORE_INDEX: Final = 255
-"""The mask value of pixels that belong to no class: they count neither in a loss nor in a metric."""
+"""The mask value of pixels that belong to no class: no loss and no metric counts them."""
 
 
 class Item(TypedDict):

@@ -81,7 +81,7 @@ class SegmentationModule(LightningModule):
         classes: Sequence[str],
     ) -> None:
         super().__init__()
-        self.net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.net = net.to(memory_format=torch.channels_last)
         self.loss = loss
         self.preprocess = preprocess
         self.make_optimizer = optimizer

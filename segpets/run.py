@@ -102,7 +102,9 @@ class Run:
             if resuming:
                 self.summary = read_summary(self.path)
             else:
-                write_atomically(self.path / CONFIG, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+                write_atomically(
+                    self.path / CONFIG, OmegaConf.to_yaml(OmegaConf.create(dict(config)))
+                )
             started = datetime.now(UTC).isoformat(timespec="seconds")
             self.update(status="running", started=started, versions=versions())
             try:
@@ -119,7 +121,9 @@ class Run:
     def update(self, **facts: Any) -> None:
         """Adds facts to `summary.json`."""
         self.summary.update(facts)
-        write_atomically(self.path / SUMMARY, json.dumps(self.summary, indent=2, default=str) + "\n")
+        write_atomically(
+            self.path / SUMMARY, json.dumps(self.summary, indent=2, default=str) + "\n"
+        )
 
 
 def read_summary(path: Path) -> dict[str, Any]:

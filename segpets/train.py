@@ -19,7 +19,7 @@ from segpets.cli import run_command
 from segpets.errors import UserError
 
 if TYPE_CHECKING:
-    from lightning.pytorch import LightningDataModule, Trainer
+    from lightning.pytorch import Callback, LightningDataModule, Trainer
     from torch import nn
 
     from segpets.data import SegmentationDataModule
@@ -62,7 +62,9 @@ def train(cfg: DictConfig, *, overrides: Sequence[str] = ()) -> Result:
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     run = Run(Path(config["paths"]["output_dir"]))
     with run.hold(config):
-        run.update(task="train", overrides=list(overrides), tags=config["tags"], seed=config["seed"])
+        run.update(
+            task="train", overrides=list(overrides), tags=config["tags"], seed=config["seed"]
+        )
         try:
             return _train(OmegaConf.create(config), run)
         except SystemExit as exit_:  # how Lightning answers Ctrl-C, and then it ignores SIGINT
@@ -84,15 +86,10 @@ def _train(cfg: DictConfig, run: Run) -> Result:
     datamodule.setup()
     net = build(cfg.model, "model")
     cost = _cost(net, cfg)
-    module = _module(cfg, net)
+    module = build_module(cfg, net)
     if cfg.init_from is not None:
         _initialise(module, cfg.init_from, log_dir=Path(cfg.paths.log_dir))
-    trainer: Trainer = build(
-        cfg.trainer,
-        "trainer",
-        callbacks=[build(callback, f"callback.{name}") for name, callback in cfg.callback.items()],
-        logger=[build(logger, f"logger.{name}") for name, logger in cfg.logger.items()],
-    )
+    trainer = build_trainer(cfg)
     (run.path / "model.txt").write_text(cost.table + "\n", encoding="utf-8")
     run.update(
         protocol=_protocol(cfg, datamodule),
@@ -150,6 +147,30 @@ def build(node: Any, key: str, **kwargs: Any) -> Any:
         raise UserError(f"{key}: {cause}") from error
 
 
+def build_module(cfg: DictConfig, net: nn.Module) -> SegmentationModule:
+    """Puts net, loss, optimizer and schedule together."""
+    from segpets.module import Preprocess, SegmentationModule
+
+    return SegmentationModule(
+        net=net,
+        loss=build(cfg.loss, "loss"),
+        preprocess=Preprocess(mean=cfg.data.mean, std=cfg.data.std),
+        optimizer=build(cfg.optimizer, "optimizer"),
+        scheduler=build(cfg.scheduler, "scheduler"),
+        classes=cfg.data.classes,
+    )
+
+
+def build_trainer(cfg: DictConfig, *, extra_callbacks: Sequence[Callback] = ()) -> Trainer:
+    """Makes Lightning's Trainer with the callbacks and loggers of the config."""
+    callbacks = [build(callback, f"callback.{name}") for name, callback in cfg.callback.items()]
+    loggers = [build(logger, f"logger.{name}") for name, logger in cfg.logger.items()]
+    trainer: Trainer = build(
+        cfg.trainer, "trainer", callbacks=[*callbacks, *extra_callbacks], logger=loggers
+    )
+    return trainer
+
+
 def _quieten() -> None:
     """Silences what Lightning says of itself; warnings go to the log file."""
     logging.captureWarnings(True)
@@ -196,19 +217,6 @@ def _cost(net: nn.Module, cfg: DictConfig) -> _Cost:
     return _Cost(cost.parameters(net), counted, cost.layer_table(net, size))
 
 
-def _module(cfg: DictConfig, net: nn.Module) -> SegmentationModule:
-    from segpets.module import Preprocess, SegmentationModule
-
-    return SegmentationModule(
-        net=net,
-        loss=build(cfg.loss, "loss"),
-        preprocess=Preprocess(mean=cfg.data.mean, std=cfg.data.std),
-        optimizer=build(cfg.optimizer, "optimizer"),
-        scheduler=build(cfg.scheduler, "scheduler"),
-        classes=cfg.data.classes,
-    )
-
-
 def _initialise(module: SegmentationModule, run: str, *, log_dir: Path) -> None:
     """Starts from another run's best weights; says which of them don't fit."""
     import torch
@@ -217,7 +225,9 @@ def _initialise(module: SegmentationModule, run: str, *, log_dir: Path) -> None:
 
     file = find_run(run, log_dir=log_dir) / "checkpoints" / "best.ckpt"
     if not file.is_file():
-        raise UserError(f"init_from={run}: {file} is missing; that run has no weights to start from")
+        raise UserError(
+            f"init_from={run}: {file} is missing; that run has no weights to start from"
+        )
     try:
         saved = torch.load(file, map_location="cpu", weights_only=True)["state_dict"]
     except Exception as error:
@@ -362,11 +372,12 @@ def _log_hparams(cfg: DictConfig, run: Run, metrics: dict[str, float]) -> None:
     chosen |= dict(o.lstrip("+").split("=", 1) for o in run.summary["overrides"] if "=" in o)
     finals = metrics | {k: run.summary[k] for k in ("params", "mult_adds", "seconds")}
     with SummaryWriter(str(run.path / "tensorboard")) as writer:
-        for summary in hparams(chosen, finals):
-            writer.file_writer.add_summary(summary)  # type: ignore[no-untyped-call]
+        for summary in hparams(chosen, finals):  # type: ignore[no-untyped-call]
+            writer.file_writer.add_summary(summary)
         step = max(int(metrics.get("best/epoch", 0)), 1)
-        for name in finals.keys() - {k for k in metrics if k.startswith(("val/", "train/", "test/"))}:
-            writer.add_scalar(name, finals[name], step)
+        for name, value in finals.items():  # Lightning wrote the other scalars itself
+            if not name.startswith(("train/", "val/", "test/")):
+                writer.add_scalar(name, value, step)
 
 
 def _task(cfg: DictConfig) -> float | None:

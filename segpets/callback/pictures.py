@@ -37,7 +37,9 @@ class Pictures(Callback):
         """Decides whether to draw."""
         epoch = trainer.current_epoch + 1
         due = epoch == 1 or epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs
-        self._choose(trainer.num_val_batches if due and not trainer.sanity_checking else [], trainer)
+        self._choose(
+            trainer.num_val_batches if due and not trainer.sanity_checking else [], trainer
+        )
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws always."""

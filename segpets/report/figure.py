@@ -18,7 +18,8 @@ def colourise(mask: Tensor, num_classes: int) -> RGB:
     """Paints class ids, (..., H, W), in their classes' colours, (..., H, W, 3); 255 is grey."""
     colours = np.full((256, 3), _IGNORED, dtype=np.uint8)
     colours[:num_classes] = palette(num_classes)
-    return colours[mask.cpu().numpy()]
+    painted: RGB = colours[mask.cpu().numpy()]
+    return painted
 
 
 def prediction_sheet(

@@ -12,7 +12,7 @@ CONF = Path(__file__).parents[2] / "conf"
 BuildLoss = Callable[..., nn.Module]
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
     """On tensors this small a second thread only costs time."""
     threads = torch.get_num_threads()

@@ -1,17 +1,18 @@
 """What every loss keeps to; a new conf/loss/*.yaml is tested here without being named."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import CONF
 from hydra.errors import InstantiationException
 from torch import Tensor, nn
 
 from segpets.labels import IGNORE_INDEX
 
 BuildLoss = Callable[..., nn.Module]
+CONF = Path(__file__).parents[2] / "conf"
 NAMES = sorted(path.stem for path in (CONF / "loss").glob("*.yaml"))
 IGNORED = IGNORE_INDEX
 
