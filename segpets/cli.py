@@ -40,6 +40,11 @@ def run_command(task: Callable[[DictConfig], Any], *, name: str, example: str) -
     if {"-m", "--multirun"} & set(argv) and not any(word.startswith("sweep=") for word in argv):
         overrides = [word for word in argv if "=" in word and not word.startswith("-")]
         sys.argv.append(f"sweep=sweep-{sweep_name(overrides)}")
+    if resumed := [word.partition("=")[2] for word in argv if word.startswith("resume=")]:
+        try:
+            sys.argv += _directories_of(resumed[-1], name)
+        except UserError as error:
+            fail(str(error))
     wants_traceback = os.environ.get(FULL_ERROR) == "1"
     os.environ[FULL_ERROR] = "1"  # Hydra then leaves exceptions to us
     try:
@@ -54,6 +59,16 @@ def run_command(task: Callable[[DictConfig], Any], *, name: str, example: str) -
     finally:
         if not wants_traceback:
             os.environ.pop(FULL_ERROR, None)
+
+
+def _directories_of(run: str, name: str) -> list[str]:
+    """The overrides by which Hydra works in the directory of a run that goes on."""
+    from segpets.run import find_run
+
+    path = find_run(run.strip("'\""), log_dir=Path("logs", name))
+    earlier = len(list((path / ".hydra").glob("resumed-*")))
+    quoted = str(path).replace("\\", "\\\\").replace("'", "\\'")
+    return [f"hydra.run.dir='{quoted}'", f"hydra.output_subdir=.hydra/resumed-{earlier + 1}"]
 
 
 def fail(message: str) -> NoReturn:

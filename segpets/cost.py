@@ -60,6 +60,7 @@ def layer_table(net: nn.Module, size: tuple[int, int], *, in_channels: int = 3) 
             # An image of our own: one made by torchinfo would advance the random state.
             input_data=image,
             col_names=("input_size", "output_size", "kernel_size", "num_params", "mult_adds"),
+            depth=5,  # down to the convolutions, in a ResNet too
             device=image.device,
             verbose=0,
         )

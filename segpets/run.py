@@ -101,10 +101,7 @@ class Run:
                 )
             if resuming:
                 self.summary = read_summary(self.path)
-            else:
-                write_atomically(
-                    self.path / CONFIG, OmegaConf.to_yaml(OmegaConf.create(dict(config)))
-                )
+            write_atomically(self.path / CONFIG, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
             started = datetime.now(UTC).isoformat(timespec="seconds")
             self.update(status="running", started=started, versions=versions())
             try:

@@ -59,14 +59,19 @@ def train(cfg: DictConfig, *, overrides: Sequence[str] = ()) -> Result:
     """
     from segpets.run import Run
 
+    resuming = cfg.resume is not None
+    if resuming:
+        cfg = _resumed(cfg, overrides)
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     run = Run(Path(config["paths"]["output_dir"]))
-    with run.hold(config):
-        run.update(
-            task="train", overrides=list(overrides), tags=config["tags"], seed=config["seed"]
-        )
+    with run.hold(config, resuming=resuming):
+        if resuming:
+            run.update(resumed=[*run.summary.get("resumed", []), list(overrides)])
+        else:
+            run.update(task="train", overrides=list(overrides), seed=config["seed"])
+        run.update(tags=config["tags"])
         try:
-            return _train(OmegaConf.create(config), run)
+            return _train(OmegaConf.create(config), run, resuming=resuming)
         except SystemExit as exit_:  # how Lightning answers Ctrl-C, and then it ignores SIGINT
             signal.signal(signal.SIGINT, signal.default_int_handler)
             raise KeyboardInterrupt(f"What is done so far lies in {run.path}") from exit_
@@ -75,7 +80,51 @@ def train(cfg: DictConfig, *, overrides: Sequence[str] = ()) -> Result:
             raise
 
 
-def _train(cfg: DictConfig, run: Run) -> Result:
+RESUMABLE = ("trainer.", "callback.", "data.num_workers", "test", "tags")
+
+
+def _resumed(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    """The config of the run that goes on, with what may change about it."""
+    from segpets.run import CONFIG, find_run
+
+    path = find_run(cfg.resume, log_dir=Path(cfg.paths.log_dir))
+    stored = OmegaConf.load(path / CONFIG)
+    assert isinstance(stored, DictConfig)
+    for override in overrides:
+        key = override.lstrip("+").partition("=")[0]
+        if key == "resume":
+            continue
+        if not key.startswith(RESUMABLE):
+            raise UserError(
+                f"resume={cfg.resume} continues a run as it was, so {override} can't change it. "
+                f"Start a new run with init_from={cfg.resume}, or change trainer.* and callback.* "
+                "only, such as trainer.max_epochs"
+            )
+        OmegaConf.update(stored, key, OmegaConf.select(cfg, key), force_add=True)
+    stored.paths.output_dir = str(path)
+    return stored
+
+
+def _checkpoint_to_resume(run: Run) -> Path | None:
+    """The newest checkpoint that can be read; None if the run had not saved any."""
+    import torch
+
+    for name in ("last.ckpt", "best.ckpt"):
+        file = run.checkpoints / name
+        try:
+            torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        except FileNotFoundError:
+            continue
+        except Exception as error:
+            log.warning("%s can't be read (%s): the one before is taken", file, error)
+            continue
+        log.info("Continuing from %s", _shown(file))
+        return file
+    log.info("The run has no checkpoint yet: it begins anew")
+    return None
+
+
+def _train(cfg: DictConfig, run: Run, *, resuming: bool) -> Result:
     started = time.perf_counter()
     from lightning.pytorch import seed_everything
 
@@ -102,7 +151,8 @@ def _train(cfg: DictConfig, run: Run) -> Result:
 
     metrics: dict[str, float] = {}
     if cfg.train:
-        trainer.fit(module, datamodule=datamodule)
+        checkpoint = _checkpoint_to_resume(run) if resuming else None
+        trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
         metrics |= _values(trainer)
         metrics |= _best(run)
     if cfg.test:
@@ -115,7 +165,7 @@ def _train(cfg: DictConfig, run: Run) -> Result:
         epochs=trainer.current_epoch,
         images_per_second=speed,
         peak_memory_mb=memory,
-        seconds=time.perf_counter() - started,
+        seconds=run.summary.get("seconds", 0.0) + time.perf_counter() - started,
     )
     _log_hparams(cfg, run, metrics)
     _say_end(cfg, run, metrics)

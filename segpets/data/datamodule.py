@@ -215,6 +215,7 @@ class SegmentationDataModule(LightningDataModule):
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
             collate_fn=collate,
+            generator=torch.Generator(),  # else each epoch would draw from dropout's stream
         )
 
 
