@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import torch
@@ -15,31 +16,29 @@ from torch import Tensor
 from segpets.data.source import Mask, Sample
 from segpets.errors import UserError
 
+Pixel8 = NDArray[np.uint8]
+
 MEMORY_FRACTION = 0.25
 """The part of the machine's memory that decoded pixels may take; beyond it they are read anew."""
 
-MAX_PIXELS = 200_000_000
-"""Images that claim to be larger are refused before they are decoded."""
+FORMATS: Final = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What a file may hold, whatever its suffix says. Some other formats start programs to be read."""
+
+_IMAGE_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "I"}
+_MASK_MODES = {"1", "L", "P"}
 
 
-def read_image(path: Path, size: int) -> NDArray[np.uint8]:
+def read_image(path: Path, size: int) -> Pixel8:
     """Decodes an image to RGB, (size, size, 3), bilinear with antialiasing.
 
-    GIF (first frame), palette, grey, alpha (dropped), CMYK and 16 bit are converted.
+    GIF (first frame), palette, grey, alpha (dropped), CMYK and 16 bit are converted. An EXIF
+    orientation is left alone, because masks are drawn on the pixels as they are stored.
 
     Raises:
         UserError: The file is truncated, not an image, or claims an absurd size.
     """
     with _opened(path) as image:
-        if image.mode.startswith("I;16") or image.mode == "I":
-            wide = np.asarray(image, dtype=np.int64)
-            image = Image.fromarray((wide.clip(0, 65535) // 257).astype(np.uint8))  # noqa: PLW2901
-        elif image.mode == "F":
-            raise UserError(f"{path} holds floating-point pixels: convert it to 8 bit RGB")
-        rgb = image.convert("RGB")
-        if rgb.size != (size, size):
-            rgb = rgb.resize((size, size), Image.Resampling.BILINEAR)
-        return np.asarray(rgb)
+        return _rgb(image, path, size)
 
 
 def read_mask(path: Path, size: int, ids: Callable[[Mask, Path], Mask]) -> Mask:
@@ -49,35 +48,54 @@ def read_mask(path: Path, size: int, ids: Callable[[Mask, Path], Mask]) -> Mask:
         UserError: The file is truncated, not an image, not of one channel, or holds a value that
             means nothing; the last is judged before resizing.
     """
-    with _opened(path) as image:
-        if image.mode not in ("L", "P", "1"):
-            raise UserError(
-                f"{path} is a mask with pixels of type {image.mode}, but masks hold one 8-bit "
-                "number a pixel: store it as a greyscale or palette PNG"
-            )
-        mask = Image.fromarray(ids(np.asarray(image).astype(np.uint8), path))
-        if mask.size != (size, size):
-            mask = mask.resize((size, size), Image.Resampling.NEAREST)
-        return np.asarray(mask)
+    with _opened(path) as mask:
+        return _class_ids(mask, path, size, ids)
 
 
 def _opened(path: Path) -> Image.Image:
     """Opens and decodes a file; every way in which it can fail becomes one clear error."""
     try:
-        image = Image.open(path)
-        if image.width * image.height > MAX_PIXELS:
-            raise UserError(
-                f"{path} claims {image.width}x{image.height} pixels, more than the "
-                f"{MAX_PIXELS:,} that are accepted: shrink it first"
-            )
-        image.load()
-    except UserError:
-        raise
+        image = Image.open(path, formats=FORMATS)
     except UnidentifiedImageError as error:
-        raise UserError(f"{path} is not an image that can be read: replace it") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(
+            f"{path} is not an image that can be read: replace it by one of {', '.join(FORMATS)}"
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path} claims too many pixels ({error}): shrink it") from error
+    except Exception as error:  # on damaged bytes Pillow's decoders raise whatever they like
+        raise UserError(f"{path} can't be opened ({error}): replace it") from error
+    try:
+        image.load()
+    except Exception as error:
+        image.close()
         raise UserError(f"{path} can't be decoded ({error}): replace it") from error
     return image
+
+
+def _rgb(image: Image.Image, path: Path, size: int) -> Pixel8:
+    if image.mode.startswith("I;16"):
+        # from 0..65535 to 0..255; Pillow's own conversion would cut off at 255
+        image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+    elif image.mode not in _IMAGE_MODES:
+        raise UserError(f"{path} has pixels of type {image.mode}: convert it to 8-bit RGB")
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    rgb = image.convert("RGB")
+    if rgb.size != (size, size):
+        rgb = rgb.resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(rgb)
+
+
+def _class_ids(mask: Image.Image, path: Path, size: int, ids: Callable[[Mask, Path], Mask]) -> Mask:
+    if mask.mode not in _MASK_MODES:
+        raise UserError(
+            f"{path} is a mask with pixels of type {mask.mode}, but masks hold one 8-bit number a "
+            "pixel: store it as a greyscale or palette PNG"
+        )
+    resized = Image.fromarray(ids(np.asarray(mask).astype(np.uint8), path))
+    if resized.size != (size, size):
+        resized = resized.resize((size, size), Image.Resampling.NEAREST)
+    return np.asarray(resized)
 
 
 class Pixels:
@@ -109,6 +127,8 @@ class Pixels:
         count = len(self._samples)
         self.in_memory = count * size * size * 4 <= MEMORY_FRACTION * _physical_memory()
         kept = count if self.in_memory else 0
+        # Tensors, since workers share them however they are started. But NumPy writes and copies:
+        # torch would wake its threads for each image, and wait for them when the cores are busy.
         self._images = torch.empty((kept, 3, size, size), dtype=torch.uint8)
         self._masks = torch.empty((kept, size, size), dtype=torch.uint8)
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
@@ -127,37 +147,38 @@ class Pixels:
         row = self._row[name]
         if self.in_memory:
             return self._images[row], self._masks[row]
-        return self._decode(row)
+        image, mask = self._decode(row)
+        return torch.from_numpy(image), torch.from_numpy(mask)
 
-    def _decode(self, row: int) -> tuple[Tensor, Tensor]:
+    def _decode(self, row: int) -> tuple[Pixel8, Mask]:
+        """Decodes a sample to writable arrays, (3, size, size) and (size, size)."""
         sample = self._samples[row]
-        image = torch.tensor(read_image(sample.image, self._size)).permute(2, 0, 1).contiguous()
-        return image, torch.tensor(read_mask(sample.mask, self._size, self._ids))
+        with _opened(sample.image) as image, _opened(sample.mask) as mask:
+            if image.size != mask.size:
+                raise UserError(
+                    f"{sample.image} has {image.width}x{image.height} pixels, but its mask "
+                    f"{sample.mask} has {mask.width}x{mask.height}: they must be the same"
+                )
+            rgb = _rgb(image, sample.image, self._size)
+            ids = _class_ids(mask, sample.mask, self._size, self._ids)
+        return np.moveaxis(rgb, -1, 0).copy(order="C"), ids.copy()
 
     def _check(self, row: int) -> str | UserError:
         """Decodes one sample; gives a hash of its files, or what is wrong with them."""
         sample = self._samples[row]
         try:
-            with Image.open(sample.image) as image, Image.open(sample.mask) as mask:
-                if image.size != mask.size:
-                    raise UserError(
-                        f"{sample.image} has {image.width}x{image.height} pixels, but its mask "
-                        f"{sample.mask} has {mask.width}x{mask.height}: they must be the same"
-                    )
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-            pass  # decoding says it better
-        except UserError as error:
-            return error
-        try:
-            decoded = self._decode(row)
+            image, mask = self._decode(row)
         except UserError as error:
             return error
         if self.in_memory:
-            self._images[row], self._masks[row] = decoded
+            self._images[row].numpy()[:] = image
+            self._masks[row].numpy()[:] = mask
         digest = hashlib.blake2b(sample.image.read_bytes(), digest_size=16)
         digest.update(sample.mask.read_bytes())
         return digest.hexdigest()
 
 
 def _physical_memory() -> int:
+    if not hasattr(os, "sysconf"):
+        return 8 * 2**30  # Windows tells it to nobody who asks in Python
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
