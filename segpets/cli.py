@@ -4,6 +4,7 @@ Imports nothing heavy, so that `--help` and typos are answered at once.
 """
 
 import difflib
+import functools
 import os
 import re
 import sys
@@ -13,7 +14,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
-from hydra.errors import HydraException
+from hydra._internal.utils import get_args_parser
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -36,39 +38,74 @@ def run_command(task: Callable[[DictConfig], Any], *, name: str, example: str) -
     if {"-h", "--help"} & set(argv):
         print(help_text(name, example, _config_dirs(argv)))
         return
+    _check_options(argv)
     register_resolvers()
     if {"-m", "--multirun"} & set(argv) and not any(word.startswith("sweep=") for word in argv):
         overrides = [word for word in argv if "=" in word and not word.startswith("-")]
         sys.argv.append(f"sweep=sweep-{sweep_name(overrides)}")
     if resumed := [word.partition("=")[2] for word in argv if word.startswith("resume=")]:
         try:
-            sys.argv += _directories_of(resumed[-1], name)
+            sys.argv += _directories_of(resumed[-1], name, argv)
         except UserError as error:
             fail(str(error))
+    begun = False
+
+    @functools.wraps(task)
+    def begin(cfg: DictConfig) -> Any:
+        nonlocal begun
+        begun = True
+        return task(cfg)
+
     wants_traceback = os.environ.get(FULL_ERROR) == "1"
     os.environ[FULL_ERROR] = "1"  # Hydra then leaves exceptions to us
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(task)()
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(begin)()
     except KeyboardInterrupt as interrupt:
         print(f"\nInterrupted. {interrupt}".rstrip(), file=sys.stderr)
         sys.exit(INTERRUPTED)
     except Exception as error:
         if wants_traceback:
             traceback.print_exc()
-        fail(explain(error, name, argv))
+        fail(explain(error, name) if begun else explain_config(error, name, argv))
     finally:
         if not wants_traceback:
             os.environ.pop(FULL_ERROR, None)
 
 
-def _directories_of(run: str, name: str) -> list[str]:
+def _directories_of(run: str, name: str, argv: Sequence[str]) -> list[str]:
     """The overrides by which Hydra works in the directory of a run that goes on."""
     from segpets.run import find_run
 
-    path = find_run(run.strip("'\""), log_dir=Path("logs", name))
+    given = [word.partition("=")[2] for word in argv if word.startswith("paths.log_dir=")]
+    log_dir = Path(given[-1].strip("'\"")) if given else Path("logs", name)
+    path = find_run(run.strip("'\""), log_dir=log_dir, key="resume")
     earlier = len(list((path / ".hydra").glob("resumed-*")))
-    quoted = str(path).replace("\\", "\\\\").replace("'", "\\'")
-    return [f"hydra.run.dir='{quoted}'", f"hydra.output_subdir=.hydra/resumed-{earlier + 1}"]
+    return [
+        f"hydra.run.dir={_quoted(path)}",
+        f"hydra.output_subdir=.hydra/resumed-{earlier + 1}",
+    ]
+
+
+def _quoted(path: Path) -> str:
+    """A path as a value in Hydra's grammar."""
+    text = str(path).replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{text}'"
+
+
+def _check_options(argv: Sequence[str]) -> None:
+    """Ends the process when an option such as `--cfg` is misspelt; else argparse prints a page."""
+    parser = get_args_parser()
+    parser.error = fail  # type: ignore[method-assign]
+    known = [option for action in parser._actions for option in action.option_strings]
+    for word in argv:
+        option = word.partition("=")[0]
+        if word.startswith("--") and not any(k.startswith(option) for k in known):
+            near = _nearest(option, known)
+            hint = f" Did you mean {near}?" if near else ""
+            fail(f"{option} is no option.{hint} --help shows what there is")
+    folder = parser.parse_args(argv).config_dir
+    if folder is not None and not Path(folder).is_dir():
+        fail(f"--config-dir {folder}: there is no folder {Path(folder).absolute()}")
 
 
 def fail(message: str) -> NoReturn:
@@ -77,23 +114,30 @@ def fail(message: str) -> NoReturn:
     sys.exit(1)
 
 
-def explain(error: BaseException, name: str, argv: Sequence[str]) -> str:
-    """Says what went wrong, and where a name is misspelt, which one is nearest."""
-    if isinstance(error, HydraException | OmegaConfBaseException):
-        try:
-            suggestion = suggest(name, argv)
-        except (HydraException, OmegaConfBaseException, OSError):
-            suggestion = None
-        if suggestion:
-            return suggestion
-        cause = f" ({error.__cause__})" if error.__cause__ else ""
-        return f"{error}{cause}".strip()
+def explain(error: BaseException, name: str) -> str:
+    """Says what went wrong in a command."""
     if isinstance(error, UserError):
         return str(error)
     return (
         f"{type(error).__name__}: {error}\n"
-        f"The traceback is in the run's {name}.log; {FULL_ERROR}=1 before the command prints it."
+        f"The traceback is in the run's {name}.log; {FULL_ERROR}=1 before the command prints it"
     )
+
+
+def explain_config(error: BaseException, name: str, argv: Sequence[str]) -> str:
+    """Says why no config could be made, and where a name is misspelt, which one is nearest."""
+    if isinstance(error, OverrideParseException):
+        return (
+            f"{error.override} can't be read: {str(error).splitlines()[0]}. Are brackets and "
+            "quotes closed? A value with spaces, commas or brackets wants quotes: "
+            "\"key='a value'\""
+        )
+    try:
+        suggestion = suggest(name, argv)
+    except (HydraException, OmegaConfBaseException, OSError):
+        suggestion = None
+    cause = f" ({error.__cause__})" if error.__cause__ else ""
+    return suggestion or f"{error}{cause}".strip()
 
 
 def groups(folders: Sequence[Path]) -> dict[str, list[str]]:
@@ -127,6 +171,8 @@ def suggest(name: str, argv: Sequence[str]) -> str | None:
         if options is None:
             continue
         words = [w for w in re.split(r"[\[\],\s'\"]+", value) if w and w != "null"]
+        if not value:
+            return f"{override} names no {group}. Available: {', '.join(options)}"
         for word in words:
             if word not in options:
                 near = _nearest(word, options)
@@ -136,6 +182,8 @@ def suggest(name: str, argv: Sequence[str]) -> str | None:
         choices.append(override)
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
         singles = [c for c in choices if "," not in c or "[" in c]
+        if own := [_quoted(folder.absolute()) for folder in _config_dirs(argv)[1:]]:
+            singles.append(f"hydra.searchpath=[{','.join(own)}]")
         cfg = hydra.compose(name, overrides=singles, return_hydra_config=True)
     keys = set(_keys(cfg)) | set(known_groups)
     for override in overrides:

@@ -14,6 +14,7 @@ from torchmetrics import Metric
 from segpets.labels import IGNORE_INDEX
 
 SOFT_IOU_SMOOTH = 1e-3
+_UNIT = 2**30
 
 
 def confusion_matrices(preds: Tensor, mask: Tensor, num_classes: int) -> Tensor:
@@ -26,7 +27,16 @@ def confusion_matrices(preds: Tensor, mask: Tensor, num_classes: int) -> Tensor:
 
     Returns:
         int64 (B, C, C); `[b, t, p]` is the number of pixels of image b with truth t, predicted p.
+
+    Raises:
+        ValueError: A mask holds an id that is no class; it would be counted as another cell.
     """
+    if bool(((mask >= num_classes) & (mask != IGNORE_INDEX)).any()):
+        highest = int(mask[mask != IGNORE_INDEX].max())
+        raise ValueError(
+            f"a mask holds the class id {highest}, but data.classes has {num_classes} classes, "
+            f"with ids from 0 to {num_classes - 1}: name all classes, or mend the masks"
+        )
     batch = mask.shape[0]
     truth, predicted = mask.reshape(batch, -1).long(), preds.reshape(batch, -1).long()
     cells = num_classes * num_classes
@@ -42,7 +52,9 @@ def soft_iou(logits: Tensor, mask: Tensor) -> Tensor:
 
     $$ \frac{\sum p\,t + 0.001}{\sum (p + t - p\,t) + 0.001} $$
 
-    with softmax probabilities p and the one-hot truth t. Ignored pixels are in neither sum.
+    with softmax probabilities p and the one-hot truth t. Ignored pixels are in neither sum. A
+    probability that is NaN counts as 0. Like all sums here, it is one of integers: the order in
+    which threads add floats depends on the batch's size, and shows in the last bit.
 
     Args:
         logits: (B, C, H, W).
@@ -56,7 +68,8 @@ def soft_iou(logits: Tensor, mask: Tensor) -> Tensor:
     truth = torch.where(valid, mask, 0).long()
     # sum(p*t) needs only the true class's probability, and sum(p) and sum(t) are pixel counts.
     overlap = probs.gather(1, truth.unsqueeze(1)).squeeze(1)
-    overlap = torch.where(valid, overlap, 0.0).flatten(1).sum(dim=1)
+    overlap = torch.where(valid, overlap, 0.0).nan_to_num(0.0).flatten(1)
+    overlap = _integers(overlap).sum(dim=1).float() / _UNIT
     pixels = valid.flatten(1).sum(dim=1).float()
     return (overlap + SOFT_IOU_SMOOTH) / (2 * pixels - overlap + SOFT_IOU_SMOOTH)
 
@@ -167,9 +180,9 @@ class SegmentationMetrics(Metric):
         counted = confusion.sum((1, 2)) > 0
         self.images += counted.sum()
         image_iou = scores(confusion.float())["iou"].nanmean(dim=1)
-        self.image_iou_sum += _integer_sum(image_iou[counted])
+        self.image_iou_sum += _integers(image_iou[counted]).sum()
         if soft_iou is not None:
-            self.soft_iou_sum += _integer_sum(soft_iou[counted])
+            self.soft_iou_sum += _integers(soft_iou[counted]).sum()
 
     def compute(self) -> dict[str, float]:
         """Gives the metrics by name, as `summarise`, with `image_mean_iou` and `soft_iou` beside.
@@ -188,8 +201,5 @@ class SegmentationMetrics(Metric):
         return named
 
 
-_UNIT = 2**30
-
-
-def _integer_sum(values: Tensor) -> Tensor:
-    return (values.float() * _UNIT).round().long().sum()
+def _integers(values: Tensor) -> Tensor:
+    return (values.float() * _UNIT).round().long()

@@ -140,21 +140,22 @@ def read_summary(path: Path) -> dict[str, Any]:
     return summary
 
 
-def find_run(run: str | Path, *, log_dir: Path) -> Path:
+def find_run(run: str | Path, *, log_dir: Path, key: str = "run") -> Path:
     """Finds a run directory.
 
     Args:
         run: Its path, or `latest`.
         log_dir: Where `latest` is looked for.
+        key: The override by which the user gave it, for the message of an error.
 
     Raises:
         UserError: There is no such run.
     """
     path = Path(log_dir) / "latest" if str(run) == "latest" else Path(run).expanduser()
     if not path.is_dir():
-        raise UserError(f"run {run}: there is no folder {path.absolute()}")
+        raise UserError(f"{key}={run}: there is no folder {path.absolute()}")
     if not (path / SUMMARY).is_file():
-        raise UserError(f"{path} is no run: it holds no {SUMMARY}")
+        raise UserError(f"{key}={run}: {path} is no run, it holds no {SUMMARY}")
     return path.resolve()
 
 

@@ -74,9 +74,15 @@ def train(cfg: DictConfig, *, overrides: Sequence[str] = ()) -> Result:
             return _train(OmegaConf.create(config), run, resuming=resuming)
         except SystemExit as exit_:  # how Lightning answers Ctrl-C, and then it ignores SIGINT
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            raise KeyboardInterrupt(f"What is done so far lies in {run.path}") from exit_
+            shown = _shown(run.path)
+            raise KeyboardInterrupt(
+                f"What is done so far lies in {shown}; resume={shown} goes on from there"
+            ) from exit_
         except Exception as error:
             log.debug("the run failed", exc_info=error)
+            if type(error).__name__ == "ProcessRaisedException":  # its text is a traceback
+                reason = str(error).strip().splitlines()[-1]
+                raise UserError(reason.removeprefix("segpets.errors.UserError: ")) from error
             raise
 
 
@@ -87,7 +93,7 @@ def _resumed(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     """The config of the run that goes on, with what may change about it."""
     from segpets.run import CONFIG, find_run
 
-    path = find_run(cfg.resume, log_dir=Path(cfg.paths.log_dir))
+    path = find_run(cfg.resume, log_dir=Path(cfg.paths.log_dir), key="resume")
     stored = OmegaConf.load(path / CONFIG)
     assert isinstance(stored, DictConfig)
     for override in overrides:
@@ -213,8 +219,12 @@ def build_module(cfg: DictConfig, net: nn.Module) -> SegmentationModule:
 
 def build_trainer(cfg: DictConfig, *, extra_callbacks: Sequence[Callback] = ()) -> Trainer:
     """Makes Lightning's Trainer with the callbacks and loggers of the config."""
+    from lightning.pytorch.callbacks import LearningRateMonitor
+
     callbacks = [build(callback, f"callback.{name}") for name, callback in cfg.callback.items()]
     loggers = [build(logger, f"logger.{name}") for name, logger in cfg.logger.items()]
+    if not loggers:  # it refuses to be without one
+        callbacks = [c for c in callbacks if not isinstance(c, LearningRateMonitor)]
     trainer: Trainer = build(
         cfg.trainer, "trainer", callbacks=[*callbacks, *extra_callbacks], logger=loggers
     )
@@ -273,7 +283,7 @@ def _initialise(module: SegmentationModule, run: str, *, log_dir: Path) -> None:
 
     from segpets.run import find_run
 
-    file = find_run(run, log_dir=log_dir) / "checkpoints" / "best.ckpt"
+    file = find_run(run, log_dir=log_dir, key="init_from") / "checkpoints" / "best.ckpt"
     if not file.is_file():
         raise UserError(
             f"init_from={run}: {file} is missing; that run has no weights to start from"
@@ -300,13 +310,15 @@ def _test(
     module: SegmentationModule,
     datamodule: LightningDataModule,
 ) -> None:
-    """Tests the best weights, or the last ones where val must not choose."""
-    checkpoint: str | None = None
-    if cfg.train:
-        name = "last" if datamodule.splits.val_is_test else "best"  # type: ignore[attr-defined]
-        checkpoint = str(run.checkpoints / f"{name}.ckpt")
+    """Tests the best weights; the last ones where val must not choose, or none were saved."""
+    name = "last" if datamodule.splits.val_is_test else "best"  # type: ignore[attr-defined]
+    file = run.checkpoints / f"{name}.ckpt"
     trainer.test(
-        module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True, verbose=False
+        module,
+        datamodule=datamodule,
+        ckpt_path=str(file) if cfg.train and file.exists() else None,
+        weights_only=True,
+        verbose=False,
     )
 
 
@@ -319,6 +331,8 @@ def _best(run: Run) -> dict[str, float]:
     import torch
 
     file = run.checkpoints / "best.ckpt"
+    if not file.exists():
+        return {}
     best = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     named = {f"best/{k}": v for k, v in best["metrics"].items() if k.startswith("val/")}
     return {"best/epoch": best["epoch"] + 1, **named}
@@ -419,7 +433,8 @@ def _log_hparams(cfg: DictConfig, run: Run, metrics: dict[str, float]) -> None:
         "trainer.max_epochs": cfg.trainer.max_epochs,
         "seed": cfg.seed,
     }
-    chosen |= dict(o.lstrip("+").split("=", 1) for o in run.summary["overrides"] if "=" in o)
+    overrides = [o.lstrip("+~").partition("=")[::2] for o in run.summary["overrides"]]
+    chosen |= {k: v for k, v in overrides if not k.startswith(("hydra.", "paths.", "sweep"))}
     finals = metrics | {k: run.summary[k] for k in ("params", "mult_adds", "seconds")}
     with SummaryWriter(str(run.path / "tensorboard")) as writer:
         for summary in hparams(chosen, finals):  # type: ignore[no-untyped-call]

@@ -206,6 +206,11 @@ class SegmentationDataModule(LightningDataModule):
             rank=trainer.global_rank if trainer else 0,
             world=trainer.world_size if trainer else 1,
         )
+        if train and len(sampler) < self.batch_size:
+            raise UserError(
+                f"data.batch_size={self.batch_size} is larger than the {len(sampler)} training "
+                f"images of each of the {sampler.world} processes: choose a smaller one"
+            )
         return DataLoader(
             dataset,
             sampler=sampler,

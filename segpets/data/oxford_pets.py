@@ -8,6 +8,7 @@ O. M. Parkhi, A. Vedaldi, A. Zisserman, C. V. Jawahar, "Cats and Dogs", CVPR 201
     annotations/{trainval,test}.txt      name, class id 1..37, species 1 cat / 2 dog, breed id
 """
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +39,9 @@ class OxfordPets:
     def __init__(self, *, root: str | Path, split: str = "holdout", seed: int = 0) -> None:
         if split not in ("holdout", "article"):
             raise UserError(f"data.split={split} is unknown: choose holdout or article")
-        self.root = Path(root).expanduser()
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise UserError(f"data.seed={seed} must be a whole number of at least 0")
+        self.root = Path(os.path.expanduser(root))
         self.split = split
         self.seed = seed
 
@@ -73,11 +76,12 @@ class OxfordPets:
                 f"{listing} is missing: data.root={self.root} must hold images/ and annotations/ "
                 "of the Oxford-IIIT Pet data set"
             )
-        lines = enumerate(listing.read_text(encoding="utf-8").splitlines(), start=1)
+        # Editors on Windows put a mark before UTF-8; what is no UTF-8 fails as a name, by its line.
+        text = listing.read_text(encoding="utf-8-sig", errors="replace")
         samples = [
             self._sample(line.split(), where=f"{listing}:{number}")
-            for number, line in lines
-            if line.strip() and not line.startswith("#")
+            for number, line in enumerate(text.splitlines(), start=1)
+            if line.strip() and not line.lstrip().startswith("#")
         ]
         if not samples:
             raise UserError(f"{listing} lists no images: the split would be empty")
@@ -108,9 +112,11 @@ class OxfordPets:
         there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
         missing = [path for path in paths if path.name not in there]
         if missing:
+            near = {name.lower(): name for name in there}.get(missing[0].name.lower())
+            hint = f" (but there is {near}: rename it)" if near else ""
             raise UserError(
                 f"{len(missing)} of the {len(paths)} {kind} that {listing} lists are missing, for "
-                f"example {missing[0]}: restore them, or remove their lines"
+                f"example {missing[0]}{hint}: restore them, or remove their lines"
             )
 
 

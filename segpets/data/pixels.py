@@ -24,7 +24,7 @@ MEMORY_FRACTION = 0.25
 FORMATS: Final = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """What a file may hold, whatever its suffix says. Some other formats start programs to be read."""
 
-_IMAGE_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "I"}
+_IMAGE_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
 _MASK_MODES = {"1", "L", "P"}
 
 
@@ -73,9 +73,10 @@ def _opened(path: Path) -> Image.Image:
 
 
 def _rgb(image: Image.Image, path: Path, size: int) -> Pixel8:
-    if image.mode.startswith("I;16"):
-        # from 0..65535 to 0..255; Pillow's own conversion would cut off at 255
-        image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        # From 0..65535 to 0..255; Pillow's own conversion would cut off at 255.
+        wide = np.asarray(image).clip(0, 65535)
+        image = Image.fromarray((wide // 257).astype(np.uint8))
     elif image.mode not in _IMAGE_MODES:
         raise UserError(f"{path} has pixels of type {image.mode}: convert it to 8-bit RGB")
     if image.mode == "P" and "transparency" in image.info:

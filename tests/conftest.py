@@ -1,0 +1,98 @@
+"""What all tests share: one thread, a data set of a few images, short runs, and the command line."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from segpets.config import compose
+from segpets.train import Result, train
+
+ROOT = Path(__file__).parents[1]
+PETS_MINI = ROOT / "segpets" / "data" / "pets_mini"
+
+Train = Callable[..., Result]
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Workers of pytest-xdist share the cores; more threads on such small tensors only wait."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_pets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real images in the official layout: 3 breeds, 15 of train, 3 of val, 7 of test."""
+    root = tmp_path_factory.mktemp("tiny_pets")
+    (root / "annotations").mkdir()
+    (root / "images").symlink_to(PETS_MINI / "images")
+    (root / "annotations" / "trimaps").symlink_to(PETS_MINI / "annotations" / "trimaps")
+    for part, counts in {"trainval": (6, 6, 6), "test": (3, 2, 2)}.items():
+        lines = (PETS_MINI / "annotations" / f"{part}.txt").read_text().splitlines()
+        chosen: list[str] = []
+        for breed, count in zip(("Abyssinian_", "beagle_", "Bombay_"), counts, strict=True):
+            chosen += [line for line in lines if line.startswith(breed)][:count]
+        (root / "annotations" / f"{part}.txt").write_text("\n".join(chosen) + "\n")
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_pets: Path) -> Callable[..., list[str]]:
+    """tiny("model=vit") gives overrides for a run of a second; those that are given win."""
+
+    def overrides(*given: str) -> list[str]:
+        defaults = {
+            "data": "oxford_pets",
+            "data.root": str(tiny_pets),
+            "data.size": "64",
+            "data.batch_size": "4",
+            "model.widths": "[4,8]",
+            "trainer": "cpu",
+            "trainer.precision": "32",
+            "trainer.max_epochs": "2",
+            "trainer.log_every_n_steps": "1",
+        }
+        keys = {word.partition("=")[0] for word in given}
+        if "model" in keys:
+            del defaults["model.widths"]
+        return [f"{k}={v}" for k, v in defaults.items() if k not in keys] + list(given)
+
+    return overrides
+
+
+@pytest.fixture
+def train_tiny(tiny: Callable[..., list[str]], tmp_path: Path) -> Train:
+    """train_tiny("loss=dice", folder="a") trains in tmp_path/a, in this process."""
+
+    def run(*overrides: str, folder: str = "run") -> Result:
+        cfg = compose([*tiny(*overrides), f"hydra.run.dir={tmp_path / folder}"])
+        return train(cfg, overrides=overrides)
+
+    return run
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    """command("model=unt") is what the shell would do in tmp_path; stdout holds stderr, too."""
+
+    def run(
+        *words: str, module: str = "segpets.train", **env: str
+    ) -> subprocess.CompletedProcess[str]:
+        inherited = {k: v for k, v in os.environ.items() if k != "HYDRA_FULL_ERROR"}
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        return subprocess.run(
+            [sys.executable, "-m", module, *words],
+            cwd=tmp_path,
+            env=inherited | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"} | env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+        )
+
+    return run

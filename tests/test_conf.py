@@ -1,0 +1,126 @@
+"""Every config composes, and names things that exist."""
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from segpets.cli import groups
+from segpets.config import compose, conf_dir
+
+GROUPS = groups([conf_dir()])
+COMMANDS = sorted(file.stem for file in conf_dir().glob("*.yaml"))
+CHOICES = [(group, option) for group, options in GROUPS.items() for option in options]
+
+
+def composed(overrides: list[str], folder: Path) -> dict[str, Any]:
+    cfg = compose([*overrides, f"hydra.run.dir={folder}"])
+    resolved = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    assert isinstance(resolved, dict)
+    return {str(key): value for key, value in resolved.items()}
+
+
+def targets(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield node["_target_"]
+        for value in node.values():
+            yield from targets(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from targets(value)
+
+
+def locate(target: str) -> Any:
+    """What a dotted name stands for: the longest module in it, and attributes of that."""
+    words = target.split(".")
+    for end in range(len(words) - 1, 0, -1):
+        try:
+            found: Any = importlib.import_module(".".join(words[:end]))
+        except ModuleNotFoundError:
+            continue
+        for word in words[end:]:
+            found = getattr(found, word)
+        return found
+    raise AssertionError(f"{target} can't be imported")
+
+
+@pytest.mark.parametrize(("group", "option"), CHOICES, ids=lambda word: word)
+def test_every_option_composes_and_names_what_exists(
+    group: str, option: str, tmp_path: Path
+) -> None:
+    # callback=[default,ema]: what is added to the default list is chosen along with it
+    value = f"[default,{option}]" if group == "callback" and option != "default" else option
+    cfg = composed([f"{group}={value}"], tmp_path)
+    found = list(targets(cfg))
+    assert found
+    for target in found:
+        assert callable(locate(target)), target
+    chosen = OmegaConf.load(conf_dir() / group / f"{option}.yaml")
+    if "_target_" in chosen:
+        target = chosen["_target_"]
+        assert target in found
+
+
+def test_the_parametrisation_leaves_no_config_out() -> None:
+    files = {file.relative_to(conf_dir()).with_suffix("") for file in conf_dir().rglob("*.yaml")}
+    listed = {Path(group, option) for group, option in CHOICES} | {Path(c) for c in COMMANDS}
+    assert files == listed
+
+
+@pytest.mark.parametrize(
+    ("override", "callbacks"),
+    [
+        ("callback=default", set()),
+        ("callback=[default,ema]", {"ema"}),
+        ("callback=[default,early_stopping]", {"early_stopping"}),
+        ("callback=[default,early_stopping,ema]", {"early_stopping", "ema"}),
+    ],
+)
+def test_callbacks_are_added_to_a_list(
+    override: str, callbacks: set[str], tmp_path: Path
+) -> None:
+    default = composed([], tmp_path)["callback"]
+    assert "best_and_last" in default
+    assert set(composed([override], tmp_path)["callback"]) == set(default) | callbacks
+
+
+@pytest.mark.parametrize(
+    ("override", "loggers"),
+    [
+        ("logger=[]", set()),
+        ("logger=[csv]", {"csv"}),
+        ("logger=tensorboard", {"tensorboard"}),
+        ("tags=[]", {"csv", "tensorboard"}),
+    ],
+)
+def test_loggers_are_a_list(override: str, loggers: set[str], tmp_path: Path) -> None:
+    assert set(composed([override], tmp_path).get("logger") or {}) == loggers
+
+
+def test_number_of_classes_has_one_place(tmp_path: Path) -> None:
+    for model in GROUPS["model"]:
+        for loss in ("cross_entropy", "combined"):
+            overrides = [f"model={model}", f"loss={loss}", "data.classes=[a,b,c,d]"]
+            cfg = composed(overrides, tmp_path)
+            assert cfg["model"]["num_classes"] == 4
+            terms = cfg["loss"].get("losses", {"all": cfg["loss"]})
+            assert {term["num_classes"] for term in terms.values()} == {4}
+
+
+def test_compose_gives_each_run_a_directory_of_its_own(tmp_path: Path) -> None:
+    log_dir = f"paths.log_dir={tmp_path}"
+    first, second = (Path(compose([log_dir]).paths.output_dir) for _ in range(2))
+    assert first != second
+    assert first.parent == second.parent == tmp_path / "runs"
+    assert Path(compose([f"hydra.run.dir={tmp_path}/mine"]).paths.output_dir) == tmp_path / "mine"
+
+
+def test_a_combined_loss_takes_other_terms(tmp_path: Path) -> None:
+    words = ["loss=combined", "loss@loss.losses.overlap=dice", "loss.weights.overlap=0.5"]
+    loss = composed(words, tmp_path)["loss"]
+    assert loss["losses"]["overlap"]["_target_"] == "segpets.loss.dice.DiceLoss"
+    assert loss["weights"] == {"pixel": 1.0, "overlap": 0.5}
