@@ -34,6 +34,8 @@ def choose(root: Path, part: str) -> list[str]:
     kept: set[str] = set()
     for index, breed in enumerate(sorted(breeds)):
         good = [line for line in sorted(breeds[breed]) if has_pet(root, line.split()[0])]
+        if len(good) < COUNTS[part]:
+            raise SystemExit(f"{breed} has {len(good)} images with a pet in {part}: too few")
         order = np.random.default_rng([SEED, COUNTS[part], index]).permutation(len(good))
         kept.update(good[i] for i in order[: COUNTS[part]])
     return [line for line in lines if line in kept]

@@ -9,6 +9,8 @@ from pathlib import Path
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 _NAME_LENGTH = 100
+_WORD = r"[A-Za-z0-9.]+(_[A-Za-z0-9.]+)*"
+_LOSSLESS = re.compile(rf"[A-Za-z0-9._-]+|{_WORD}={_WORD}(,{_WORD}={_WORD})*")
 
 
 def conf_dir() -> Path:
@@ -18,16 +20,19 @@ def conf_dir() -> Path:
     return inside if inside.is_dir() else package.parent / "conf"
 
 
-def safe_name(overrides: str) -> str:
-    """Turns overrides, such as `loss=dice,model=unet`, into a directory's name.
+def safe_name(text: str) -> str:
+    """Turns overrides, such as `loss=dice,model=unet`, or a sweep's name into a directory's name.
 
-    Only `[A-Za-z0-9._-]` stay. Where that loses something, a hash tells names apart.
+    Only `[A-Za-z0-9._-]` stay: `loss-dice__model-unet`. Where that could be the name of other
+    overrides, too, or is too long, a hash tells them apart. What is safe already stays as it is.
     """
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", overrides.replace(",", "_")).strip("-._") or "default"
-    lossless = re.fullmatch(r"[A-Za-z0-9._=,]*", overrides)
-    if lossless and len(name) <= _NAME_LENGTH:
+    if not text:
+        return "default"
+    spelled = text.replace("=", "-").replace(",", "__")
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", spelled).strip("-._") or "default"
+    if name == spelled and len(name) <= _NAME_LENGTH and _LOSSLESS.fullmatch(text):
         return name
-    digest = hashlib.sha256(overrides.encode()).hexdigest()[:8]
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     return f"{name[: _NAME_LENGTH - 9].rstrip('-._')}-{digest}"
 
 

@@ -132,10 +132,10 @@ def _checkpoint_to_resume(run: Run) -> Path | None:
 
 def _train(cfg: DictConfig, run: Run, *, resuming: bool) -> Result:
     started = time.perf_counter()
+    _check(cfg)
     from lightning.pytorch import seed_everything
 
     _quieten()
-    _check(cfg)
     seed_everything(cfg.seed, verbose=False)
     datamodule: SegmentationDataModule = build(cfg.data.module, "data")
     datamodule.setup()

@@ -2,6 +2,7 @@
 
 from segpets.callback.checkpoint import BestAndLast
 from segpets.callback.confusion import ConfusionMatrixFigure
+from segpets.callback.ema import EMA
 from segpets.callback.finite import StopOnNaN
 from segpets.callback.metrics_csv import MetricsCSV
 from segpets.callback.pictures import Pictures
@@ -10,6 +11,7 @@ from segpets.callback.progress import Progress
 from segpets.callback.throughput import Throughput
 
 __all__ = [
+    "EMA",
     "BestAndLast",
     "ConfusionMatrixFigure",
     "MetricsCSV",

@@ -144,7 +144,7 @@ class Pixels:
         self.fingerprint = digest.hexdigest()
 
     def __getitem__(self, name: str) -> tuple[Tensor, Tensor]:
-        """Gives image, uint8 (3, size, size), and mask, uint8 (size, size); not to be written to."""
+        """Gives image, uint8 (3, size, size), and mask, uint8 (size, size): read-only views."""
         row = self._row[name]
         if self.in_memory:
             return self._images[row], self._masks[row]

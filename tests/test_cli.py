@@ -1,0 +1,198 @@
+"""The command line: help, typos, errors in words, and where a run goes."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Command
+
+from segpets import cli
+
+Tiny = Callable[..., list[str]]
+
+
+def test_help_names_the_groups_and_their_options(command: Command) -> None:
+    done = command("--help")
+    assert done.returncode == 0
+    assert "python -m segpets.train model=segnet loss=soft_iou" in done.stdout
+    assert re.search(r"^  model +.*\bsegnet, segnet_dsc\b", done.stdout, re.MULTILINE)
+    assert re.search(r"^  debug +.*\bsmoke$", done.stdout, re.MULTILINE)
+    assert "--cfg job" in done.stdout
+
+
+# What is typed, and what the answer must contain.
+TYPOS = [
+    (["modle=unet"], "Did you mean model?"),
+    (["model=unt"], "Did you mean model=unet?"),
+    (["model.widht=3"], "Did you mean model.widths?"),
+    (["data.batchsize=3"], "Did you mean data.batch_size?"),
+    (["trainer.max_epoch=3"], "Did you mean trainer.max_epochs?"),
+    (["loss=soft-iou"], "Did you mean loss=soft_iou?"),
+    (["callback=[defalt]"], "Did you mean callback=default?"),
+    (["experiment=articl_segnet"], "Did you mean experiment=article_segnet?"),
+    (["model=unet", "loss=dise", "data.size=64"], "Did you mean loss=dice?"),
+    (["-m", "model=unet,segnt"], "Did you mean model=segnet?"),
+    (["data=3"], "Available: oxford_pets, pets_mini"),
+    (["loss="], "Available: combined, cross_entropy"),
+    (["model=[unet"], "model=[unet can't be read"),
+    (["--cfg", "jobb"], "choose from 'job'"),
+    (["--mutlirun", "model=unet"], "Did you mean --multirun?"),
+    (["--config-dir", "nowhere", "loss=mine"], "--config-dir nowhere"),
+    (["resume=nowhere"], "resume=nowhere: there is no folder"),
+    (["seed=abc"], "seed=abc must be a whole number"),
+    (["seed=-1"], "seed=-1 must be a whole number"),
+    (["train=false"], "add init_from=RUN"),
+]
+
+
+@pytest.mark.parametrize(("words", "answer"), TYPOS, ids=lambda words: " ".join(words))
+def test_a_typo_is_answered_in_words(command: Command, words: list[str], answer: str) -> None:
+    done = command(*words)
+    assert done.returncode == 1
+    assert answer in done.stdout
+    assert "Traceback" not in done.stdout
+    assert len(done.stdout.splitlines()) <= 3
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["data.size=abc"], "data.size=abc must be a whole number of at least 32"),
+        (["data.batch_size=99"], "data.batch_size=99 is larger than the 15 training images"),
+        (["trainer.precision=17"], "trainer: Precision 17 is invalid"),
+        (["model.widths=5"], "model: "),
+        (["loss=dice", "loss.class_weights=[1,2]"], "class_weights has 2 values"),
+        (["init_from=nowhere"], "init_from=nowhere: there is no folder"),
+    ],
+    ids=lambda words: " ".join(words),
+)
+def test_a_wrong_value_is_answered_in_words(
+    command: Command, tiny: Tiny, words: list[str], answer: str, tmp_path: Path
+) -> None:
+    done = command(*tiny(*words), "hydra.run.dir=run")
+    assert done.returncode == 1
+    assert answer in done.stdout
+    assert "Traceback" not in done.stdout
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["status"] == "failed"
+    assert answer in summary["error"]
+    assert "Traceback" in (tmp_path / "run" / "train.log").read_text()
+
+
+@pytest.mark.parametrize("trainer", ["gpu", "mps", "tpu"])
+def test_a_trainer_without_its_device_is_refused(
+    command: Command, tiny: Tiny, trainer: str
+) -> None:
+    import torch
+
+    there = {"gpu": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if there.get(trainer):
+        return
+    done = command(*tiny(f"trainer={trainer}"))
+    assert done.returncode == 1
+    assert "error: trainer: " in done.stdout
+    assert trainer in done.stdout.lower() or "torch_xla" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_the_traceback_shows_when_asked_for(command: Command) -> None:
+    done = command("model=unt", HYDRA_FULL_ERROR="1")
+    assert done.returncode == 1
+    assert "Traceback" in done.stdout
+    assert "Did you mean model=unet?" in done.stdout
+
+
+def test_new_keys_are_added_with_a_plus(command: Command) -> None:
+    done = command("+new.key=1", "--cfg", "job")
+    assert done.returncode == 0
+    assert "new:\n  key: 1" in done.stdout
+
+
+def test_a_group_of_ones_own_works_and_is_suggested(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "loss").mkdir(parents=True)
+    (tmp_path / "mine" / "loss" / "elastic.yaml").write_text("_target_: math.sqrt\nstretch: 1\n")
+    assert re.search(r"loss +.*\belastic\b", command("--config-dir", "mine", "--help").stdout)
+    composed = command("--config-dir=mine", "loss=elastic", "--cfg", "job")
+    assert "_target_: math.sqrt" in composed.stdout
+    assert "Did you mean loss=elastic?" in command("--config-dir=mine", "loss=elastik").stdout
+    wrong_key = command("--config-dir", "mine", "loss=elastic", "loss.strech=2")
+    assert "Did you mean loss.stretch?" in wrong_key.stdout
+
+
+def test_segpets_runs_the_same_commands(command: Command) -> None:
+    assert command("train", "--help", module="segpets").stdout == command("--help").stdout
+    assert "Did you mean model=unet?" in command("train", "model=unt", module="segpets").stdout
+    assert "commands: train" in command(module="segpets").stdout
+    wrong = command("trian", module="segpets")
+    assert wrong.returncode == 1
+    assert "trian is no command" in wrong.stdout
+
+
+def test_a_run_goes_to_logs_in_the_working_directory(
+    command: Command, tiny: Tiny, tmp_path: Path
+) -> None:
+    words = tiny("trainer.max_epochs=1", "logger=[csv]")
+    done = command("train", *words, module="segpets")
+    assert done.returncode == 0, done.stdout
+    (run,) = (tmp_path / "logs" / "train" / "runs").iterdir()
+    latest = tmp_path / "logs" / "train" / "latest"
+    assert latest.is_symlink()
+    assert latest.resolve() == run
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["status"] == "completed"
+    assert summary["overrides"] == words
+    assert f"Everything lies in {run.relative_to(tmp_path)}" in done.stdout
+    assert "Warning" not in done.stdout
+    assert not (tmp_path / "lightning_logs").exists()
+
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    again = command(*tiny(), f"hydra.run.dir={run}")
+    assert again.returncode == 1
+    assert "already holds a run" in again.stdout
+    hydras_own = {run / "train.log", *(run / ".hydra").iterdir(), run / ".lock"}
+    for file, content in before.items():
+        assert file in hydras_own or file.read_bytes() == content, file
+
+
+def test_an_error_inside_a_run_is_recorded(command: Command, tiny: Tiny, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text(
+        "from torch import nn\n\n\n"
+        "class Broken(nn.Module):\n"
+        "    def forward(self, logits, target):\n"
+        "        raise ZeroDivisionError('broken on purpose')\n"
+    )
+    (tmp_path / "mine" / "loss").mkdir(parents=True)
+    (tmp_path / "mine" / "loss" / "broken.yaml").write_text("_target_: broken.Broken\n")
+    done = command("--config-dir=mine", *tiny("loss=broken"), "hydra.run.dir=run")
+    assert done.returncode == 1
+    assert "ZeroDivisionError: broken on purpose" in done.stdout
+    assert "train.log" in done.stdout
+    assert "Traceback" not in done.stdout
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["status"] == "failed"
+    assert summary["error"] == "ZeroDivisionError: broken on purpose"
+    log = (tmp_path / "run" / "train.log").read_text()
+    assert "Traceback" in log
+    assert "broken.py" in log
+
+
+def test_runs_composed_in_the_same_second_get_different_directories(command: Command) -> None:
+    # The 32 random bits of the name, not the clock, tell them apart.
+    words = ["hydra.run.dir", "--cfg", "hydra", "--resolve", "--package", "hydra.run"]
+    shown = {command(*words[1:]).stdout for _ in range(3)}
+    names = {match[1] for text in shown if (match := re.search(r"dir: (\S+)", text))}
+    assert len(names) == 3
+    for name in names:
+        assert re.fullmatch(
+            r"logs/train/runs/\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_[0-9a-f]{8}", name
+        )
+
+
+def test_the_nearest_name_must_be_near() -> None:
+    assert cli.suggest("train", ["model=xyzzy"]) == (
+        "model=xyzzy: there is no such model. Available: "
+        + ", ".join(cli.groups([cli.conf_dir()])["model"])
+    )
+    assert cli.suggest("train", ["model=unet", "loss=[dice]", "+new=1", "~debug"]) is None
