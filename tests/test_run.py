@@ -233,7 +233,7 @@ def test_different_overrides_have_different_names() -> None:
     # are those of sweeps, which lie in a folder of their own.
     names: dict[str, str] = {}
     for overrides in NASTY:
-        kind = "sweep" if re.fullmatch(r"[A-Za-z0-9._-]*", overrides) else "job"
+        kind = "sweep" if re.fullmatch(r"[A-Za-z0-9._-]+", overrides) else "job"
         other = names.setdefault(f"{kind}/{safe_name(overrides).lower()}", overrides)
         assert other.lower() == overrides.lower(), (other, overrides)
 

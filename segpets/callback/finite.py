@@ -31,7 +31,7 @@ class StopOnNaN(Callback):
             return
         raise UserError(
             f"the loss is {outputs['loss'].item()} at step {trainer.global_step} (epoch "
-            f"{trainer.current_epoch}). Try a lower optimizer.lr, "
+            f"{trainer.current_epoch + 1}). Try a lower optimizer.lr, "
             "trainer.gradient_clip_val=1, trainer.precision=32-true, or another loss. The "
             "checkpoints of the epochs before are kept"
         )

@@ -223,8 +223,10 @@ class SegmentationDataModule(LightningDataModule):
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
+            # Each iterator draws one number, which nothing here uses. From torch's global stream
+            # it would move dropout, and persistent workers draw it less often than no workers.
+            generator=torch.Generator(),
             collate_fn=collate,
-            generator=torch.Generator(),  # else each epoch would draw from dropout's stream
         )
 
 

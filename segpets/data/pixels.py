@@ -136,7 +136,7 @@ class Pixels:
             outcomes = list(threads.map(self._check, range(count)))
         errors = [outcome for outcome in outcomes if isinstance(outcome, UserError)]
         if errors:
-            others = f" ({len(errors) - 1} other files have problems, too)" if errors[1:] else ""
+            others = f". {len(errors) - 1} more can't be used either" if errors[1:] else ""
             raise UserError(f"{errors[0]}{others}")
         digest = hashlib.blake2b(digest_size=8)
         for sample, outcome in zip(self._samples, outcomes, strict=True):
