@@ -382,7 +382,7 @@ def _say_start(
         "loss": cfg.loss._target_.rpartition(".")[2],
         "data": f"{counts} images, batches of {cfg.data.batch_size}",
         "device": device_name(trainer.strategy.root_device) + several,
-        "precision": str(cfg.trainer.precision),
+        "precision": f"{cfg.trainer.precision}, channels last",
         "epochs": str(trainer.max_epochs),
         "run": _shown(run.path),
     }
@@ -404,12 +404,13 @@ def _say_end(cfg: DictConfig, run: Run, metrics: dict[str, float]) -> None:
 
 
 def _print(table: Any) -> None:
+    import io
+
     from rich.console import Console
 
-    console = Console(width=100, record=False)
-    with console.capture() as text:
-        console.print(table)
-    log.info("%s", text.get().rstrip())
+    text = io.StringIO()  # plain, since it goes to train.log, too
+    Console(width=100, file=text).print(table)
+    log.info("%s", text.getvalue().rstrip())
 
 
 def _shown(path: Path) -> str:

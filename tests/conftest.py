@@ -76,6 +76,14 @@ def train_tiny(tiny: Callable[..., list[str]], tmp_path: Path) -> Train:
     return run
 
 
+@pytest.fixture(scope="session")
+def finished(tiny: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """A run of two epochs with all that a run leaves; tests only read it."""
+    overrides = tiny("callback.pictures.count=3", "tags=[a,b]")
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    return train(compose([*overrides, f"hydra.run.dir={folder}"]), overrides=overrides)
+
+
 @pytest.fixture
 def command(tmp_path: Path) -> Command:
     """command("model=unt") is what the shell would do in tmp_path; stdout holds stderr, too."""

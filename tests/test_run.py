@@ -164,9 +164,18 @@ def test_latest_moves_and_replaces_nothing_real(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"latest", "runs", "file"}
 
 
-def test_two_runs_of_the_same_second_differ(tmp_path: Path) -> None:
-    folders = {compose([f"paths.log_dir={tmp_path}"]).paths.output_dir for _ in range(8)}
-    assert len(folders) == 8
+def test_runs_of_the_same_second_differ() -> None:
+    code = "from segpets.config import compose; print(compose().paths.output_dir)"
+    command = [sys.executable, "-c", code]
+    started = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(4)
+    ]
+    folders = {process.communicate()[0].strip() for process in started}
+    assert len(folders) == 4
+    for folder in folders:
+        name = r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_[0-9a-f]{8}"
+        assert re.fullmatch(name, Path(folder).name)
+        assert Path(folder).parent == ROOT / "logs" / "train" / "runs"
 
 
 def test_versions_name_all_that_a_result_depends_on() -> None:

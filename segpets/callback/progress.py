@@ -2,16 +2,24 @@
 
 import logging
 import sys
-from typing import Any
+from typing import Any, Final
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 
 log = logging.getLogger(__name__)
 
+BAR: Final = {"train/loss": "loss", "val/mean_iou": "val mIoU"}
+LINE: Final = {
+    "train/loss": "loss",
+    "val/loss": "val loss",
+    "val/mean_iou": "val mean IoU",
+    "train/images_per_second": "images/s",
+}
+
 
 class Progress(RichProgressBar):
-    """Rich's bar with loss and val mean IoU; each epoch's results go to the log, too."""
+    """Rich's bar with loss and val mean IoU; each epoch leaves a line, in the log too."""
 
     def __init__(self) -> None:
         super().__init__(refresh_rate=4)
@@ -21,24 +29,25 @@ class Progress(RichProgressBar):
     def get_metrics(
         self, trainer: Trainer, pl_module: LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        """Leaves the version number out of the bar."""
+        """Shows short names, so that they fit beside the bar."""
         metrics: dict[str, Any] = super().get_metrics(trainer, pl_module)
-        metrics.pop("v_num", None)
-        return metrics
+        return {BAR[name]: value for name, value in metrics.items() if name in BAR}
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the epoch's line."""
+        """Writes the epoch's line; above the bar where there is one."""
         super().on_train_epoch_end(trainer, pl_module)
         if not trainer.is_global_zero:
             return
-        shown = {
-            "loss": "train/loss",
-            "val loss": "val/loss",
-            "val mean IoU": "val/mean_iou",
-            "images/s": "train/images_per_second",
-        }
         found = trainer.callback_metrics
-        values = [f"{word} {found[key].item():.4g}" for word, key in shown.items() if key in found]
-        log.info(
-            "epoch %d of %s: %s", trainer.current_epoch + 1, trainer.max_epochs, ", ".join(values)
-        )
+        shown = {word: found[name].item() for name, word in LINE.items() if name in found}
+        values = ", ".join(f"{word} {value:.4g}" for word, value in shown.items())
+        line = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}: {values}"
+        if self.is_enabled and self.progress is not None:
+            self.progress.console.print(line, highlight=False)
+            log.debug(line)  # to the file only
+        else:
+            log.info(line)
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        """Counts epochs from one, as the lines do."""
+        return f"Epoch {current_epoch + 1}/{self.trainer.max_epochs}"

@@ -1,0 +1,24 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from lightning.pytorch import Callback
+
+from segpets import train as train_module
+
+
+@pytest.fixture
+def take_part(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callback], None]:
+    """take_part(callback) adds a callback, before all others, to the trainings of a test."""
+
+    def add(callback: Callback) -> None:
+        build = train_module.build
+
+        def with_it(node: Any, key: str, **kwargs: Any) -> Any:
+            if key == "trainer":
+                kwargs["callbacks"] = [callback, *kwargs["callbacks"]]
+            return build(node, key, **kwargs)
+
+        monkeypatch.setattr(train_module, "build", with_it)
+
+    return add

@@ -1,0 +1,47 @@
+"""Images per second: the training's, data included and validation excluded."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from conftest import Train
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from segpets.callback import throughput
+
+
+class Clock(Callback):
+    """Half a second passes in each training step, and 100 s in each validation batch."""
+
+    now = 0.0
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        self.now += 0.5
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, *_: Any
+    ) -> None:
+        self.now += 100
+
+
+def test_the_clock_stops_before_validation(
+    train_tiny: Train, take_part: Callable[[Callback], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    take_part(clock)
+    monkeypatch.setattr(throughput, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    summary = train_tiny("logger=[csv]", "test=false").path / "metrics.csv"
+    header, *rows = (line.split(",") for line in summary.read_text().splitlines())
+    column = header.index("train/images_per_second")
+    assert [row[column] for row in rows if row[column]] == ["8", "8"]  # 3 batches of 4 in 1.5 s
+
+
+def test_peak_memory_is_in_megabytes() -> None:
+    before = throughput.peak_memory_mb(torch.device("cpu"))
+    block = torch.ones(100_000_000 // 4)
+    after = throughput.peak_memory_mb(torch.device("cpu"))
+    assert before > 50  # torch alone
+    # Memory that was freed before may be used again, so the peak grows by at most the block.
+    assert 0 <= after - before <= block.nbytes / 1e6 * 1.05

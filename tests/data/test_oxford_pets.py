@@ -1,0 +1,223 @@
+import random
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pet_folder import PetFolder
+
+from segpets.data import OxfordPets, Sample
+from segpets.data.source import holdout
+from segpets.errors import UserError
+
+
+def names(samples: object) -> list[str]:
+    return [sample.name for sample in samples]  # type: ignore[attr-defined]
+
+
+def message(pets: PetFolder) -> str:
+    """What the user is told when the folder is listed."""
+    with pytest.raises(UserError) as caught:
+        OxfordPets(root=pets.root).splits()
+    return str(caught.value)
+
+
+# splits
+
+
+def test_holdout_takes_a_tenth_of_each_breed_and_tests_on_the_official_part(
+    tmp_path: Path,
+) -> None:
+    pets = PetFolder(tmp_path / "pets", trainval=20, test=3)
+    splits = OxfordPets(root=pets.root).splits()
+    assert Counter(sample.attributes["breed"] for sample in splits.val) == {
+        "Abyssinian": 2,
+        "Maine_Coon": 2,
+        "beagle": 2,
+    }
+    assert sorted(names(splits.train) + names(splits.val)) == sorted(pets.names("trainval"))
+    assert not set(names(splits.train)) & set(names(splits.val))
+    assert names(splits.test) == pets.names("test")
+    assert not splits.augment_val
+    assert not splits.val_is_test
+
+
+def test_holdout_depends_on_the_seed_but_not_on_the_order_of_lines(pets: PetFolder) -> None:
+    before = {seed: OxfordPets(root=pets.root, seed=seed).splits().val for seed in range(8)}
+    lines = pets.listing("trainval").read_text().splitlines()
+    random.Random(0).shuffle(lines)
+    pets.list("trainval", lines)
+    for seed, val in before.items():
+        assert set(names(OxfordPets(root=pets.root, seed=seed).splits().val)) == set(names(val))
+    assert len({tuple(names(val)) for val in before.values()}) > 4
+
+
+@pytest.mark.parametrize(
+    ("images", "held_out"), [(1, 0), (2, 1), (5, 1), (14, 1), (16, 2), (94, 9), (100, 10)]
+)
+def test_holdout_rounds_but_leaves_both_sides_an_image(images: int, held_out: int) -> None:
+    samples = [
+        Sample(name=f"x_{n}", image=Path(), mask=Path(), attributes={"breed": "x"})
+        for n in range(images)
+    ]
+    train, val = holdout(samples, fraction=0.1, by="breed", seed=3)
+    assert (len(train), len(val)) == (images - held_out, held_out)
+
+
+def test_article_validates_on_the_augmented_test_part(pets: PetFolder) -> None:
+    splits = OxfordPets(root=pets.root, split="article").splits()
+    assert names(splits.train) == pets.names("trainval")
+    assert names(splits.val) == names(splits.test) == pets.names("test")
+    assert splits.augment_val
+    assert splits.val_is_test
+
+
+@pytest.mark.parametrize("split", ["holdout", "article"])
+def test_breed_and_species_of_every_sample_are_known(pets: PetFolder, split: str) -> None:
+    splits = OxfordPets(root=pets.root, split=split).splits()
+    species = {"Abyssinian": "cat", "Maine_Coon": "cat", "beagle": "dog"}
+    for sample in [*splits.train, *splits.val, *splits.test]:
+        breed = sample.name.rpartition("_")[0]
+        assert sample.attributes == {"breed": breed, "species": species[breed]}
+
+
+# lists as users have them
+
+
+@pytest.mark.parametrize(
+    "rewrite",
+    [
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: text + "\n\n  \n",
+        lambda text: "#Image CLASS-ID SPECIES BREED ID\n  # cats first\n" + text,
+        lambda text: "\N{ZERO WIDTH NO-BREAK SPACE}" + text,
+        lambda text: text.rstrip("\n"),
+        lambda text: text.replace(" ", "\t"),
+    ],
+    ids=["windows_lines", "blank_lines", "comments", "byte_order_mark", "no_last_newline", "tabs"],
+)
+def test_lists_may_look_different(pets: PetFolder, rewrite: Callable[[str], str]) -> None:
+    expected = OxfordPets(root=pets.root).splits()
+    listing = pets.listing("trainval")
+    listing.write_bytes(rewrite(listing.read_text()).encode())
+    assert OxfordPets(root=pets.root).splits() == expected
+
+
+def test_root_may_be_relative_or_start_at_home(
+    pets: PetFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(pets.root.parent)
+    monkeypatch.setenv("HOME", str(pets.root.parent))
+    expected = names(OxfordPets(root=pets.root).splits().train)
+    for root in ("pets", "~/pets"):
+        splits = OxfordPets(root=root).splits()
+        assert names(splits.train) == expected
+        assert splits.train[0].image.is_file()
+
+
+def test_files_that_no_list_names_do_no_harm(pets: PetFolder) -> None:
+    expected = OxfordPets(root=pets.root).splits()
+    pets.image("Egyptian_Mau_1").write_bytes(b"GIF89a")  # the official archive has such, too
+    (pets.trimap("x").parent / "._beagle_1.png").write_bytes(b"\0")
+    assert OxfordPets(root=pets.root).splits() == expected
+
+
+# what can't work
+
+
+@pytest.mark.parametrize("root", ["nowhere", "~nobody-of-that-name/pets", "a_file"])
+def test_a_root_that_is_no_folder(tmp_path: Path, root: str) -> None:
+    (tmp_path / "a_file").touch()
+    path = root if root.startswith("~") else tmp_path / root
+    with pytest.raises(UserError, match=r"data\.root=.*is not a folder.*data=pets_mini"):
+        OxfordPets(root=path).splits()
+
+
+def test_an_empty_root(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"trainval\.txt is missing.*data\.root=.*images/"):
+        OxfordPets(root=tmp_path).splits()
+
+
+@pytest.mark.parametrize("folder", ["images", "annotations/trimaps", "annotations"])
+def test_a_root_with_a_folder_missing(pets: PetFolder, folder: str) -> None:
+    (pets.root / folder).rename(pets.root / "elsewhere")
+    told = message(pets)
+    assert "missing" in told
+    assert str(pets.root / folder) in told
+
+
+@pytest.mark.parametrize(("kind", "path"), [("images", "image"), ("trimaps", "trimap")])
+def test_an_image_without_trimap_and_the_reverse(pets: PetFolder, kind: str, path: str) -> None:
+    file: Path = getattr(pets, path)("beagle_3")
+    file.unlink()
+    told = message(pets)
+    assert f"1 of the 30 {kind}" in told
+    assert str(file) in told
+    assert "trainval.txt" in told
+    assert "remove their lines" in told
+
+
+def test_a_suffix_in_capitals_is_pointed_out(pets: PetFolder) -> None:
+    pets.image("beagle_3").rename(pets.root / "images" / "beagle_3.JPG")
+    assert "there is beagle_3.JPG: rename it" in message(pets)
+
+
+@pytest.mark.parametrize("part", ["trainval", "test"])
+@pytest.mark.parametrize("text", ["", "\n \n", "# nothing\n"], ids=["empty", "blank", "comment"])
+def test_an_empty_list(pets: PetFolder, part: str, text: str) -> None:
+    pets.listing(part).write_text(text)
+    assert f"{pets.listing(part)} lists no images" in message(pets)
+
+
+def test_a_repeated_line(pets: PetFolder) -> None:
+    pets.list("test", [pets.line(name) for name in [*pets.names("test"), "beagle_201"]])
+    assert f"{pets.listing('test')} lists beagle_201 more than once" in message(pets)
+
+
+def test_an_image_in_both_parts(pets: PetFolder) -> None:
+    pets.list("test", [pets.line(name) for name in [*pets.names("test"), "beagle_1"]])
+    told = message(pets)
+    assert "beagle_1" in told
+    assert "trainval.txt and in test.txt" in told
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "../../x 1 1 1",
+        "/etc/passwd 1 1 1",
+        "images\\x 1 1 1",
+        ".. 1 1 1",
+        ".hidden 1 1 1",
+        "-rf 1 1 1",
+        "my cat_1 1 1 1",
+        "b\N{LATIN SMALL LETTER E WITH ACUTE}b\N{LATIN SMALL LETTER E WITH ACUTE}_1 1 1 1",
+        "beagle_1",
+        "beagle_1 1 3 1",
+        "beagle_1,1,2,1",
+    ],
+)
+def test_a_line_that_is_none_is_named_by_its_number(pets: PetFolder, line: str) -> None:
+    with pets.listing("trainval").open("a", encoding="utf-8") as listing:
+        listing.write(f"{line}\n")
+    told = message(pets)
+    assert f"{pets.listing('trainval')}:31" in told
+    assert repr(line) in told
+    assert "expected a name, a class id, a species" in told
+
+
+def test_a_list_in_another_encoding(pets: PetFolder) -> None:
+    with pets.listing("trainval").open("ab") as listing:
+        listing.write(b"b\xe9b\xe9_1 1 1 1\n")
+    assert "trainval.txt:31" in message(pets)
+
+
+def test_an_unknown_split() -> None:
+    with pytest.raises(UserError, match=r"data\.split=random.*holdout or article"):
+        OxfordPets(root="x", split="random")
+
+
+@pytest.mark.parametrize("seed", [-1, "abc", 1.5, None, True])
+def test_a_seed_that_is_none(seed: object) -> None:
+    with pytest.raises(UserError, match=rf"data\.seed={seed} must be a whole number"):
+        OxfordPets(root="x", seed=seed)  # type: ignore[arg-type]
