@@ -1,22 +1,19 @@
-"""What all tests share: one thread, a data set of a few images, short runs, and the command line."""
+"""What all tests share: one thread, a few images, short runs, and the command line."""
 
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from fixture_types import Command, Tiny, Train
 
 from segpets.config import compose
 from segpets.train import Result, train
 
 ROOT = Path(__file__).parents[1]
 PETS_MINI = ROOT / "segpets" / "data" / "pets_mini"
-
-Train = Callable[..., Result]
-Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -42,7 +39,7 @@ def tiny_pets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny(tiny_pets: Path) -> Callable[..., list[str]]:
+def tiny(tiny_pets: Path) -> Tiny:
     """tiny("model=vit") gives overrides for a run of a second; those that are given win."""
 
     def overrides(*given: str) -> list[str]:
@@ -66,7 +63,7 @@ def tiny(tiny_pets: Path) -> Callable[..., list[str]]:
 
 
 @pytest.fixture
-def train_tiny(tiny: Callable[..., list[str]], tmp_path: Path) -> Train:
+def train_tiny(tiny: Tiny, tmp_path: Path) -> Train:
     """train_tiny("loss=dice", folder="a") trains in tmp_path/a, in this process."""
 
     def run(*overrides: str, folder: str = "run") -> Result:
@@ -77,7 +74,7 @@ def train_tiny(tiny: Callable[..., list[str]], tmp_path: Path) -> Train:
 
 
 @pytest.fixture(scope="session")
-def finished(tiny: Callable[..., list[str]], tmp_path_factory: pytest.TempPathFactory) -> Result:
+def finished(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Result:
     """A run of two epochs with all that a run leaves; tests only read it."""
     overrides = tiny("callback.pictures.count=3", "tags=[a,b]")
     folder = tmp_path_factory.mktemp("finished") / "run"

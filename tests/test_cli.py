@@ -2,15 +2,12 @@
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Command
+from fixture_types import Command, Tiny
 
 from segpets import cli
-
-Tiny = Callable[..., list[str]]
 
 
 def test_help_names_the_groups_and_their_options(command: Command) -> None:

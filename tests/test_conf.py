@@ -80,9 +80,7 @@ def test_the_parametrisation_leaves_no_config_out() -> None:
         ("callback=[default,early_stopping,ema]", {"early_stopping", "ema"}),
     ],
 )
-def test_callbacks_are_added_to_a_list(
-    override: str, callbacks: set[str], tmp_path: Path
-) -> None:
+def test_callbacks_are_added_to_a_list(override: str, callbacks: set[str], tmp_path: Path) -> None:
     default = composed([], tmp_path)["callback"]
     assert "best_and_last" in default
     assert set(composed([override], tmp_path)["callback"]) == set(default) | callbacks

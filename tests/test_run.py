@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from segpets.config import compose, safe_name, sweep_name
+from segpets.config import safe_name, sweep_name
 from segpets.errors import UserError
 from segpets.run import Run, find_run, git_revision, point, read_summary, versions, write_atomically
 

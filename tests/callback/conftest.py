@@ -1,14 +1,14 @@
-from collections.abc import Callable
 from typing import Any
 
 import pytest
+from fixture_types import TakePart
 from lightning.pytorch import Callback
 
 from segpets import train as train_module
 
 
 @pytest.fixture
-def take_part(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callback], None]:
+def take_part(monkeypatch: pytest.MonkeyPatch) -> TakePart:
     """take_part(callback) adds a callback, before all others, to the trainings of a test."""
 
     def add(callback: Callback) -> None:

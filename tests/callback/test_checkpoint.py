@@ -1,17 +1,14 @@
 """best.ckpt and last.ckpt: which epochs they are, and that a crash leaves them whole."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import Train
+from fixture_types import TakePart, Train
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from segpets.callback import BestAndLast
-
-TakePart = Callable[[Callback], None]
 
 
 class Scripted(Callback):

@@ -1,11 +1,10 @@
 """The average of the weights: recomputed by hand, validated, saved and tested."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from conftest import Train
+from fixture_types import TakePart, Train
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
@@ -64,7 +63,7 @@ def val_mean_iou(result: Result) -> float:
 
 
 def test_the_average_is_what_is_validated_saved_and_tested(
-    train_tiny: Train, take_part: Callable[[Callback], None]
+    train_tiny: Train, take_part: TakePart
 ) -> None:
     recorder = Recorder()
     take_part(recorder)

@@ -1,12 +1,11 @@
 """A loss that is no number stops the run, and what was good is kept."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import Command, Train
+from fixture_types import Command, Tiny, Train
 
 from segpets.errors import UserError
 
@@ -63,7 +62,7 @@ def test_it_stops_at_the_step_and_keeps_the_epochs_before(
 
 
 def test_the_command_ends_with_code_1_and_says_what_to_try(
-    command: Command, tiny: Callable[..., list[str]], tmp_path: Path
+    command: Command, tiny: Tiny, tmp_path: Path
 ) -> None:
     write_loss(tmp_path)
     done = command("--config-dir=mine", *tiny("loss=sours"), "hydra.run.dir=run")

@@ -1,12 +1,11 @@
 """Images per second: the training's, data included and validation excluded."""
 
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from conftest import Train
+from fixture_types import TakePart, Train
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from segpets.callback import throughput
@@ -27,7 +26,7 @@ class Clock(Callback):
 
 
 def test_the_clock_stops_before_validation(
-    train_tiny: Train, take_part: Callable[[Callback], None], monkeypatch: pytest.MonkeyPatch
+    train_tiny: Train, take_part: TakePart, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
     take_part(clock)

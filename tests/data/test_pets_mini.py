@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from pet_folder import SPECIES, PetFolder
+from PIL import Image
 
 import segpets
 from segpets.data import OxfordPets
@@ -88,7 +88,9 @@ def test_the_script_draws_20_and_8_of_each_breed_that_show_a_pet(
         assert Counter(name.rpartition("_")[0] for name in listed) == dict.fromkeys(SPECIES, count)
         assert lines == [line for line in map(pets.line, pets.names(part)) if line in lines]
         assert not set(without) & set(listed)
-        assert all({f"images/{n}.jpg", f"annotations/trimaps/{n}.png"} <= set(chosen) for n in listed)
+        assert all(
+            {f"images/{n}.jpg", f"annotations/trimaps/{n}.png"} <= set(chosen) for n in listed
+        )
     assert len(chosen) == 2 + 2 * 3 * 28
 
 

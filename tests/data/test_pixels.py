@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from pet_folder import PetFolder
+from PIL import Image
 
 from segpets.data import OxfordPets, Sample, pixels
 from segpets.data.oxford_pets import trimap_ids
@@ -49,9 +49,7 @@ def test_images_are_resized_bilinearly_with_antialiasing(tmp_path: Path) -> None
 
 
 def test_masks_are_resized_by_nearest_neighbour(tmp_path: Path) -> None:
-    file = saved(
-        tmp_path / "mask.png", [[1, 1, 2, 2], [1, 3, 2, 1], [3, 3, 1, 1], [2, 2, 1, 3]]
-    )
+    file = saved(tmp_path / "mask.png", [[1, 1, 2, 2], [1, 3, 2, 1], [3, 3, 1, 1], [2, 2, 1, 3]])
     assert read_mask(file, 2, trimap_ids).tolist() == [[2, 0], [1, 2]]
     small = saved(tmp_path / "small.png", [[1, 2], [3, 1]])
     assert read_mask(small, 4, trimap_ids).tolist() == [
@@ -198,7 +196,9 @@ def bomb() -> bytes:
     """A PNG of a few bytes that claims 60000x60000 pixels."""
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
     data = zlib.compress(bytes(2_000))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    )
 
 
 def truncated(content: bytes) -> bytes:

@@ -37,7 +37,7 @@ def test_value_and_gradient_are_the_weighted_sum(logits: Tensor, target: Tensor)
     torch.testing.assert_close(slope, torch.autograd.grad(expected, leaf)[0])
 
 
-def test_config_is_cross_entropy_plus_soft_iou(
+def test_config_is_cross_entropy_plus_dice(
     build_loss: BuildLoss, logits: Tensor, target: Tensor
 ) -> None:
     expected = sum(loss(logits, target) for loss in terms().values())
@@ -47,9 +47,9 @@ def test_config_is_cross_entropy_plus_soft_iou(
 def test_command_line_changes_a_weight_and_swaps_a_loss(
     build_loss: BuildLoss, logits: Tensor, target: Tensor
 ) -> None:
-    loss = build_loss("combined", "loss@loss.losses.overlap=dice", "loss.weights.overlap=0.5")
-    pixel, dice = CrossEntropyLoss(num_classes=3), DiceLoss(num_classes=3)
-    expected = pixel(logits, target) + 0.5 * dice(logits, target)
+    loss = build_loss("combined", "loss@loss.losses.overlap=soft_iou", "loss.weights.overlap=0.5")
+    pixel, soft_iou = CrossEntropyLoss(num_classes=3), SoftIoULoss(num_classes=3)
+    expected = pixel(logits, target) + 0.5 * soft_iou(logits, target)
     torch.testing.assert_close(loss(logits, target), expected)
 
 

@@ -1,0 +1,153 @@
+import functools
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from segpets.labels import Batch
+from segpets.loss.cross_entropy import CrossEntropyLoss
+from segpets.metric import confusion_matrices, summarise
+from segpets.module import Preprocess, SegmentationModule
+from segpets.scheduler import constant
+
+CLASSES = ("pet", "background", "border")
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class TinyNet(nn.Module):
+    """Sees each pixel by itself, so that an image's logits don't depend on its batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(3, 8)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, image: Tensor) -> Tensor:
+        pixels = self.hidden(image.movedim(1, -1)).relu()
+        logits: Tensor = self.head(pixels).movedim(-1, 1)
+        return logits
+
+
+def new_module() -> SegmentationModule:
+    torch.manual_seed(0)
+    return SegmentationModule(
+        net=TinyNet(),
+        loss=CrossEntropyLoss(num_classes=3),
+        preprocess=Preprocess(mean=MEAN, std=STD),
+        optimizer=functools.partial(torch.optim.Adam, lr=0.05),
+        scheduler=constant,
+        classes=CLASSES,
+    )
+
+
+def pictures(count: int = 8, size: int = 32) -> tuple[Tensor, Tensor]:
+    """Bright pets on dark ground with a grey border, and a stripe of ignored pixels."""
+    generator = torch.Generator().manual_seed(1)
+    mask = torch.ones(count, size, size, dtype=torch.uint8)
+    mask[:, 6:26, 6:26] = 2
+    mask[:, 8:24, 8:24] = 0
+    values = torch.tensor([220, 30, 120])[mask.long()].unsqueeze(1)
+    noise = torch.randint(-25, 26, (count, 3, size, size), generator=generator)
+    mask[:, :, 0] = 255
+    return (values + noise).to(torch.uint8), mask
+
+
+def loader(batch_size: int, count: int = 8) -> DataLoader[Batch]:
+    images, masks = (part.split(batch_size) for part in pictures(count))
+    batches = [Batch(image=x, mask=y) for x, y in zip(images, masks, strict=True)]
+    return DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
+
+
+def new_trainer(folder: Path, *, max_epochs: int = 1) -> Trainer:
+    return Trainer(
+        accelerator="cpu",
+        max_epochs=max_epochs,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        default_root_dir=folder,
+    )
+
+
+few_workers = pytest.mark.filterwarnings("ignore:.*does not have many workers")
+
+
+def test_preprocessing_scales_and_normalises_each_channel() -> None:
+    image = torch.arange(256, dtype=torch.uint8).repeat(2, 3, 1).view(2, 3, 16, 16)
+    result = Preprocess(mean=MEAN, std=STD)(image)
+    expected = torch.stack(
+        [(image[:, c].double() / 255 - MEAN[c]) / STD[c] for c in range(3)], dim=1
+    )
+    torch.testing.assert_close(result.double(), expected, rtol=0, atol=1e-6)
+    assert result.dtype == torch.float32
+    assert result.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_preprocessing_leaves_nothing_in_a_checkpoint() -> None:
+    assert not [name for name in new_module().state_dict() if "preprocess" in name]
+
+
+@few_workers
+def test_training_changes_all_weights_and_learns(tmp_path: Path) -> None:
+    module = new_module()
+    before = {name: value.clone() for name, value in module.named_parameters()}
+    trainer = new_trainer(tmp_path, max_epochs=25)
+    trainer.fit(module, loader(4), loader(4))
+    assert all(not torch.equal(value, before[n]) for n, value in module.named_parameters())
+    assert trainer.callback_metrics["val/mean_iou"] > 0.95
+
+
+@few_workers
+def test_metrics_are_logged_by_their_names_with_their_values(tmp_path: Path) -> None:
+    module, trainer = new_module(), new_trainer(tmp_path)
+    trainer.fit(module, loader(4), loader(4))
+    logged = {name: value.item() for name, value in trainer.callback_metrics.items()}
+    per_class = {f"{s}/{c}" for s in ("iou", "dice", "precision", "recall") for c in CLASSES}
+    means = {"pixel_accuracy", "mean_accuracy", "frequency_weighted_iou", "soft_iou"}
+    means |= {f"mean_{score}" for score in ("iou", "dice", "precision", "recall")}
+    assert {name for name in logged if name.startswith("val/")} == {
+        f"val/{name}" for name in {"loss", "image_mean_iou"} | means | per_class
+    }
+    assert {name for name in logged if name.startswith("train/")} == {
+        "train/loss",
+        "train/pixel_accuracy",
+        "train/mean_iou",
+    }
+    images, masks = pictures()
+    with torch.no_grad():
+        logits = module.eval()(images)
+        loss = nn.functional.cross_entropy(logits, masks.long(), ignore_index=255)
+    confusion = confusion_matrices(logits.argmax(1), masks, 3).sum(0)
+    for name, value in summarise(confusion, CLASSES).items():
+        assert logged[f"val/{name}"] == pytest.approx(value, abs=1e-6), name
+    assert logged["val/loss"] == pytest.approx(loss.item(), rel=1e-5)
+    assert torch.equal(module.confusion("val"), confusion)
+
+
+@few_workers
+def test_validation_and_test_metrics_do_not_depend_on_the_batch_size(tmp_path: Path) -> None:
+    module, trainer = new_module(), new_trainer(tmp_path)
+    trainer.fit(module, loader(4), loader(4))
+    results = []
+    for batch_size in (1, 3, 4, 8):
+        [val] = trainer.validate(module, loader(batch_size), verbose=False)
+        [test] = trainer.test(module, loader(batch_size), verbose=False)
+        losses = [val.pop("val/loss"), test.pop("test/loss")]
+        assert losses == pytest.approx([losses[0]] * 2)
+        assert {f"test/{k.removeprefix('val/')}": v for k, v in val.items()} == test
+        results.append(val)
+    assert all(result == results[0] for result in results)
+
+
+def test_a_step_leaves_predictions_and_counts_of_each_image() -> None:
+    images, masks = pictures(3)
+    module = new_module()
+    counted = module._count("val", module(images).detach(), masks)
+    preds = module(images).argmax(1)
+    assert torch.equal(counted["preds"], preds.to(torch.uint8))
+    assert torch.equal(counted["confusion"], confusion_matrices(preds, masks, 3))
