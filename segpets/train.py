@@ -323,7 +323,8 @@ def _test(
 
 
 def _values(trainer: Trainer) -> dict[str, float]:
-    return {name: value.item() for name, value in trainer.callback_metrics.items()}
+    logged = trainer.callback_metrics.items()
+    return {name: value.item() for name, value in logged if not name.startswith("lr-")}
 
 
 def _best(run: Run) -> dict[str, float]:

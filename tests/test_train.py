@@ -238,8 +238,7 @@ def test_debug_configs_run(debug: str, tmp_path: Path) -> None:
     result = train(compose([f"debug={debug}", *small, f"hydra.run.dir={tmp_path}/run"]))
     assert_sound(result)
     if debug == "profiler":
-        (profile,) = (tmp_path / "run").glob("*profile*.txt")
-        assert "run_training_batch" in profile.read_text()
+        assert "run_training_batch" in (tmp_path / "run" / "fit-profile.txt").read_text()
 
 
 @pytest.mark.slow
