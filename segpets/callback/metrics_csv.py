@@ -2,6 +2,7 @@
 
 import csv
 import io
+import time
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,8 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from segpets.run import write_atomically
+
+SECONDS_BETWEEN_SAVES = 10.0
 
 
 class MetricsCSV(Logger):
@@ -31,6 +34,7 @@ class MetricsCSV(Logger):
                 for row in csv.DictReader(file):
                     self._rows[int(row["step"])] = {k: v for k, v in row.items() if v}
         self._resumed = bool(self._rows)
+        self._saved = time.monotonic()
 
     @property
     def name(self) -> str:
@@ -66,7 +70,11 @@ class MetricsCSV(Logger):
 
     @rank_zero_only
     def save(self) -> None:
-        """Writes the file."""
+        """Writes the file, every few seconds at most; Lightning calls this at each logging step."""
+        if time.monotonic() - self._saved >= SECONDS_BETWEEN_SAVES:
+            self._write()
+
+    def _write(self) -> None:
         names = dict.fromkeys(name for row in self._rows.values() for name in row)
         columns = ["step", "epoch", *sorted(names.keys() - {"step", "epoch"})]
         text = io.StringIO()
@@ -74,9 +82,10 @@ class MetricsCSV(Logger):
         writer.writeheader()
         writer.writerows(self._rows[step] for step in sorted(self._rows))
         write_atomically(self._path, text.getvalue())
+        self._saved = time.monotonic()
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Writes the file."""
         if self._rows:
-            self.save()
+            self._write()
