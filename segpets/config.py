@@ -47,6 +47,12 @@ def _fastest_precision() -> str:
     return fastest_precision()
 
 
+def _data_workers() -> int:
+    from segpets.hardware import data_workers
+
+    return data_workers()
+
+
 def _length(items: ListConfig) -> int:
     return len(items)
 
@@ -55,6 +61,7 @@ def register_resolvers() -> None:
     """Registers the resolvers of conf/; once is enough, more do no harm."""
     OmegaConf.register_new_resolver("len", _length, replace=True)
     OmegaConf.register_new_resolver("fastest_precision", _fastest_precision, replace=True)
+    OmegaConf.register_new_resolver("data_workers", _data_workers, replace=True)
     OmegaConf.register_new_resolver("safe_name", safe_name, replace=True)
     OmegaConf.register_new_resolver(
         "unique", lambda: secrets.token_hex(4), replace=True, use_cache=True

@@ -1,5 +1,6 @@
 """What this machine computes fastest with."""
 
+import os
 from pathlib import Path
 
 import torch
@@ -16,6 +17,17 @@ def fastest_precision() -> str:
     if torch.backends.mps.is_available():
         return "32-true"
     return "bf16-mixed" if cpu_flags() & {"avx512_bf16", "amx_bf16"} else "32-true"
+
+
+def data_workers() -> int:
+    """How many processes should augment beside the training.
+
+    None where the training itself is on the CPU: they would take its cores. Beside a GPU, up to
+    eight of the other cores.
+    """
+    if not torch.cuda.is_available():
+        return 0
+    return min(8, max((os.cpu_count() or 1) - 1, 0))
 
 
 def cpu_flags() -> set[str]:
