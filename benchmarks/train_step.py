@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, seed_everything
 
+from segpets.build import build, build_module, build_trainer
 from segpets.config import compose
-from segpets.train import build, build_module, build_trainer
 
 WARM_UP = 5
 STEPS = 40

@@ -2,12 +2,33 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 import torchinfo
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a net costs.
+
+    Attributes:
+        params: See `parameters`.
+        mult_adds: See `mult_adds`.
+        table: See `layer_table`.
+    """
+
+    params: int
+    mult_adds: int
+    table: str
+
+
+def measure(net: nn.Module, size: tuple[int, int]) -> Cost:
+    """Counts all that a net costs, for an RGB image of this height and width."""
+    return Cost(parameters(net), mult_adds(net, size), layer_table(net, size))
 
 
 def parameters(net: nn.Module) -> int:

@@ -19,9 +19,9 @@ from segpets.cli import run_command
 from segpets.errors import UserError
 
 if TYPE_CHECKING:
-    from lightning.pytorch import Callback, LightningDataModule, Trainer
-    from torch import nn
+    from lightning.pytorch import LightningDataModule, Trainer
 
+    from segpets.cost import Cost
     from segpets.data import SegmentationDataModule
     from segpets.module import SegmentationModule
     from segpets.run import Run
@@ -57,11 +57,12 @@ def train(cfg: DictConfig, *, overrides: Sequence[str] = ()) -> Result:
     Raises:
         UserError: Something is wrong that the user can mend.
     """
+    from segpets.resume import resumed_config
     from segpets.run import Run
 
     resuming = cfg.resume is not None
     if resuming:
-        cfg = _resumed(cfg, overrides)
+        cfg = resumed_config(cfg, overrides)
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
     run = Run(Path(config["paths"]["output_dir"]))
     with run.hold(config, resuming=resuming):
@@ -86,64 +87,22 @@ def train(cfg: DictConfig, *, overrides: Sequence[str] = ()) -> Result:
             raise
 
 
-RESUMABLE = ("trainer.", "callback.", "data.num_workers", "test", "tags")
-
-
-def _resumed(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
-    """The config of the run that goes on, with what may change about it."""
-    from segpets.run import CONFIG, find_run
-
-    path = find_run(cfg.resume, log_dir=Path(cfg.paths.log_dir), key="resume")
-    stored = OmegaConf.load(path / CONFIG)
-    assert isinstance(stored, DictConfig)
-    for override in overrides:
-        key = override.lstrip("+").partition("=")[0]
-        if key == "resume":
-            continue
-        if not key.startswith(RESUMABLE):
-            raise UserError(
-                f"resume={cfg.resume} continues a run as it was, so {override} can't change it. "
-                f"Start a new run with init_from={cfg.resume}, or change trainer.* and callback.* "
-                "only, such as trainer.max_epochs"
-            )
-        OmegaConf.update(stored, key, OmegaConf.select(cfg, key), force_add=True)
-    stored.paths.output_dir = str(path)
-    return stored
-
-
-def _checkpoint_to_resume(run: Run) -> Path | None:
-    """The newest checkpoint that can be read; None if the run had not saved any."""
-    import torch
-
-    for name in ("last.ckpt", "best.ckpt"):
-        file = run.checkpoints / name
-        try:
-            torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-        except FileNotFoundError:
-            continue
-        except Exception as error:
-            log.warning("%s can't be read (%s): the one before is taken", file, error)
-            continue
-        log.info("Continuing from %s", _shown(file))
-        return file
-    log.info("The run has no checkpoint yet: it begins anew")
-    return None
-
-
 def _train(cfg: DictConfig, run: Run, *, resuming: bool) -> Result:
     started = time.perf_counter()
     _check(cfg)
     from lightning.pytorch import seed_everything
 
+    from segpets.build import build, build_module, build_net, build_trainer, initialise
+    from segpets.resume import newest_checkpoint
+
     _quieten()
     seed_everything(cfg.seed, verbose=False)
     datamodule: SegmentationDataModule = build(cfg.data.module, "data")
     datamodule.setup()
-    net = build(cfg.model, "model")
-    cost = _cost(net, cfg)
+    net, cost = build_net(cfg)
     module = build_module(cfg, net)
     if cfg.init_from is not None:
-        _initialise(module, cfg.init_from, log_dir=Path(cfg.paths.log_dir))
+        initialise(module, cfg.init_from, log_dir=Path(cfg.paths.log_dir))
     trainer = build_trainer(cfg)
     (run.path / "model.txt").write_text(cost.table + "\n", encoding="utf-8")
     run.update(
@@ -157,7 +116,7 @@ def _train(cfg: DictConfig, run: Run, *, resuming: bool) -> Result:
 
     metrics: dict[str, float] = {}
     if cfg.train:
-        checkpoint = _checkpoint_to_resume(run) if resuming else None
+        checkpoint = newest_checkpoint(run.checkpoints) if resuming else None
         trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
         metrics |= _values(trainer)
         metrics |= _best(run)
@@ -178,59 +137,6 @@ def _train(cfg: DictConfig, run: Run, *, resuming: bool) -> Result:
     return Result(metrics=metrics, path=run.path, module=module, datamodule=datamodule)
 
 
-def build(node: Any, key: str, **kwargs: Any) -> Any:
-    """Makes the object that a config describes.
-
-    Args:
-        node: A config with `_target_`.
-        key: What it is, for the message of an error.
-        **kwargs: Further arguments.
-
-    Raises:
-        UserError: Its constructor refuses the config.
-    """
-    from hydra.errors import InstantiationException
-    from hydra.utils import instantiate
-
-    try:
-        return instantiate(node, _convert_="all", **kwargs)
-    except InstantiationException as error:
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        if isinstance(cause, UserError):
-            raise cause from None
-        raise UserError(f"{key}: {cause}") from error
-
-
-def build_module(cfg: DictConfig, net: nn.Module) -> SegmentationModule:
-    """Puts net, loss, optimizer and schedule together."""
-    from segpets.module import Preprocess, SegmentationModule
-
-    return SegmentationModule(
-        net=net,
-        loss=build(cfg.loss, "loss"),
-        preprocess=Preprocess(mean=cfg.data.mean, std=cfg.data.std),
-        optimizer=build(cfg.optimizer, "optimizer"),
-        scheduler=build(cfg.scheduler, "scheduler"),
-        classes=cfg.data.classes,
-    )
-
-
-def build_trainer(cfg: DictConfig, *, extra_callbacks: Sequence[Callback] = ()) -> Trainer:
-    """Makes Lightning's Trainer with the callbacks and loggers of the config."""
-    from lightning.pytorch.callbacks import LearningRateMonitor
-
-    callbacks = [build(callback, f"callback.{name}") for name, callback in cfg.callback.items()]
-    loggers = [build(logger, f"logger.{name}") for name, logger in cfg.logger.items()]
-    if not loggers:  # it refuses to be without one
-        callbacks = [c for c in callbacks if not isinstance(c, LearningRateMonitor)]
-    trainer: Trainer = build(
-        cfg.trainer, "trainer", callbacks=[*callbacks, *extra_callbacks], logger=loggers
-    )
-    return trainer
-
-
 def _quieten() -> None:
     """Silences what Lightning says of itself; warnings go to the log file."""
     logging.captureWarnings(True)
@@ -243,64 +149,6 @@ def _check(cfg: DictConfig) -> None:
         raise UserError(f"seed={cfg.seed} must be a whole number from 0 to {2**32 - 1}")
     if not cfg.train and cfg.init_from is None:
         raise UserError("train=false tests weights that are there: add init_from=RUN")
-
-
-@dataclass(frozen=True)
-class _Cost:
-    params: int
-    mult_adds: int
-    table: str
-
-
-def _cost(net: nn.Module, cfg: DictConfig) -> _Cost:
-    """Counts what the net costs; its first forward pass, so a misfit is found here."""
-    import torch
-
-    from segpets import cost
-
-    size = (cfg.data.size, cfg.data.size)
-    classes = len(cfg.data.classes)
-    try:
-        with torch.no_grad():
-            shape = tuple(net.eval()(torch.zeros(1, 3, *size)).shape)
-        net.train()
-        counted = cost.mult_adds(net, size)
-    except (ValueError, RuntimeError) as error:
-        raise UserError(
-            f"the model {cfg.model._target_} doesn't take images of {size[0]}x{size[1]}: {error}"
-        ) from error
-    if shape != (1, classes, *size):
-        raise UserError(
-            f"the model {cfg.model._target_} maps (1, 3, {size[0]}, {size[1]}) to {shape}, but "
-            f"should give logits for {classes} classes, {(1, classes, *size)}"
-        )
-    return _Cost(cost.parameters(net), counted, cost.layer_table(net, size))
-
-
-def _initialise(module: SegmentationModule, run: str, *, log_dir: Path) -> None:
-    """Starts from another run's best weights; says which of them don't fit."""
-    import torch
-
-    from segpets.run import find_run
-
-    file = find_run(run, log_dir=log_dir, key="init_from") / "checkpoints" / "best.ckpt"
-    if not file.is_file():
-        raise UserError(
-            f"init_from={run}: {file} is missing; that run has no weights to start from"
-        )
-    try:
-        saved = torch.load(file, map_location="cpu", weights_only=True)["state_dict"]
-    except Exception as error:
-        raise UserError(f"init_from={run}: {file} can't be loaded: {error}") from error
-    own = module.state_dict()
-    fitting = {k: v for k, v in saved.items() if k in own and own[k].shape == v.shape}
-    if not fitting:
-        raise UserError(f"init_from={run}: not one of its weights fits this model")
-    module.load_state_dict(fitting, strict=False)
-    left = sorted((own.keys() | saved.keys()) - fitting.keys())
-    log.info("Weights from %s: %d of %d tensors fit", file, len(fitting), len(own))
-    if left:
-        log.info("  not taken over: %s", ", ".join(left))
 
 
 def _test(
@@ -368,10 +216,10 @@ def _say_start(
     run: Run,
     datamodule: SegmentationDataModule,
     trainer: Trainer,
-    cost: _Cost,
+    cost: Cost,
 ) -> None:
     from segpets.hardware import device_name
-    from segpets.report.table import facts_table
+    from segpets.report.table import as_text, facts_table
 
     splits = datamodule.splits
     counts = ", ".join(f"{len(getattr(splits, s)):,} {s}" for s in ("train", "val", "test"))
@@ -387,31 +235,21 @@ def _say_start(
         "epochs": str(trainer.max_epochs),
         "run": _shown(run.path),
     }
-    _print(facts_table(facts, title="segpets"))
+    log.info("%s", as_text(facts_table(facts, title="segpets")))
 
 
 def _say_end(cfg: DictConfig, run: Run, metrics: dict[str, float]) -> None:
-    from segpets.report.table import class_table
+    from segpets.report.table import as_text, class_table
 
     stage = "test" if cfg.test else "val"
     if f"{stage}/mean_iou" in metrics:
-        _print(class_table(metrics, cfg.data.classes, stage=stage))
+        log.info("%s", as_text(class_table(metrics, cfg.data.classes, stage=stage)))
     absent = [c for c in cfg.data.classes if f"{stage}/iou/{c}" not in metrics]
     if absent:
         log.info("Neither truth nor prediction has %s: left out of the means", ", ".join(absent))
     log.info("%.0f s. Everything lies in %s:", run.summary["seconds"], _shown(run.path))
     log.info("  summary.json  metrics.csv  checkpoints/  predictions/  tensorboard/")
     log.info("Compare runs: tensorboard --logdir %s", cfg.paths.log_dir)
-
-
-def _print(table: Any) -> None:
-    import io
-
-    from rich.console import Console
-
-    text = io.StringIO()  # plain, since it goes to train.log, too
-    Console(width=100, file=text).print(table)
-    log.info("%s", text.getvalue().rstrip())
 
 
 def _shown(path: Path) -> str:
@@ -421,11 +259,10 @@ def _shown(path: Path) -> str:
 
 
 def _log_hparams(cfg: DictConfig, run: Run, metrics: dict[str, float]) -> None:
-    """Fills TensorBoard's HPARAMS tab: the choices and overrides with all final metrics."""
+    """Fills TensorBoard's HPARAMS tab with the choices, the overrides and all final metrics."""
     if "tensorboard" not in cfg.logger:
         return
-    from torch.utils.tensorboard import SummaryWriter
-    from torch.utils.tensorboard.summary import hparams
+    from segpets.report.hparams import write_hparams
 
     chosen: dict[str, Any] = {
         "model": cfg.model._target_.rpartition(".")[2],
@@ -438,13 +275,8 @@ def _log_hparams(cfg: DictConfig, run: Run, metrics: dict[str, float]) -> None:
     overrides = [o.lstrip("+~").partition("=")[::2] for o in run.summary["overrides"]]
     chosen |= {k: v for k, v in overrides if not k.startswith(("hydra.", "paths.", "sweep"))}
     finals = metrics | {k: run.summary[k] for k in ("params", "mult_adds", "seconds")}
-    with SummaryWriter(str(run.path / "tensorboard")) as writer:
-        for summary in hparams(chosen, finals):  # type: ignore[no-untyped-call]
-            writer.file_writer.add_summary(summary)
-        step = max(int(metrics.get("best/epoch", 0)), 1)
-        for name, value in finals.items():  # Lightning wrote the other scalars itself
-            if not name.startswith(("train/", "val/", "test/")):
-                writer.add_scalar(name, value, step)
+    step = max(int(metrics.get("best/epoch", 0)), 1)
+    write_hparams(run.path / "tensorboard", chosen, finals, step=step)
 
 
 def _task(cfg: DictConfig) -> float | None:

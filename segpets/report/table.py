@@ -1,7 +1,9 @@
 """Tables for the console."""
 
+import io
 from collections.abc import Mapping, Sequence
 
+from rich.console import Console
 from rich.table import Table
 
 SCORES = ("iou", "dice", "precision", "recall")
@@ -41,3 +43,10 @@ def class_table(metrics: Mapping[str, float], classes: Sequence[str], *, stage: 
     table.add_section()
     table.add_row("mean", *(cell(f"mean_{score}") for score in SCORES))
     return table
+
+
+def as_text(table: Table) -> str:
+    """Renders a table without colours, for a log file as well as for a terminal."""
+    text = io.StringIO()
+    Console(width=100, file=text).print(table)
+    return text.getvalue().rstrip()

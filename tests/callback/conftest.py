@@ -4,7 +4,7 @@ import pytest
 from fixture_types import TakePart
 from lightning.pytorch import Callback
 
-from segpets import train as train_module
+from segpets import build as building
 
 
 @pytest.fixture
@@ -12,13 +12,13 @@ def take_part(monkeypatch: pytest.MonkeyPatch) -> TakePart:
     """take_part(callback) adds a callback, before all others, to the trainings of a test."""
 
     def add(callback: Callback) -> None:
-        build = train_module.build
+        build = building.build
 
         def with_it(node: Any, key: str, **kwargs: Any) -> Any:
             if key == "trainer":
                 kwargs["callbacks"] = [callback, *kwargs["callbacks"]]
             return build(node, key, **kwargs)
 
-        monkeypatch.setattr(train_module, "build", with_it)
+        monkeypatch.setattr(building, "build", with_it)
 
     return add

@@ -1,5 +1,6 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,12 +11,12 @@ from pet_folder import PetFolder
 from torch.utils.data import DataLoader
 
 from segpets.augment.none import NoAugment
+from segpets.build import build
 from segpets.config import compose
 from segpets.data import OxfordPets, SegmentationDataModule
 from segpets.data.datamodule import EpochSampler, collate
 from segpets.errors import UserError
 from segpets.labels import Item
-from segpets.train import build
 
 CONF = Path(__file__).parents[2] / "conf"
 SIZE = 64
@@ -244,6 +245,19 @@ def test_a_batch_larger_than_the_training_set(
     assert len(epoch_of(module(batch_size=27).train_dataloader(), 0)) == 1
     with pytest.raises(UserError, match=r"data\.batch_size=28 is larger than the 27 training"):
         module(batch_size=28)
+
+
+def test_a_batch_larger_than_the_share_of_a_process(
+    module: Callable[..., SegmentationDataModule],
+) -> None:
+    for batch_size, fits in ((13, True), (14, False)):  # of 27 images, each of two trains on 13
+        datamodule = module(batch_size=batch_size)
+        datamodule.trainer = SimpleNamespace(global_rank=1, world_size=2)  # type: ignore[assignment]
+        if fits:
+            assert len(epoch_of(datamodule.train_dataloader(), 0)) == 1
+            continue
+        with pytest.raises(UserError, match=r"batch_size=14.*the 13 training.*each of the 2"):
+            datamodule.train_dataloader()
 
 
 def test_a_split_that_leaves_nothing_to_validate_on(tmp_path: Path) -> None:

@@ -1,0 +1,123 @@
+"""Configs to objects: what every command that needs a model shares."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor
+from omegaconf import DictConfig
+from torch import nn
+
+from segpets.cost import Cost, measure
+from segpets.errors import UserError
+from segpets.module import Preprocess, SegmentationModule
+from segpets.run import find_run
+
+log = logging.getLogger(__name__)
+
+
+def build(node: Any, key: str, **kwargs: Any) -> Any:
+    """Makes the object that a config describes.
+
+    Args:
+        node: A config with `_target_`.
+        key: What it is, for the message of an error.
+        **kwargs: Further arguments.
+
+    Raises:
+        UserError: Its constructor refuses the config.
+    """
+    try:
+        return instantiate(node, _convert_="all", **kwargs)
+    except InstantiationException as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        if isinstance(cause, UserError):
+            raise cause from None
+        raise UserError(f"{key}: {cause}") from error
+
+
+def build_net(cfg: DictConfig) -> tuple[nn.Module, Cost]:
+    """Makes the net and counts what it costs; a net that doesn't fit the data is found here.
+
+    Raises:
+        UserError: It refuses images of the data's size, or its logits have another shape.
+    """
+    net: nn.Module = build(cfg.model, "model")
+    size = (cfg.data.size, cfg.data.size)
+    expected = (1, len(cfg.data.classes), *size)
+    try:
+        with torch.no_grad():
+            shape = tuple(net.eval()(torch.zeros(1, 3, *size)).shape)
+        cost = measure(net.train(), size)
+    except (ValueError, RuntimeError) as error:
+        raise UserError(
+            f"the model {cfg.model._target_} doesn't take images of {size[0]}x{size[1]}: {error}"
+        ) from error
+    if shape != expected:
+        raise UserError(
+            f"the model {cfg.model._target_} maps (1, 3, {size[0]}, {size[1]}) to {shape}, but "
+            f"should give logits for {len(cfg.data.classes)} classes, {expected}"
+        )
+    return net, cost
+
+
+def build_module(cfg: DictConfig, net: nn.Module) -> SegmentationModule:
+    """Puts net, loss, optimizer and schedule together."""
+    return SegmentationModule(
+        net=net,
+        loss=build(cfg.loss, "loss"),
+        preprocess=Preprocess(mean=cfg.data.mean, std=cfg.data.std),
+        optimizer=build(cfg.optimizer, "optimizer"),
+        scheduler=build(cfg.scheduler, "scheduler"),
+        classes=cfg.data.classes,
+    )
+
+
+def build_trainer(cfg: DictConfig, *, extra_callbacks: Sequence[Callback] = ()) -> Trainer:
+    """Makes Lightning's Trainer with the callbacks and loggers of the config."""
+    callbacks = [build(callback, f"callback.{name}") for name, callback in cfg.callback.items()]
+    loggers = [build(logger, f"logger.{name}") for name, logger in cfg.logger.items()]
+    if not loggers:  # it refuses to be without one
+        callbacks = [c for c in callbacks if not isinstance(c, LearningRateMonitor)]
+    trainer: Trainer = build(
+        cfg.trainer, "trainer", callbacks=[*callbacks, *extra_callbacks], logger=loggers
+    )
+    return trainer
+
+
+def initialise(module: SegmentationModule, run: str, *, log_dir: Path) -> None:
+    """Starts from another run's best weights; says which of them don't fit.
+
+    Args:
+        module: What gets the weights.
+        run: The run's directory, or `latest`.
+        log_dir: Where `latest` is looked for.
+
+    Raises:
+        UserError: There are no such weights, they can't be loaded, or none of them fits.
+    """
+    file = find_run(run, log_dir=log_dir, key="init_from") / "checkpoints" / "best.ckpt"
+    if not file.is_file():
+        raise UserError(
+            f"init_from={run}: {file} is missing; that run has no weights to start from"
+        )
+    try:
+        saved = torch.load(file, map_location="cpu", weights_only=True)["state_dict"]
+    except Exception as error:
+        raise UserError(f"init_from={run}: {file} can't be loaded: {error}") from error
+    own = module.state_dict()
+    fitting = {k: v for k, v in saved.items() if k in own and own[k].shape == v.shape}
+    if not fitting:
+        raise UserError(f"init_from={run}: not one of its weights fits this model")
+    module.load_state_dict(fitting, strict=False)
+    left = sorted((own.keys() | saved.keys()) - fitting.keys())
+    log.info("Weights from %s: %d of %d tensors fit", file, len(fitting), len(own))
+    if left:
+        log.info("  not taken over: %s", ", ".join(left))

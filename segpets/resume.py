@@ -1,0 +1,62 @@
+"""A run that goes on: in its directory, by its own config, from its last checkpoint."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from segpets.errors import UserError
+from segpets.run import CONFIG, find_run
+
+log = logging.getLogger(__name__)
+
+CHANGEABLE: Final = ("trainer.", "callback.", "data.num_workers", "test", "tags")
+"""The keys that may differ when a run goes on; a key that ends in a dot stands for all below it."""
+
+
+def resumed_config(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    """The config of the run that goes on, with what was changed about it.
+
+    Args:
+        cfg: The config that the command line gave; its `resume` names the run.
+        overrides: The command line's overrides; only they are taken from `cfg`.
+
+    Raises:
+        UserError: There is no such run, or an override would make another run of it.
+    """
+    path = find_run(cfg.resume, log_dir=Path(cfg.paths.log_dir), key="resume")
+    stored = OmegaConf.load(path / CONFIG)
+    assert isinstance(stored, DictConfig)
+    for override in overrides:
+        key = override.lstrip("+").partition("=")[0]
+        if key == "resume":
+            continue
+        if not key.startswith(CHANGEABLE):
+            raise UserError(
+                f"resume={cfg.resume} continues a run as it was, so {override} can't change it. "
+                f"Start a new run with init_from={cfg.resume}, or change trainer.* and callback.* "
+                "only, such as trainer.max_epochs"
+            )
+        OmegaConf.update(stored, key, OmegaConf.select(cfg, key), force_add=True)
+    stored.paths.output_dir = str(path)
+    return stored
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint of a run that can be read; None if it had not saved any."""
+    for name in ("last.ckpt", "best.ckpt"):
+        file = folder / name
+        try:
+            torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        except FileNotFoundError:
+            continue
+        except Exception as error:
+            log.warning("%s can't be read (%s): the one before is taken", file, error)
+            continue
+        log.info("Continuing from %s", file)
+        return file
+    log.info("The run has no checkpoint yet: it begins anew")
+    return None
