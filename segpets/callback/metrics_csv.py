@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import time
 from argparse import Namespace
 from collections.abc import Mapping
@@ -67,6 +68,8 @@ class MetricsCSV(Logger):
             self._resumed = False
         row = self._rows.setdefault(step, {"step": str(step)})
         row.update({name: f"{float(value):.9g}" for name, value in metrics.items()})
+        if any(name.startswith("val/") for name in metrics):
+            self._saved = -math.inf  # a checkpoint follows, and a resume keeps what is before it
 
     @rank_zero_only
     def save(self) -> None:

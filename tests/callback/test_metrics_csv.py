@@ -18,7 +18,7 @@ def test_values_of_one_step_share_a_row(tmp_path: Path) -> None:
     logger.log_metrics({"train/loss": 1.5, "epoch": 0}, step=1)
     logger.log_metrics({"val/mean_iou": 0.25}, step=1)
     logger.log_metrics({"train/loss": 0.1}, step=0)
-    logger.save()
+    logger.finalize("success")
     assert rows(path) == [
         {"step": "0", "epoch": "", "train/loss": "0.1", "val/mean_iou": ""},
         {"step": "1", "epoch": "0", "train/loss": "1.5", "val/mean_iou": "0.25"},
@@ -46,6 +46,17 @@ def test_a_resume_that_logs_nothing_loses_nothing(tmp_path: Path) -> None:
     first.finalize("success")
     MetricsCSV(path=str(path)).finalize("failed")
     assert [row["step"] for row in rows(path)] == ["7"]
+
+
+def test_steps_wait_to_be_written_but_a_validation_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    logger = MetricsCSV(path=str(path))
+    logger.log_metrics({"train/loss": 1.0}, step=1)
+    logger.save()
+    assert not path.exists()
+    logger.log_metrics({"val/mean_iou": 0.5}, step=1)
+    logger.save()
+    assert rows(path) == [{"step": "1", "epoch": "", "train/loss": "1", "val/mean_iou": "0.5"}]
 
 
 def test_a_run_logs_each_step_and_each_epoch(finished: Result) -> None:
