@@ -36,10 +36,10 @@ def build(node: Any, key: str, **kwargs: Any) -> Any:
         return instantiate(node, _convert_="all", **kwargs)
     except InstantiationException as error:
         cause: BaseException = error
-        while cause.__cause__ is not None:
+        while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
             cause = cause.__cause__
         if isinstance(cause, UserError):
-            raise cause from None
+            raise cause from error
         raise UserError(f"{key}: {cause}") from error
 
 
@@ -92,16 +92,17 @@ def build_trainer(cfg: DictConfig, *, extra_callbacks: Sequence[Callback] = ()) 
     return trainer
 
 
-def initialise(module: SegmentationModule, run: str, *, log_dir: Path) -> None:
+def initialise(module: SegmentationModule, run: str, *, log_dir: Path, all_of_them: bool) -> None:
     """Starts from another run's best weights; says which of them don't fit.
 
     Args:
         module: What gets the weights.
         run: The run's directory, or `latest`.
         log_dir: Where `latest` is looked for.
+        all_of_them: Whether weights that don't fit are an error, as in a test without training.
 
     Raises:
-        UserError: There are no such weights, they can't be loaded, or none of them fits.
+        UserError: There are no such weights, they can't be loaded, or too few of them fit.
     """
     file = find_run(run, log_dir=log_dir, key="init_from") / "checkpoints" / "best.ckpt"
     if not file.is_file():
@@ -116,8 +117,13 @@ def initialise(module: SegmentationModule, run: str, *, log_dir: Path) -> None:
     fitting = {k: v for k, v in saved.items() if k in own and own[k].shape == v.shape}
     if not fitting:
         raise UserError(f"init_from={run}: not one of its weights fits this model")
-    module.load_state_dict(fitting, strict=False)
     left = sorted((own.keys() | saved.keys()) - fitting.keys())
+    if left and all_of_them:
+        raise UserError(
+            f"init_from={run}: {len(left)} weights don't fit this model, for example {left[0]}: "
+            "to test a run, choose the model that it trained"
+        )
+    module.load_state_dict(fitting, strict=False)
     log.info("Weights from %s: %d of %d tensors fit", file, len(fitting), len(own))
     if left:
         log.info("  not taken over: %s", ", ".join(left))

@@ -42,10 +42,11 @@ def run_command(task: Callable[[DictConfig], Any], *, name: str, example: str) -
     register_resolvers()
     if {"-m", "--multirun"} & set(argv) and not any(word.startswith("sweep=") for word in argv):
         overrides = [word for word in argv if "=" in word and not word.startswith("-")]
-        sys.argv.append(f"sweep=sweep-{sweep_name(overrides)}")
+        # In front, since argparse wants the overrides in one piece.
+        sys.argv.insert(1, f"sweep=sweep-{sweep_name(overrides)}")
     if resumed := [word.partition("=")[2] for word in argv if word.startswith("resume=")]:
         try:
-            sys.argv += _directories_of(resumed[-1], name, argv)
+            sys.argv[1:1] = _directories_of(resumed[-1], name, argv)
         except UserError as error:
             fail(str(error))
     begun = False
@@ -134,7 +135,7 @@ def explain_config(error: BaseException, name: str, argv: Sequence[str]) -> str:
         )
     try:
         suggestion = suggest(name, argv)
-    except (HydraException, OmegaConfBaseException, OSError):
+    except (HydraException, OmegaConfBaseException, OSError, ValueError):
         suggestion = None
     cause = f" ({error.__cause__})" if error.__cause__ else ""
     return suggestion or f"{error}{cause}".strip()

@@ -41,10 +41,10 @@ def sweep_name(overrides: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(sorted(overrides)).encode()).hexdigest()[:10]
 
 
-def _fastest_precision() -> str:
+def _fastest_precision(accelerator: str) -> str:
     from segpets.hardware import fastest_precision
 
-    return fastest_precision()
+    return fastest_precision(accelerator)
 
 
 def _data_workers() -> int:

@@ -6,15 +6,21 @@ from pathlib import Path
 import torch
 
 
-def fastest_precision() -> str:
-    """Lightning's name of the precision that `trainer=auto` uses.
+def fastest_precision(accelerator: str = "auto") -> str:
+    """Lightning's name of the precision that a device computes fastest with.
 
     bf16 autocast where the hardware multiplies in bf16: on GPUs that do, and on CPUs with
-    AVX-512 BF16 or AMX; fp16 autocast with loss scaling on other NVIDIA GPUs; else fp32.
+    AVX-512 BF16 or AMX; fp16 autocast with loss scaling on other NVIDIA GPUs; bf16 throughout on
+    TPUs, which know no autocast in Lightning; else fp32.
+
+    Args:
+        accelerator: Lightning's name of the device: auto, cpu, gpu, cuda, mps or tpu.
     """
-    if torch.cuda.is_available():
+    if accelerator == "tpu":
+        return "bf16-true"
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported(False) else "16-mixed"
-    if torch.backends.mps.is_available():
+    if accelerator != "cpu" and torch.backends.mps.is_available():
         return "32-true"
     return "bf16-mixed" if cpu_flags() & {"avx512_bf16", "amx_bf16"} else "32-true"
 

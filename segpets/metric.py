@@ -134,12 +134,6 @@ def summarise(confusion: Tensor, classes: Sequence[str]) -> dict[str, float]:
     return {name: value.item() for name, value in named.items()}
 
 
-def absent_classes(confusion: Tensor, classes: Sequence[str]) -> list[str]:
-    """Names the classes that neither truth nor prediction contains: no macro mean counts them."""
-    seen = confusion.sum(0) + confusion.sum(1)
-    return [name for name, count in zip(classes, seen.tolist(), strict=True) if not count]
-
-
 class SegmentationMetrics(Metric):
     """The metrics of one stage, accumulated over its images; summed over processes.
 

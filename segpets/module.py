@@ -108,8 +108,9 @@ class SegmentationModule(LightningModule):
     def on_train_epoch_end(self) -> None:
         """Logs the pixel accuracy and mean IoU of the epoch's augmented images."""
         named = self._metrics_of("train").compute()
-        for name in named.keys() & {"pixel_accuracy", "mean_iou"}:
-            self.log(f"train/{name}", named[name], sync_dist=True)
+        for name in ("pixel_accuracy", "mean_iou"):  # in the same order in every process
+            if name in named:
+                self.log(f"train/{name}", named[name], sync_dist=True)
         self._metrics_of("train").reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> StepOutput:

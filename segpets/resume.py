@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -27,12 +27,17 @@ def resumed_config(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     Raises:
         UserError: There is no such run, or an override would make another run of it.
     """
+    if not any(override.startswith("resume=") for override in overrides):
+        raise UserError(
+            f"resume={cfg.resume}: give train() the list of overrides, too, since only they are "
+            "taken over: train(compose(overrides), overrides=overrides)"
+        )
     path = find_run(cfg.resume, log_dir=Path(cfg.paths.log_dir), key="resume")
     stored = OmegaConf.load(path / CONFIG)
     assert isinstance(stored, DictConfig)
     for override in overrides:
         key = override.lstrip("+").partition("=")[0]
-        if key == "resume":
+        if key == "resume" or key.startswith("paths."):  # where the run lies is known
             continue
         if not key.startswith(CHANGEABLE):
             raise UserError(
@@ -41,8 +46,21 @@ def resumed_config(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
                 "only, such as trainer.max_epochs"
             )
         OmegaConf.update(stored, key, OmegaConf.select(cfg, key), force_add=True)
-    stored.paths.output_dir = str(path)
-    return stored
+    moved = _moved(OmegaConf.to_container(stored), stored.paths.output_dir, str(path))
+    config = OmegaConf.create(moved)
+    assert isinstance(config, DictConfig)
+    return config
+
+
+def _moved(node: Any, old: str, new: str) -> Any:
+    """A config whose paths below one folder lie below another."""
+    if isinstance(node, dict):
+        return {key: _moved(value, old, new) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_moved(value, old, new) for value in node]
+    if isinstance(node, str) and (node == old or node.startswith(f"{old}/")):
+        return new + node.removeprefix(old)
+    return node
 
 
 def newest_checkpoint(folder: Path) -> Path | None:

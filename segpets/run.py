@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -64,16 +65,17 @@ class Run:
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         self.summary: dict[str, Any] = {}
+        self._begun, self._seconds_before = time.monotonic(), 0.0
+
+    @property
+    def seconds(self) -> float:
+        """How long the run has taken so far, all its parts together."""
+        return self._seconds_before + time.monotonic() - self._begun
 
     @property
     def checkpoints(self) -> Path:
         """Where `best.ckpt` and `last.ckpt` lie."""
         return self.path / "checkpoints"
-
-    @property
-    def predictions(self) -> Path:
-        """Where pictures and predicted masks lie."""
-        return self.path / "predictions"
 
     @contextmanager
     def hold(self, config: Mapping[str, Any], *, resuming: bool = False) -> Iterator["Run"]:
@@ -101,6 +103,7 @@ class Run:
                 )
             if resuming:
                 self.summary = read_summary(self.path)
+                self._seconds_before = self.summary.get("seconds", 0.0)
             write_atomically(self.path / CONFIG, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
             started = datetime.now(UTC).isoformat(timespec="seconds")
             self.update(status="running", started=started, versions=versions())
@@ -109,11 +112,11 @@ class Run:
             except BaseException as error:
                 interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
                 status = "interrupted" if interrupted else "failed"
-                reason = f"{type(error).__name__}: {error}"
-                self.update(status=status, error=None if interrupted else reason)
+                reason = None if interrupted else f"{type(error).__name__}: {error}"
+                self.update(status=status, error=reason, seconds=self.seconds)
                 raise
             else:
-                self.update(status="completed", error=None)
+                self.update(status="completed", error=None, seconds=self.seconds)
 
     def update(self, **facts: Any) -> None:
         """Adds facts to `summary.json`."""
@@ -190,7 +193,7 @@ def git_revision() -> str | None:
 
     None when segpets is installed from a wheel.
     """
-    package = Path(segpets.__file__).parent
+    package = Path(segpets.__file__).resolve().parent
 
     def git(*words: str) -> str:
         command = ["git", "-C", str(package), *words]

@@ -130,7 +130,8 @@ def plateau(
 ) -> LRSchedulerConfigType:
     """Multiply the rate by `factor` after `patience` epochs without a better `monitor`."""
     scheduler = ReduceLROnPlateau(optimizer, mode=mode, factor=factor, patience=patience)
-    return {"scheduler": scheduler, "interval": "epoch", "monitor": monitor}
+    # Not strict: an epoch without validation has no new value, and is no error.
+    return {"scheduler": scheduler, "interval": "epoch", "monitor": monitor, "strict": False}
 
 
 class _Multiplied(LambdaLR):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from segpets.cli import run_command
 from segpets.errors import UserError
 
 if TYPE_CHECKING:
-    from lightning.pytorch import LightningDataModule, Trainer
+    from lightning.pytorch import Trainer
 
     from segpets.cost import Cost
     from segpets.data import SegmentationDataModule
@@ -88,7 +87,6 @@ def train(cfg: DictConfig, *, overrides: Sequence[str] = ()) -> Result:
 
 
 def _train(cfg: DictConfig, run: Run, *, resuming: bool) -> Result:
-    started = time.perf_counter()
     _check(cfg)
     from lightning.pytorch import seed_everything
 
@@ -102,11 +100,13 @@ def _train(cfg: DictConfig, run: Run, *, resuming: bool) -> Result:
     net, cost = build_net(cfg)
     module = build_module(cfg, net)
     if cfg.init_from is not None:
-        initialise(module, cfg.init_from, log_dir=Path(cfg.paths.log_dir))
+        log_dir = Path(cfg.paths.log_dir)
+        initialise(module, cfg.init_from, log_dir=log_dir, all_of_them=not cfg.train)
     trainer = build_trainer(cfg)
     (run.path / "model.txt").write_text(cost.table + "\n", encoding="utf-8")
+    protocol = _protocol(cfg, datamodule)
     run.update(
-        protocol=_protocol(cfg, datamodule),
+        protocol=protocol,
         params=cost.params,
         mult_adds=cost.mult_adds,
         data_fingerprint=datamodule.pixels.fingerprint,
@@ -119,18 +119,22 @@ def _train(cfg: DictConfig, run: Run, *, resuming: bool) -> Result:
         checkpoint = newest_checkpoint(run.checkpoints) if resuming else None
         trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
         metrics |= _values(trainer)
-        metrics |= _best(run)
+        if not datamodule.splits.val_is_test:
+            metrics |= _best(run)
     if cfg.test:
-        _test(cfg, run, trainer, module, datamodule)
+        tested = _test(cfg, run, trainer, module, datamodule)
+        run.update(protocol=protocol | {"tested_weights": tested} | _selection(trainer, datamodule))
         metrics |= {k: v for k, v in _values(trainer).items() if k.startswith("test/")}
+    epochs = metrics.pop("epochs", trainer.current_epoch)
     speed = metrics.pop("train/images_per_second", None)
     memory = metrics.pop("peak_memory_mb", None)
     run.update(
         **metrics,
-        epochs=trainer.current_epoch,
+        epochs=int(epochs),
+        absent_classes=_absent(cfg, metrics),
         images_per_second=speed,
         peak_memory_mb=memory,
-        seconds=run.summary.get("seconds", 0.0) + time.perf_counter() - started,
+        seconds=run.seconds,
     )
     _log_hparams(cfg, run, metrics)
     _say_end(cfg, run, metrics)
@@ -156,18 +160,40 @@ def _test(
     run: Run,
     trainer: Trainer,
     module: SegmentationModule,
-    datamodule: LightningDataModule,
-) -> None:
-    """Tests the best weights; the last ones where val must not choose, or none were saved."""
-    name = "last" if datamodule.splits.val_is_test else "best"  # type: ignore[attr-defined]
+    datamodule: SegmentationDataModule,
+) -> str:
+    """Tests the best weights; the last ones where val must not choose, or none were saved.
+
+    Returns:
+        Which weights were tested.
+    """
+    name = "last" if datamodule.splits.val_is_test else "best"
     file = run.checkpoints / f"{name}.ckpt"
+    saved = cfg.train and file.exists()
     trainer.test(
         module,
         datamodule=datamodule,
-        ckpt_path=str(file) if cfg.train and file.exists() else None,
+        ckpt_path=str(file) if saved else None,
         weights_only=True,
         verbose=False,
     )
+    if not cfg.train:
+        return f"init_from={cfg.init_from}"
+    return "best val/mean_iou" if saved and name == "best" else "last epoch"
+
+
+def _selection(trainer: Trainer, datamodule: SegmentationDataModule) -> dict[str, bool]:
+    """Whether test images, where they serve as val, had a say in which weights were tested."""
+    asked = bool(trainer.early_stopping_callbacks) or any(
+        config.reduce_on_plateau for config in trainer.lr_scheduler_configs
+    )
+    return {"selected_on_test": datamodule.splits.val_is_test and asked}
+
+
+def _absent(cfg: DictConfig, metrics: dict[str, float]) -> list[str]:
+    """The classes that neither truth nor prediction of the last stage has: no mean counts them."""
+    stage = "test" if cfg.test else "val"
+    return [name for name in cfg.data.classes if f"{stage}/iou/{name}" not in metrics]
 
 
 def _values(trainer: Trainer) -> dict[str, float]:
@@ -193,6 +219,7 @@ def _protocol(cfg: DictConfig, datamodule: SegmentationDataModule) -> dict[str, 
         "data": cfg.data.module.source._target_.rpartition(".")[2],
         "split": cfg.data.split,
         "split_seed": cfg.data.seed,
+        "overfit": cfg.data.overfit,
         "images": {stage: len(getattr(splits, stage)) for stage in ("train", "val", "test")},
         "limits": {
             stage: cfg.trainer[f"limit_{stage}_batches"]
@@ -206,8 +233,6 @@ def _protocol(cfg: DictConfig, datamodule: SegmentationDataModule) -> dict[str, 
         "ignored_value": 255,
         "aggregation": "one confusion matrix over the split",
         "absent_classes": "left out of macro means",
-        "tested_weights": "last epoch" if splits.val_is_test else "best val/mean_iou",
-        "selected_on_test": False,
     }
 
 
@@ -244,10 +269,9 @@ def _say_end(cfg: DictConfig, run: Run, metrics: dict[str, float]) -> None:
     stage = "test" if cfg.test else "val"
     if f"{stage}/mean_iou" in metrics:
         log.info("%s", as_text(class_table(metrics, cfg.data.classes, stage=stage)))
-    absent = [c for c in cfg.data.classes if f"{stage}/iou/{c}" not in metrics]
-    if absent:
+    if absent := run.summary["absent_classes"]:
         log.info("Neither truth nor prediction has %s: left out of the means", ", ".join(absent))
-    log.info("%.0f s. Everything lies in %s:", run.summary["seconds"], _shown(run.path))
+    log.info("%.0f s. Everything lies in %s:", run.seconds, _shown(run.path))
     log.info("  summary.json  metrics.csv  checkpoints/  predictions/  tensorboard/")
     log.info("Compare runs: tensorboard --logdir %s", cfg.paths.log_dir)
 

@@ -2,12 +2,23 @@
 
 import math
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+
+
+def _link(file: Path, name: Path) -> None:
+    """Gives a file another name, in one step; copies it where the file system has no links."""
+    beside = name.with_name(f".{name.name}.{os.getpid()}")
+    try:
+        os.link(file, beside)
+    except OSError:
+        shutil.copyfile(file, beside)
+    os.replace(beside, name)
 
 
 class BestAndLast(Checkpoint):
@@ -40,8 +51,7 @@ class BestAndLast(Checkpoint):
         trainer.save_checkpoint(writing)
         if trainer.is_global_zero:
             if improved:
-                os.link(writing, linking := self.folder / f".best.{os.getpid()}.ckpt")
-                os.replace(linking, self.folder / "best.ckpt")
+                _link(writing, self.folder / "best.ckpt")
             os.replace(writing, last)
         trainer.strategy.barrier("segpets.checkpoint")
 
@@ -51,12 +61,17 @@ class BestAndLast(Checkpoint):
         """Adds the epoch's metrics and the random state."""
         checkpoint["metrics"] = {k: v.item() for k, v in trainer.callback_metrics.items()}
         checkpoint["rng_state"] = torch.get_rng_state()
+        if torch.cuda.is_available():
+            checkpoint["cuda_rng_state"] = torch.cuda.get_rng_state_all()
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Restores the random state."""
         torch.set_rng_state(checkpoint["rng_state"])
+        states = checkpoint.get("cuda_rng_state", [])
+        if states and len(states) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(states)
 
     def state_dict(self) -> dict[str, Any]:
         """The best value so far."""

@@ -2,9 +2,26 @@
 
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
+
+
+class _Average:
+    """The rule by which averages follow weights; a class, since processes are spawned with it."""
+
+    def __init__(self, decay: float) -> None:
+        self.decay = decay
+
+    @torch.no_grad()
+    def __call__(self, averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+        n = int(count)
+        d = min(self.decay, (1 + n) / (10 + n))
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(averaged, current, 1 - d)
+        else:  # BatchNorm's counts of batches
+            torch._foreach_copy_(averaged, current)
 
 
 class EMA(WeightAveraging):
@@ -22,14 +39,7 @@ class EMA(WeightAveraging):
         if not 0 <= decay < 1:
             raise ValueError(f"callback.ema.decay is {decay}: choose 0 <= decay < 1")
 
-        def average(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
-            n = int(count)
-            d = min(decay, (1 + n) / (10 + n))
-            if not averaged.is_floating_point():  # BatchNorm's count of batches
-                return current.clone()
-            return averaged.lerp(current.to(averaged.dtype), 1 - d)
-
-        super().__init__(avg_fn=average)
+        super().__init__(multi_avg_fn=_Average(decay))
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Starts an average for a training; for a test, the loaded weights are the average."""

@@ -29,12 +29,7 @@ class MetricsCSV(Logger):
     def __init__(self, *, path: str) -> None:
         super().__init__()
         self._path = Path(path)
-        self._rows: dict[int, dict[str, str]] = {}
-        if self._path.is_file():
-            with self._path.open(newline="", encoding="utf-8") as file:
-                for row in csv.DictReader(file):
-                    self._rows[int(row["step"])] = {k: v for k, v in row.items() if v}
-        self._resumed = bool(self._rows)
+        self._rows: dict[int, dict[str, str]] | None = None
         self._saved = time.monotonic()
 
     @property
@@ -63,9 +58,12 @@ class MetricsCSV(Logger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Adds values to the row of a step."""
         step = step or 0
-        if self._resumed:  # what the run did after the checkpoint from which it goes on
-            self._rows = {at: row for at, row in self._rows.items() if at < step}
-            self._resumed = False
+        if self._rows is None:
+            # Only now, since a process that was spawned for the training may have written before.
+            self._rows = self._read()
+            if any(name.startswith("train/") for name in metrics):
+                # The rest is what the run did after the checkpoint from which it goes on.
+                self._rows = {at: row for at, row in self._rows.items() if at < step}
         row = self._rows.setdefault(step, {"step": str(step)})
         row.update({name: f"{float(value):.9g}" for name, value in metrics.items()})
         if any(name.startswith("val/") for name in metrics):
@@ -77,7 +75,16 @@ class MetricsCSV(Logger):
         if time.monotonic() - self._saved >= SECONDS_BETWEEN_SAVES:
             self._write()
 
+    def _read(self) -> dict[int, dict[str, str]]:
+        if not self._path.is_file():
+            return {}
+        with self._path.open(newline="", encoding="utf-8") as file:
+            rows = [{k: v for k, v in row.items() if v} for row in csv.DictReader(file)]
+        return {int(row["step"]): row for row in rows}
+
     def _write(self) -> None:
+        if not self._rows:
+            return
         names = dict.fromkeys(name for row in self._rows.values() for name in row)
         columns = ["step", "epoch", *sorted(names.keys() - {"step", "epoch"})]
         text = io.StringIO()
@@ -90,5 +97,4 @@ class MetricsCSV(Logger):
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Writes the file."""
-        if self._rows:
-            self._write()
+        self._write()

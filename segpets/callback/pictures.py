@@ -23,7 +23,7 @@ class Pictures(Callback):
     Args:
         folder: Where to.
         count: Number of images.
-        every_n_epochs: How often; the first and the last epoch are always drawn.
+        every_n_epochs: How often; epoch 1 and epoch `trainer.max_epochs` are drawn, too.
     """
 
     def __init__(self, *, folder: str, count: int = 8, every_n_epochs: int = 5) -> None:
@@ -37,20 +37,22 @@ class Pictures(Callback):
         """Decides whether to draw."""
         epoch = trainer.current_epoch + 1
         due = epoch == 1 or epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs
-        self._choose(
-            trainer.num_val_batches if due and not trainer.sanity_checking else [], trainer
-        )
+        drawn = due and not trainer.sanity_checking
+        self._choose("val", trainer.num_val_batches if drawn else [], trainer)
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws always."""
-        self._choose(trainer.num_test_batches, trainer)
+        self._choose("test", trainer.num_test_batches, trainer)
 
-    def _choose(self, batches: list[int | float], trainer: Trainer) -> None:
+    def _choose(self, stage: str, batches: list[int | float], trainer: Trainer) -> None:
         self._seen = []
-        size: int = getattr(trainer, "datamodule").batch_size  # noqa: B009
-        images = int(sum(batches)) * size
-        step = max(images // self.count, 1)
-        self._wanted = set(range(step // 2, images, step)) if trainer.is_global_zero else set()
+        datamodule = getattr(trainer, "datamodule")  # noqa: B009
+        size: int = datamodule.batch_size
+        length = -(-len(getattr(datamodule.splits, stage)) // trainer.world_size)
+        images = min(int(sum(batches)) * size, length)
+        count = min(self.count, images)
+        chosen = {(2 * place + 1) * images // (2 * count) for place in range(count)}
+        self._wanted = chosen if trainer.is_global_zero else set()
 
     def on_validation_batch_end(
         self,

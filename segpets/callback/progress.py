@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from pathlib import Path
 from typing import Any, Final
 
 from lightning.pytorch import LightningModule, Trainer
@@ -25,6 +26,17 @@ class Progress(RichProgressBar):
         super().__init__(refresh_rate=4)
         if not sys.stdout.isatty():
             self.disable()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Gives a process that was spawned for the training the log of the one that spawned it."""
+        super().on_train_start(trainer, pl_module)
+        root = logging.getLogger("segpets")
+        if trainer.world_size > 1 and trainer.is_global_zero and not root.hasHandlers():
+            root.setLevel(logging.DEBUG)
+            console = logging.StreamHandler(sys.stdout)
+            console.setLevel(logging.INFO)
+            root.addHandler(console)
+            root.addHandler(logging.FileHandler(Path(trainer.default_root_dir) / "train.log"))
 
     def get_metrics(
         self, trainer: Trainer, pl_module: LightningModule

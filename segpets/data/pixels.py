@@ -180,6 +180,4 @@ class Pixels:
 
 
 def _physical_memory() -> int:
-    if not hasattr(os, "sysconf"):
-        return 8 * 2**30  # Windows tells it to nobody who asks in Python
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -19,7 +19,7 @@ class Scripted(Callback):
         self.folder = folder
         self.epochs: list[tuple[int, int]] = []
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         trainer.callback_metrics["val/mean_iou"] = torch.tensor(self.values[trainer.current_epoch])
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
