@@ -9,6 +9,7 @@ training metrics, logs, and shows progress. Each is timed over several rounds in
 warm-up; the medians are printed with their ratio.
 """
 
+import logging
 import statistics
 import sys
 import tempfile
@@ -61,6 +62,7 @@ def bare_loop(cfg: Any, batches: list[tuple[torch.Tensor, torch.Tensor]]) -> flo
 
 def main() -> None:
     """Prints both speeds and their ratio."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         fixed = [f"hydra.run.dir={folder}", "trainer.accelerator=cpu", "test=false"]
         fixed += [f"trainer.max_epochs={ROUNDS}", f"trainer.limit_train_batches={WARM_UP + STEPS}"]
