@@ -42,11 +42,10 @@ def run_command(task: Callable[[DictConfig], Any], *, name: str, example: str) -
     register_resolvers()
     if {"-m", "--multirun"} & set(argv) and not any(word.startswith("sweep=") for word in argv):
         overrides = [word for word in argv if "=" in word and not word.startswith("-")]
-        # In front, since argparse wants the overrides in one piece.
-        sys.argv.insert(1, f"sweep=sweep-{sweep_name(overrides)}")
+        _add([f"sweep=sweep-{sweep_name(overrides)}"])
     if resumed := [word.partition("=")[2] for word in argv if word.startswith("resume=")]:
         try:
-            sys.argv[1:1] = _directories_of(resumed[-1], name, argv)
+            _add(_directories_of(resumed[-1], name, argv))
         except UserError as error:
             fail(str(error))
     begun = False
@@ -71,6 +70,13 @@ def run_command(task: Callable[[DictConfig], Any], *, name: str, example: str) -
     finally:
         if not wants_traceback:
             os.environ.pop(FULL_ERROR, None)
+
+
+def _add(overrides: Sequence[str]) -> None:
+    """Adds overrides beside the others, since argparse wants them in one piece."""
+    at = [i for i, word in enumerate(sys.argv) if i and "=" in word and not word.startswith("-")]
+    where = at[-1] + 1 if at else len(sys.argv)
+    sys.argv[where:where] = overrides
 
 
 def _directories_of(run: str, name: str, argv: Sequence[str]) -> list[str]:

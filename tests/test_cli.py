@@ -31,6 +31,7 @@ TYPOS = [
     (["experiment=articl_segnet"], "Did you mean experiment=article_segnet?"),
     (["model=unet", "loss=dise", "data.size=64"], "Did you mean loss=dice?"),
     (["-m", "model=unet,segnt"], "Did you mean model=segnet?"),
+    (["model=unet,segnt", "loss=dice", "--multirun"], "Did you mean model=segnet?"),
     (["data=3"], "Available: oxford_pets, pets_mini"),
     (["loss="], "Available: combined, cross_entropy"),
     (["model=[unet"], "model=[unet can't be read"),
@@ -120,6 +121,17 @@ def test_a_group_of_ones_own_works_and_is_suggested(command: Command, tmp_path: 
     assert "Did you mean loss=elastic?" in command("--config-dir=mine", "loss=elastik").stdout
     wrong_key = command("--config-dir", "mine", "loss=elastic", "loss.strech=2")
     assert "Did you mean loss.stretch?" in wrong_key.stdout
+
+
+def test_a_sweep_has_the_same_folder_whatever_the_order(command: Command, tmp_path: Path) -> None:
+    words = ["test=false", "seed=-1,-2"]  # a seed that is refused at once
+    for line in (["-m", *words], [*words, "-m"], ["--multirun", *reversed(words)]):
+        assert command(*line).returncode == 1
+    (sweep,) = (tmp_path / "logs" / "train" / "multiruns").iterdir()
+    assert re.fullmatch(r"sweep-[0-9a-f]{10}", sweep.name)
+    jobs = [path.name for path in sweep.iterdir() if path.is_dir()]
+    assert jobs
+    assert all(re.match(r"seed-.*test-false", name) for name in jobs)
 
 
 def test_segpets_runs_the_same_commands(command: Command) -> None:
