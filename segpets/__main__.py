@@ -1,5 +1,6 @@
 """`segpets COMMAND ...` or `python -m segpets COMMAND ...`: runs `segpets.COMMAND`."""
 
+import difflib
 import importlib
 import sys
 
@@ -18,7 +19,9 @@ def main() -> None:
         return
     command = sys.argv.pop(1)
     if command not in COMMANDS:
-        fail(f"{command} is no command of segpets\n{USAGE}")
+        near = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0.5)
+        hint = f". Did you mean {near[0]}?" if near else ""
+        fail(f"{command} is no command of segpets{hint}\n{USAGE}")
     importlib.import_module(f"segpets.{command}").main()
 
 

@@ -131,7 +131,7 @@ def test_a_sweep_has_the_same_folder_whatever_the_order(command: Command, tmp_pa
     assert re.fullmatch(r"sweep-[0-9a-f]{10}", sweep.name)
     jobs = [path.name for path in sweep.iterdir() if path.is_dir()]
     assert jobs
-    assert all(re.match(r"seed-.*test-false", name) for name in jobs)
+    assert all(re.match(r"seed-.*test-False", name) for name in jobs)
 
 
 def test_segpets_runs_the_same_commands(command: Command) -> None:
