@@ -13,7 +13,7 @@ from torch import Tensor
 from segpets.augment.pair import check_pair
 from segpets.labels import IGNORE_INDEX
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks pypi.org for news
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks a server for news
 import albumentations as A
 
 
