@@ -103,8 +103,8 @@ def test_an_argument_that_a_transform_does_not_have_is_refused() -> None:
 
 
 def test_loading_it_asks_nothing_of_the_network() -> None:
-    # Albumentations asks a server for news at import, and warns where that fails, as it does behind a proxy
-    # that isn't there.
+    # Albumentations asks a server for news at import, and warns where that fails, as it does behind
+    # a proxy that isn't there.
     environment = {k: v for k, v in os.environ.items() if k != "NO_ALBUMENTATIONS_UPDATE"}
     environment |= {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
     loaded = subprocess.run(
