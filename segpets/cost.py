@@ -28,7 +28,8 @@ class Cost:
 
 def measure(net: nn.Module, size: tuple[int, int]) -> Cost:
     """Counts all that a net costs, for an RGB image of this height and width."""
-    return Cost(parameters(net), mult_adds(net, size), layer_table(net, size))
+    count = mult_adds(net, size)
+    return Cost(parameters(net), count, layer_table(net, size, count=count))
 
 
 def parameters(net: nn.Module) -> int:
@@ -64,7 +65,9 @@ def mult_adds(net: nn.Module, size: tuple[int, int], *, in_channels: int = 3) ->
     return int(counter.get_total_flops()) // 2
 
 
-def layer_table(net: nn.Module, size: tuple[int, int], *, in_channels: int = 3) -> str:
+def layer_table(
+    net: nn.Module, size: tuple[int, int], *, in_channels: int = 3, count: int | None = None
+) -> str:
     """Write the layers as a table: sizes, kernels, parameters and multiply-accumulates.
 
     The column of multiply-accumulates is torchinfo's, which miscounts attention and transposed
@@ -74,6 +77,7 @@ def layer_table(net: nn.Module, size: tuple[int, int], *, in_channels: int = 3) 
         net: On any device.
         size: Height and width of the image.
         in_channels: Channels of the image.
+        count: What `mult_adds` gave for this net, to save its forward pass; None calls it.
     """
     with _probe(net, size, in_channels) as image:
         summary = torchinfo.summary(
@@ -85,7 +89,8 @@ def layer_table(net: nn.Module, size: tuple[int, int], *, in_channels: int = 3) 
             device=image.device,
             verbose=0,
         )
-    count = mult_adds(net, size, in_channels=in_channels)
+    if count is None:
+        count = mult_adds(net, size, in_channels=in_channels)
     height, width = size
     return (
         f"{summary}\n"
