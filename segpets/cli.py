@@ -148,12 +148,15 @@ def explain_config(error: BaseException, name: str, argv: Sequence[str]) -> str:
 
 
 def groups(folders: Sequence[Path]) -> dict[str, list[str]]:
-    """The config groups and their options, with those of nested groups."""
+    """The config groups and their options, with those of nested groups.
+
+    What begins with `_` is a part of options, and none itself.
+    """
     found: dict[str, set[str]] = {}
     for folder in folders:
         for file in folder.rglob("*.yaml"):
             group = file.parent.relative_to(folder).as_posix()
-            if group != ".":
+            if group != "." and not file.stem.startswith("_"):
                 found.setdefault(group, set()).add(file.stem)
     return {group: sorted(found[group]) for group in sorted(found)}
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from segpets.paths import user_cache
+
 _NAME_LENGTH = 100
 _WORD = r"[A-Za-z0-9.]+(_[A-Za-z0-9.]+)*"
 _LOSSLESS = re.compile(rf"[A-Za-z0-9._-]+|{_WORD}={_WORD}(,{_WORD}={_WORD})*")
@@ -68,6 +70,7 @@ def register_resolvers() -> None:
     )
     package = str(Path(__file__).parent.absolute())
     OmegaConf.register_new_resolver("package_dir", lambda: package, replace=True)
+    OmegaConf.register_new_resolver("user_cache", lambda: str(user_cache()), replace=True)
 
 
 def compose(overrides: Sequence[str] = (), *, task: str = "train") -> DictConfig:

@@ -1,4 +1,6 @@
-"""The one exception for what a user can mend."""
+"""The exceptions for what a user can mend."""
+
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -6,3 +8,20 @@ class UserError(Exception):
 
     The command line prints the message without a traceback and exits with code 1.
     """
+
+
+class FileError(UserError):
+    """A file that can't be used.
+
+    Args:
+        file: The file.
+        problem: What is wrong with it, as a sentence without its subject: `has no pixels`.
+        remedy: What to do.
+    """
+
+    def __init__(self, file: Path, problem: str, remedy: str) -> None:
+        super().__init__(f"{file} {problem}: {remedy}")
+        self.file, self.problem, self.remedy = file, problem, remedy
+
+    def __reduce__(self) -> tuple[type["FileError"], tuple[Path, str, str]]:
+        return type(self), (self.file, self.problem, self.remedy)

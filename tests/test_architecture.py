@@ -18,16 +18,17 @@ MAY_IMPORT = {
     "labels": set(),
     "errors": set(),
     "hardware": set(),
+    "paths": set(),
     "cost": set(),
     "scheduler": {"errors"},
-    "config": {"hardware"},
+    "config": {"hardware", "paths"},
     "run": {"errors"},
     "cli": {"config", "errors", "run"},
     "metric": {"labels"},
     "model": {"errors"},
     "loss": {"errors", "labels"},
     "augment": {"errors", "labels"},
-    "data": {"errors", "labels"},
+    "data": {"errors", "labels", "paths"},
     "report": {"labels"},
     "module": {"errors", "labels", "metric"},
     "callback": {"errors", "labels", "metric", "report", "run"},
@@ -52,7 +53,7 @@ SHARED = {
     "model": {"pad", "separable"},
     "loss": {"base"},
     "augment": {"pair"},
-    "data": {"source", "pixels"},
+    "data": {"cache", "decode", "pixels", "source"},
     "callback": {"tensorboard"},
     "report": {"figure"},
 }
@@ -172,5 +173,7 @@ def test_the_first_line_of_a_config_is_a_command_that_uses_it(config: Path) -> N
         assert match[1] == option
     elif (group, option) == ("callback", "standard"):  # in every run, so never chosen
         assert match[2].startswith(" callback.")
+    elif option.startswith("_"):  # a part of the group's options
+        assert f" {group}=" in match[2]
     elif option != "default":
         assert re.search(rf"\b{group}=(\[\S*\b)?{re.escape(option)}\b", lines[0]), lines[0]

@@ -5,7 +5,10 @@ the augmentation of an image on (seed, epoch, index) alone. So neither the numbe
 prefetching nor a resume can change what is trained on.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -15,11 +18,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from segpets.data.pixels import Pixels
-from segpets.data.source import Sample, Source, Splits
+from segpets.data.source import Rows, Sample, Samples, Source, Splits
 from segpets.errors import UserError
 from segpets.labels import Batch, Item
 
+log = logging.getLogger(__name__)
+
 MIN_SIZE = 32
+STAGES = ("train", "val", "test")
 
 
 class Augment(Protocol):
@@ -58,10 +64,11 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return len(self._indices())
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        order: Sequence[int] = range(self.length)
-        if self.shuffle:
-            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length).tolist()
-        return iter([(self.epoch, order[i]) for i in self._indices()])
+        epoch = self.epoch
+        if not self.shuffle:
+            return ((epoch, index) for index in self._indices())
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.length)
+        return ((epoch, int(order[i])) for i in self._indices())
 
     def _indices(self) -> range:
         end = self.length // self.world * self.world if self.shuffle else self.length
@@ -73,15 +80,22 @@ class SegmentationDataset(Dataset[Item]):
 
     Args:
         samples: The samples of a stage.
-        pixels: Their pixels.
+        rows: Which rows of the pixels are theirs.
+        pixels: The pixels of all stages.
         augment: The joint transform; None leaves the pixels as they are.
         seed: The augmentation's seed.
     """
 
     def __init__(
-        self, samples: Sequence[Sample], pixels: Pixels, *, augment: Augment | None, seed: int
+        self,
+        samples: Samples,
+        rows: Rows,
+        pixels: Pixels,
+        *,
+        augment: Augment | None,
+        seed: int,
     ) -> None:
-        self.samples, self.pixels = list(samples), pixels
+        self.samples, self.rows, self.pixels = samples, rows, pixels
         self.augment, self.seed = augment, seed
 
     def __len__(self) -> int:
@@ -89,8 +103,8 @@ class SegmentationDataset(Dataset[Item]):
 
     def __getitem__(self, key: tuple[int, int]) -> Item:
         epoch, index = key
-        name = self.samples[index].name
-        image, mask = self.pixels[name]
+        name = self.samples.name(index)
+        image, mask = self.pixels[int(self.rows[index])]
         if self.augment is not None:
             seed = int(np.random.SeedSequence([self.seed, epoch, index]).generate_state(1)[0])
             image, mask = self.augment(image, mask, seed=seed)
@@ -120,6 +134,10 @@ class SegmentationDataModule(LightningDataModule):
         batch_size: Images in a batch of one process.
         num_workers: Processes that augment beside the training; 0 does it in between.
         run_seed: Seed of the order and of the augmentation.
+        cache: Whether decoded pixels are kept in a file: `auto`, `disk` or `none`; see `Pixels`.
+        cache_dir: The folder of that file; None chooses one.
+        cache_gb: What the caches of a folder may take together, in GB.
+        exclude: A file that names samples to leave out, one a line; what follows `#` is ignored.
         overfit: If a number, this many training images serve all stages, without augmentation.
 
     Raises:
@@ -128,6 +146,7 @@ class SegmentationDataModule(LightningDataModule):
 
     pixels: Pixels
     splits: Splits
+    _rows: dict[str, Rows]
 
     def __init__(
         self,
@@ -138,6 +157,10 @@ class SegmentationDataModule(LightningDataModule):
         batch_size: int,
         num_workers: int,
         run_seed: int,
+        cache: str = "auto",
+        cache_dir: str | Path | None = None,
+        cache_gb: float = 50,
+        exclude: str | Path | None = None,
         overfit: int | None = None,
     ) -> None:
         super().__init__()
@@ -149,6 +172,12 @@ class SegmentationDataModule(LightningDataModule):
         ):
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise UserError(f"data.{key}={value} must be a whole number of at least {least}")
+        if cache not in ("auto", "disk", "none"):
+            raise UserError(f"data.cache={cache} is unknown: choose auto, disk or none")
+        if isinstance(cache_gb, bool) or not isinstance(cache_gb, int | float) or cache_gb < 0:
+            raise UserError(f"data.cache_gb={cache_gb} must be a number of at least 0")
+        self.cache, self.cache_dir, self.cache_gb = cache, cache_dir, cache_gb
+        self.exclude = Path(exclude).expanduser() if exclude is not None else None
         self.source, self.augment = source, augment
         self.size, self.batch_size, self.num_workers = size, batch_size, num_workers
         self.run_seed, self.overfit = run_seed, overfit
@@ -157,7 +186,11 @@ class SegmentationDataModule(LightningDataModule):
         """Lists, decodes and checks all images, once."""
         if hasattr(self, "pixels"):
             return
-        splits = self.source.splits()
+        splits = leave_out(self.source.splits(), self.exclude)
+        if splits.problems:
+            first, *others = splits.problems
+            more = f". {len(others)} more can't be used either" if others else ""
+            raise UserError(f"{first.error}{more}")
         for name in ("train", "val", "test"):
             if not getattr(splits, name):
                 raise UserError(
@@ -171,8 +204,17 @@ class SegmentationDataModule(LightningDataModule):
                 f"data.batch_size={self.batch_size} is larger than the {len(splits.train)} "
                 "training images: choose a smaller one"
             )
-        everything = [*splits.train, *splits.val, *splits.test]
-        self.pixels = Pixels(everything, size=self.size, ids=self.source.mask_ids)
+        stages = [_packed(getattr(splits, stage)) for stage in STAGES]
+        everything, rows = merged(stages)
+        self._rows = dict(zip(STAGES, rows, strict=True))
+        self.pixels = Pixels(
+            everything,
+            source=self.source,
+            size=self.size,
+            cache=self.cache,
+            cache_dir=self.cache_dir,
+            cache_gb=self.cache_gb,
+        )
         self.splits = splits
 
     def dataset(self, stage: str) -> SegmentationDataset:
@@ -180,7 +222,8 @@ class SegmentationDataModule(LightningDataModule):
         augmented = stage == "train" or (stage == "val" and self.splits.augment_val)
         augmented = augmented and self.overfit is None
         return SegmentationDataset(
-            getattr(self.splits, stage),
+            _packed(getattr(self.splits, stage)),
+            self._rows[stage],
             self.pixels,
             augment=self.augment if augmented else None,
             seed=self.run_seed,
@@ -200,7 +243,7 @@ class SegmentationDataModule(LightningDataModule):
 
     def _loader(self, stage: str) -> DataLoader[Item]:
         dataset, train = self.dataset(stage), stage == "train"
-        busy = dataset.augment is not None or not self.pixels.in_memory
+        busy = dataset.augment is not None or not self.pixels.cache
         workers = self.num_workers if busy else 0
         trainer = self.trainer
         sampler = EpochSampler(
@@ -228,6 +271,74 @@ class SegmentationDataModule(LightningDataModule):
             generator=torch.Generator(),
             collate_fn=collate,
         )
+
+
+def leave_out(splits: Splits, exclude: Path | None) -> Splits:
+    """Leaves the samples out that a file names, with their problems.
+
+    A line holds a sample's name, or the name of its image's file; `#` begins a comment.
+
+    Raises:
+        UserError: The file can't be read.
+    """
+    if exclude is None:
+        return splits
+    try:
+        lines = exclude.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"data.exclude={exclude} can't be read ({error}): give a text file with the name of "
+            "one image a line"
+        ) from error
+    named = {line.partition("#")[0].strip() for line in lines} - {""}
+    found: set[str] = set()
+
+    def kept(samples: Sequence[Sample]) -> Samples:
+        packed = _packed(samples)
+        rows = []
+        for row, sample in enumerate(packed):
+            if hit := named & {sample.name, sample.image.name}:
+                found.update(hit)
+            else:
+                rows.append(row)
+        return packed.select(rows)
+
+    train, val, test = kept(splits.train), kept(splits.val), kept(splits.test)
+    problems = []
+    for problem in splits.problems:
+        if hit := named & {problem.name, problem.error.file.name}:
+            found.update(hit)
+        else:
+            problems.append(problem)
+    if unknown := sorted(named - found):
+        log.warning(
+            "data.exclude=%s names %d images that the data set hasn't, for example %s",
+            exclude,
+            len(unknown),
+            unknown[0],
+        )
+    return replace(splits, train=train, val=val, test=test, problems=problems)
+
+
+def merged(stages: Sequence[Samples]) -> tuple[Samples, list[Rows]]:
+    """Merges samples that may occur in several stages.
+
+    Returns:
+        Each sample once, sorted by name, and for each stage the rows of its samples.
+    """
+    names = np.array([n for samples in stages for n in samples.names()], dtype=np.bytes_)
+    _, first, rows = np.unique(names, return_index=True, return_inverse=True)
+    ends = np.cumsum([len(samples) for samples in stages])
+    begins = ends - [len(samples) for samples in stages]
+    which = np.searchsorted(ends, first, side="right")
+    everything = Samples(
+        stages[stage][int(index - begins[stage])] for stage, index in zip(which, first, strict=True)
+    )
+    return everything, np.split(rows, ends[:-1])
+
+
+def _packed(samples: Sequence[Sample]) -> Samples:
+    return samples if isinstance(samples, Samples) else Samples(samples)
 
 
 def collate(items: Sequence[Item]) -> Batch:

@@ -10,22 +10,43 @@ O. M. Parkhi, A. Vedaldi, A. Zisserman, C. V. Jawahar, "Cats and Dogs", CVPR 201
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from segpets.data.source import Mask, Sample, Splits, holdout
-from segpets.errors import UserError
+from segpets.data.decode import read_indices
+from segpets.data.source import Mask, Problem, Sample, Samples, Splits, holdout
+from segpets.errors import FileError, UserError
 from segpets.labels import IGNORE_INDEX
 
 SPECIES: Final = {"1": "cat", "2": "dog"}
+PET, BACKGROUND, BORDER = 1, 2, 3
+
+# What trimap values mean, for cats and for dogs, as class ids.
+_LABELS: Final[dict[str, dict[str, dict[int, int]]]] = {
+    labels: {"cat": cat, "dog": dog}
+    for labels, cat, dog in (
+        ("trimap", {PET: 0, BACKGROUND: 1, BORDER: 2}, {PET: 0, BACKGROUND: 1, BORDER: 2}),
+        ("border_as_pet", {PET: 0, BACKGROUND: 1, BORDER: 0}, {PET: 0, BACKGROUND: 1, BORDER: 0}),
+        (
+            "border_ignored",
+            {PET: 0, BACKGROUND: 1, BORDER: IGNORE_INDEX},
+            {PET: 0, BACKGROUND: 1, BORDER: IGNORE_INDEX},
+        ),
+        (
+            "species",
+            {PET: 1, BACKGROUND: 0, BORDER: IGNORE_INDEX},
+            {PET: 2, BACKGROUND: 0, BORDER: IGNORE_INDEX},
+        ),
+    )
+}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class OxfordPets:
-    """Reads names, breeds and splits; trimap values 1, 2, 3 become class ids 0, 1, 2.
+    """Reads names, breeds and splits; turns trimaps into class ids.
 
     Args:
         root: The folder with `images/` and `annotations/`.
@@ -33,17 +54,26 @@ class OxfordPets:
             and tests on the official test images. `article` trains on all of trainval and
             validates on the test images with the training augmentation, as the article series
             does; so nothing may be chosen by its val metrics.
+        labels: What the classes are. `trimap`: pet, background, border. `border_as_pet`: pet with
+            its border, background. `border_ignored`: pet, background, and the border is no
+            pixel's class. `species`: background, cat, dog, and the border is no pixel's class.
         seed: Chooses the images that `holdout` holds out.
     """
 
-    def __init__(self, *, root: str | Path, split: str = "holdout", seed: int = 0) -> None:
+    def __init__(
+        self, *, root: str | Path, split: str = "holdout", labels: str = "trimap", seed: int = 0
+    ) -> None:
         if split not in ("holdout", "article"):
             raise UserError(f"data.split={split} is unknown: choose holdout or article")
+        if labels not in _LABELS:
+            raise UserError(f"data.labels={labels} is unknown: choose {', '.join(_LABELS)}")
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
             raise UserError(f"data.seed={seed} must be a whole number of at least 0")
         self.root = Path(os.path.expanduser(root))
         self.split = split
         self.seed = seed
+        self.rules = f"trimap as {labels}"
+        self._tables = {species: _table(meaning) for species, meaning in _LABELS[labels].items()}
 
     def splits(self) -> Splits:
         """Lists the samples of each stage; see `Source.splits`."""
@@ -53,45 +83,74 @@ class OxfordPets:
                 "annotations/ of the Oxford-IIIT Pet data set, or use data=pets_mini, which needs "
                 "no files"
             )
-        trainval, test = self._listed("trainval"), self._listed("test")
-        if twice := {s.name for s in trainval} & {s.name for s in test}:
+        problems: list[Problem] = []
+        trainval, test = self._listed("trainval", problems), self._listed("test", problems)
+        if twice := set(trainval.names()) & set(test.names()):
             raise UserError(
                 f"{self.root / 'annotations'}: {len(twice)} images stand in trainval.txt and in "
                 f"test.txt, for example {min(twice)}: remove them from one"
             )
         if self.split == "article":
-            return Splits(train=trainval, val=test, test=test, augment_val=True, val_is_test=True)
+            return Splits(
+                train=trainval,
+                val=test,
+                test=test,
+                augment_val=True,
+                val_is_test=True,
+                problems=problems,
+            )
         train, val = holdout(trainval, fraction=0.1, by="breed", seed=self.seed)
-        return Splits(train=train, val=val, test=test)
+        return Splits(train=train, val=val, test=test, problems=problems)
 
-    @property
-    def mask_ids(self) -> Callable[[Mask, Path], Mask]:
-        """Maps trimap values to class ids; see `Source.mask_ids`."""
-        return trimap_ids
+    def mask(self, sample: Sample) -> Mask:
+        """Reads a trimap as class ids; see `Source.mask`."""
+        trimap = read_indices(sample.mask)
+        ids: Mask = self._tables[sample.attributes["species"]][trimap]
+        if (ids == _UNKNOWN).any():
+            wrong = sorted(set(np.unique(trimap).tolist()) - {PET, BACKGROUND, BORDER})
+            raise FileError(
+                sample.mask,
+                f"has the values {wrong}, but a trimap has 1 (pet), 2 (background) and 3 (border) "
+                "only",
+                "replace the file, or remove its line from the split",
+            )
+        return ids
 
-    def _listed(self, part: str) -> list[Sample]:
+    def _listed(self, part: str, problems: list[Problem]) -> Samples:
         listing = self.root / "annotations" / f"{part}.txt"
         if not listing.is_file():
             raise UserError(
                 f"{listing} is missing: data.root={self.root} must hold images/ and annotations/ "
                 "of the Oxford-IIIT Pet data set"
             )
-        # Editors on Windows put a mark before UTF-8; what is no UTF-8 fails as a name, by its line.
-        text = listing.read_text(encoding="utf-8-sig", errors="replace")
-        samples = [
-            self._sample(line.split(), where=f"{listing}:{number}")
-            for number, line in enumerate(text.splitlines(), start=1)
-            if line.strip() and not line.lstrip().startswith("#")
-        ]
+        samples = Samples(self._read(listing))
         if not samples:
             raise UserError(f"{listing} lists no images: the split would be empty")
-        names = [sample.name for sample in samples]
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise UserError(f"{listing} lists {twice} more than once: remove the repeated lines")
-        self._require("images", [sample.image for sample in samples], listing)
-        self._require("trimaps", [sample.mask for sample in samples], listing)
-        return samples
+        seen: set[str] = set()
+        for name in samples.names():
+            if name in seen:
+                raise UserError(f"{listing} lists {name} more than once: remove the repeated lines")
+            seen.add(name)
+        images = _files(self.root / "images")
+        trimaps = _files(self.root / "annotations" / "trimaps")
+        whole = []
+        for row, sample in enumerate(samples):
+            missing = [
+                _missing(file, there, listing)
+                for file, there in ((sample.image, images), (sample.mask, trimaps))
+                if file.name not in there
+            ]
+            problems += [Problem(sample.name, error) for error in missing]
+            if not missing:
+                whole.append(row)
+        return samples.select(whole)
+
+    def _read(self, listing: Path) -> Iterator[Sample]:
+        # Editors on Windows put a mark before UTF-8; what is no UTF-8 fails as a name, by its line.
+        text = listing.read_text(encoding="utf-8-sig", errors="replace")
+        for number, line in enumerate(text.splitlines(), start=1):
+            if line.strip() and not line.lstrip().startswith("#"):
+                yield self._sample(line.split(), where=f"{listing}:{number}")
 
     def _sample(self, words: list[str], *, where: str) -> Sample:
         if len(words) != 4 or words[2] not in SPECIES or not _NAME.fullmatch(words[0]):
@@ -107,35 +166,24 @@ class OxfordPets:
             attributes={"breed": name.rpartition("_")[0] or name, "species": SPECIES[words[2]]},
         )
 
-    def _require(self, kind: str, paths: list[Path], listing: Path) -> None:
-        folder = paths[0].parent
-        there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-        missing = [path for path in paths if path.name not in there]
-        if missing:
-            near = {name.lower(): name for name in there}.get(missing[0].name.lower())
-            hint = f" (but there is {near}: rename it)" if near else ""
-            raise UserError(
-                f"{len(missing)} of the {len(paths)} {kind} that {listing} lists are missing, for "
-                f"example {missing[0]}{hint}: restore them, or remove their lines"
-            )
+
+_UNKNOWN: Final = 254
 
 
-_TRIMAP_IDS = np.full(256, 254, dtype=np.uint8)
-_TRIMAP_IDS[1:4] = (0, 1, 2)
-assert IGNORE_INDEX not in _TRIMAP_IDS
+def _table(meaning: dict[int, int]) -> Mask:
+    table = np.full(256, _UNKNOWN, dtype=np.uint8)
+    for value, class_id in meaning.items():
+        table[value] = class_id
+    return table
 
 
-def trimap_ids(trimap: Mask, path: Path) -> Mask:
-    """Turns trimap values (1 pet, 2 background, 3 border) into class ids 0, 1, 2.
+def _files(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
 
-    Raises:
-        UserError: Another value occurs.
-    """
-    ids: Mask = _TRIMAP_IDS[trimap]
-    if ids.max() > 2:
-        wrong = sorted(set(np.unique(trimap).tolist()) - {1, 2, 3})
-        raise UserError(
-            f"{path} has the values {wrong}, but a trimap has 1 (pet), 2 (background) and "
-            "3 (border) only: replace the file, or remove its line from the split"
-        )
-    return ids
+
+def _missing(file: Path, there: set[str], listing: Path) -> FileError:
+    near = {name.lower(): name for name in there}.get(file.name.lower())
+    hint = f" (but there is {near}: rename it)" if near else ""
+    return FileError(
+        file, f"is missing, though {listing} lists it{hint}", "restore it, or remove its line"
+    )

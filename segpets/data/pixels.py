@@ -1,183 +1,236 @@
-"""Files to pixels: decode, check and resize once, into arrays that every process shares."""
+"""The decoded pixels of a data set: checked once, then read from a cache or from the files."""
 
+import bisect
+import errno
 import hashlib
+import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from rich.console import Console
+from rich.progress import Progress
 from torch import Tensor
 
-from segpets.data.source import Mask, Sample
-from segpets.errors import UserError
+from segpets.data.cache import PixelCache, build, bytes_needed, locked, make_room, touch
+from segpets.data.decode import Pixel8, read_pair
+from segpets.data.source import Mask, Sample, Samples, Source
+from segpets.errors import FileError, UserError
+from segpets.paths import user_cache
 
-Pixel8 = NDArray[np.uint8]
+log = logging.getLogger(__name__)
 
-MEMORY_FRACTION = 0.25
-"""The part of the machine's memory that decoded pixels may take; beyond it they are read anew."""
+CACHE_FOLDER: Final = ".segpets_cache"
+VERSION: Final = 1
+"""Of what decoding gives; another number builds all caches anew."""
 
-FORMATS: Final = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""What a file may hold, whatever its suffix says. Some other formats start programs to be read."""
+_UNWRITABLE = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST),
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+}
+_CHUNK = 256
 
-_IMAGE_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
-_MASK_MODES = {"1", "L", "P"}
-
-
-def read_image(path: Path, size: int) -> Pixel8:
-    """Decodes an image to RGB, (size, size, 3), bilinear with antialiasing.
-
-    GIF (first frame), palette, grey, alpha (dropped), CMYK and 16 bit are converted. An EXIF
-    orientation is left alone, because masks are drawn on the pixels as they are stored.
-
-    Raises:
-        UserError: The file is truncated, not an image, or claims an absurd size.
-    """
-    with _opened(path) as image:
-        return _rgb(image, path, size)
-
-
-def read_mask(path: Path, size: int, ids: Callable[[Mask, Path], Mask]) -> Mask:
-    """Decodes a mask to class ids, (size, size), by nearest neighbour.
-
-    Raises:
-        UserError: The file is truncated, not an image, not of one channel, or holds a value that
-            means nothing; the last is judged before resizing.
-    """
-    with _opened(path) as mask:
-        return _class_ids(mask, path, size, ids)
-
-
-def _opened(path: Path) -> Image.Image:
-    """Opens and decodes a file; every way in which it can fail becomes one clear error."""
-    try:
-        image = Image.open(path, formats=FORMATS)
-    except UnidentifiedImageError as error:
-        raise UserError(
-            f"{path} is not an image that can be read: replace it by one of {', '.join(FORMATS)}"
-        ) from error
-    except Image.DecompressionBombError as error:
-        raise UserError(f"{path} claims too many pixels ({error}): shrink it") from error
-    except Exception as error:  # on damaged bytes Pillow's decoders raise whatever they like
-        raise UserError(f"{path} can't be opened ({error}): replace it") from error
-    try:
-        image.load()
-    except Exception as error:
-        image.close()
-        raise UserError(f"{path} can't be decoded ({error}): replace it") from error
-    return image
-
-
-def _rgb(image: Image.Image, path: Path, size: int) -> Pixel8:
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        # From 0..65535 to 0..255; Pillow's own conversion would cut off at 255.
-        wide = np.asarray(image).clip(0, 65535)
-        image = Image.fromarray((wide // 257).astype(np.uint8))
-    elif image.mode not in _IMAGE_MODES:
-        raise UserError(f"{path} has pixels of type {image.mode}: convert it to 8-bit RGB")
-    if image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")
-    rgb = image.convert("RGB")
-    if rgb.size != (size, size):
-        rgb = rgb.resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(rgb)
-
-
-def _class_ids(mask: Image.Image, path: Path, size: int, ids: Callable[[Mask, Path], Mask]) -> Mask:
-    if mask.mode not in _MASK_MODES:
-        raise UserError(
-            f"{path} is a mask with pixels of type {mask.mode}, but masks hold one 8-bit number a "
-            "pixel: store it as a greyscale or palette PNG"
-        )
-    resized = Image.fromarray(ids(np.asarray(mask).astype(np.uint8), path))
-    if resized.size != (size, size):
-        resized = resized.resize((size, size), Image.Resampling.NEAREST)
-    return np.asarray(resized)
+T = TypeVar("T")
 
 
 class Pixels:
-    """The decoded pixels of samples, at one size.
+    """The pixels of samples at one size, by row.
 
     All files are decoded and checked when it is made, in threads, so that a bad file stops a run
-    before the first step. The pixels are kept where they fit into `MEMORY_FRACTION` of the
-    memory, and else decoded at each access.
+    before its first step; but files that a cache holds, and that look as they did, are not.
 
     Args:
-        samples: Whose pixels; a sample that is listed twice is decoded once.
+        samples: Whose pixels, sorted by name.
+        source: Reads masks.
         size: Height and width in pixels.
-        ids: See `Source.mask_ids`.
+        cache: `disk` keeps the pixels in a file, `none` decodes them at each access, `auto` keeps
+            them where they fit.
+        cache_dir: Where; None is a hidden folder in the data set's own, or, where that can't be
+            written, the user's cache folder.
+        cache_gb: What the caches of one folder may take together, in GB of 1e9 bytes.
 
     Attributes:
-        in_memory: Whether the pixels are kept.
+        cache: The opened cache, if there is one.
         fingerprint: A hash of all files' bytes and names, which names the data in a summary.
 
     Raises:
         UserError: Files can't be used; the message names the first of them and counts the rest.
+            Or `disk` is asked for and impossible.
     """
 
     def __init__(
-        self, samples: Sequence[Sample], *, size: int, ids: Callable[[Mask, Path], Mask]
+        self,
+        samples: Samples,
+        *,
+        source: Source,
+        size: int,
+        cache: str = "auto",
+        cache_dir: str | Path | None = None,
+        cache_gb: float = 50,
     ) -> None:
-        self._samples = sorted({s.name: s for s in samples}.values(), key=lambda s: s.name)
-        self._row = {sample.name: row for row, sample in enumerate(self._samples)}
-        self._size, self._ids = size, ids
-        count = len(self._samples)
-        self.in_memory = count * size * size * 4 <= MEMORY_FRACTION * _physical_memory()
-        kept = count if self.in_memory else 0
-        # Tensors, since workers share them however they are started. But NumPy writes and copies:
-        # torch would wake its threads for each image, and wait for them when the cores are busy.
-        self._images = torch.empty((kept, 3, size, size), dtype=torch.uint8)
-        self._masks = torch.empty((kept, size, size), dtype=torch.uint8)
-        with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
-            outcomes = list(threads.map(self._check, range(count)))
-        errors = [outcome for outcome in outcomes if isinstance(outcome, UserError)]
+        self._samples, self._source, self._size = samples, source, size
+        self._limit = int(cache_gb * 1e9)
+        self._warned = False
+        own = source.root / CACHE_FOLDER
+        folders = [Path(cache_dir).expanduser()] if cache_dir else [own, user_cache()]
+        self.cache: PixelCache | None = None
+        if cache != "none":
+            self.cache, reason = self._cached(folders)
+            if self.cache is None and cache == "disk":
+                raise UserError(
+                    f"data.cache=disk, but no cache can be kept: {reason}. Make room, set "
+                    "data.cache_dir or data.cache_gb, or use data.cache=none"
+                )
+            if self.cache is None:
+                log.warning("Pixels are decoded anew each time, without a cache: %s", reason)
+        if self.cache is None:
+            self.fingerprint = self._checked(lambda *_: None)
+        else:
+            self.fingerprint = self.cache.fingerprint
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
+        """Gives image, uint8 (3, size, size), and mask, uint8 (size, size): the caller's own."""
+        kept = self.cache.read(row) if self.cache else None
+        if kept is None:
+            if self.cache and not self._warned:
+                log.warning("%s is damaged: delete it, and it is built anew", self.cache.path)
+                self._warned = True
+            kept = read_pair(self._samples[row], self._source, self._size)
+        image, mask = kept
+        return torch.from_numpy(image), torch.from_numpy(mask)
+
+    def of(self, name: str) -> tuple[Tensor, Tensor]:
+        """Gives the pixels of a sample by its name, as `[row]` does.
+
+        Raises:
+            KeyError: There is none of that name.
+        """
+        row = bisect.bisect_left(range(len(self)), name, key=self._samples.name)
+        if row == len(self) or self._samples.name(row) != name:
+            raise KeyError(name)
+        return self[row]
+
+    def _cached(self, folders: list[Path]) -> tuple[PixelCache | None, str]:
+        """Opens or builds the cache in the first folder that can hold it; or says why none can."""
+        reason = ""
+        name = f"{self._size}px-{self._key()}.pixels"
+        for folder in folders:
+            path = folder / name
+            try:
+                with locked(path):
+                    if cache := self._opened(path):
+                        touch(path)
+                        return cache, ""
+                    needed = bytes_needed(len(self._samples), self._size)
+                    refusal = make_room(path, needed=needed, limit=self._limit)
+                    if refusal is None:
+                        if reason:
+                            log.info("%s; the cache of pixels is %s", reason, path)
+                        self._build(path)
+                        if cache := self._opened(path):
+                            return cache, ""
+                        refusal = "the data changes while it is read"
+                reason = f"{path}: {refusal}"
+            except OSError as error:
+                if error.errno not in _UNWRITABLE:
+                    raise
+                if cache := self._opened(path):  # where nothing may be written, not even a lock
+                    return cache, ""
+                reason = f"{path} can't be written ({error.strerror})"
+        return None, reason
+
+    def _opened(self, path: Path) -> PixelCache | None:
+        """The cache, if there is one that holds these files as they are."""
+        try:
+            cache = PixelCache(path, count=len(self._samples), size=self._size)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            log.info("The cache %s is built anew: %s", path, error)
+            return None
+        looks = (_looks(sample) for sample in self._samples)
+        if all(
+            look == known for look, known in zip(looks, cache.table["files"].tolist(), strict=True)
+        ):
+            return cache
+        log.info("The cache %s is built anew: files have changed", path)
+        return None
+
+    def _build(self, path: Path) -> None:
+        build(path, count=len(self._samples), size=self._size, fill=self._checked)
+
+    def _key(self) -> str:
+        """Names the list of files and the settings; that the files are the same, others see."""
+        digest = hashlib.blake2b(f"{VERSION} {self._size} {self._source.rules}\n".encode())
+        for s in self._samples:
+            digest.update(os.fsencode(f"{s.name}\0{s.image}\0{s.mask}\0"))
+        return digest.hexdigest()[:16]
+
+    def _checked(self, put: Callable[[int, int, Pixel8, Mask], None]) -> str:
+        """Decodes all samples, in threads, and passes them on; gives the fingerprint."""
+        errors: list[FileError] = []
+        fingerprint = hashlib.blake2b(digest_size=8)
+
+        def one(row: int) -> str | FileError:
+            sample = self._samples[row]
+            try:
+                looks = _looks(sample)
+                image, mask = read_pair(sample, self._source, self._size)
+                put(row, looks, image, mask)
+                return f"{sample.name} {_content(sample)}\n"
+            except FileError as error:
+                return error
+
+        for outcome in in_threads(one, len(self._samples), "Reading images"):
+            if isinstance(outcome, FileError):
+                errors.append(outcome)
+            else:
+                fingerprint.update(outcome.encode())
         if errors:
             others = f". {len(errors) - 1} more can't be used either" if errors[1:] else ""
             raise UserError(f"{errors[0]}{others}")
-        digest = hashlib.blake2b(digest_size=8)
-        for sample, outcome in zip(self._samples, outcomes, strict=True):
-            digest.update(f"{sample.name} {outcome}\n".encode())
-        self.fingerprint = digest.hexdigest()
+        return fingerprint.hexdigest()
 
-    def __getitem__(self, name: str) -> tuple[Tensor, Tensor]:
-        """Gives image, uint8 (3, size, size), and mask, uint8 (size, size): read-only views."""
-        row = self._row[name]
-        if self.in_memory:
-            return self._images[row], self._masks[row]
-        image, mask = self._decode(row)
-        return torch.from_numpy(image), torch.from_numpy(mask)
 
-    def _decode(self, row: int) -> tuple[Pixel8, Mask]:
-        """Decodes a sample to writable arrays, (3, size, size) and (size, size)."""
-        sample = self._samples[row]
-        with _opened(sample.image) as image, _opened(sample.mask) as mask:
-            if image.size != mask.size:
-                raise UserError(
-                    f"{sample.image} has {image.width}x{image.height} pixels, but its mask "
-                    f"{sample.mask} has {mask.width}x{mask.height}: they must be the same"
-                )
-            rgb = _rgb(image, sample.image, self._size)
-            ids = _class_ids(mask, sample.mask, self._size, self._ids)
-        return np.moveaxis(rgb, -1, 0).copy(order="C"), ids.copy()
+def in_threads(function: Callable[[int], T], count: int, title: str) -> Iterator[T]:
+    """Yields function(0), function(1), ... in order, computed in threads, with a progress bar."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # the threads here share the cores already
+    console = Console(stderr=True)
+    try:
+        with (
+            ThreadPoolExecutor(max_workers=os.cpu_count()) as threads,
+            Progress(console=console, transient=True, disable=not console.is_terminal) as bar,
+        ):
+            task = bar.add_task(title, total=count)
+            for begin in range(0, count, _CHUNK):
+                rows = range(begin, min(begin + _CHUNK, count))
+                yield from threads.map(function, rows)
+                bar.update(task, completed=rows.stop)
+    finally:
+        torch.set_num_threads(before)
 
-    def _check(self, row: int) -> str | UserError:
-        """Decodes one sample; gives a hash of its files, or what is wrong with them."""
-        sample = self._samples[row]
+
+def _looks(sample: Sample) -> int:
+    """A hash of what the file system says of a sample's files; 0 if they can't be found."""
+    digest = hashlib.blake2b(sample.mask_hash.encode(), digest_size=8)
+    for file in (sample.image, sample.mask):
         try:
-            image, mask = self._decode(row)
-        except UserError as error:
-            return error
-        if self.in_memory:
-            self._images[row].numpy()[:] = image
-            self._masks[row].numpy()[:] = mask
-        digest = hashlib.blake2b(sample.image.read_bytes(), digest_size=16)
-        digest.update(sample.mask.read_bytes())
-        return digest.hexdigest()
+            stat = os.stat(file)
+        except OSError:
+            return 0
+        digest.update(b"%d %d %d\n" % (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
+    return int.from_bytes(digest.digest(), "little")
 
 
-def _physical_memory() -> int:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+def _content(sample: Sample) -> str:
+    """A hash of a sample's bytes."""
+    digest = hashlib.blake2b(sample.image.read_bytes(), digest_size=16)
+    digest.update(sample.mask_hash.encode() or sample.mask.read_bytes())
+    return digest.hexdigest()

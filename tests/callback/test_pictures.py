@@ -32,7 +32,7 @@ def test_a_row_shows_input_truth_prediction_and_both(
     names = [sample.name for sample in getattr(finished.datamodule.splits, stage)]
     chosen = {"val": [0, 1, 2], "test": [1, 3, 5]}[stage]  # spread evenly over 3 and 7 images
     for row, index in zip(drawn, chosen, strict=True):
-        image, mask = finished.datamodule.pixels[names[index]]
+        image, mask = finished.datamodule.pixels.of(names[index])
         picture, truth, pred, _ = row
         np.testing.assert_array_equal(picture, image.permute(1, 2, 0))
         np.testing.assert_array_equal(truth, colourise(mask, 3))

@@ -42,7 +42,7 @@ def test_the_counts_agree_with_masks_and_truth(
     for row in counts:
         pred = torch.tensor(np.asarray(Image.open(folder / f"{row['name']}.png")))
         assert pred.shape == (64, 64)
-        truth = finished.datamodule.pixels[row["name"]][1]
+        truth = finished.datamodule.pixels.of(row["name"])[1]
         expected = confusion_matrices(pred.unsqueeze(0), truth.unsqueeze(0), 3)[0]
         assert torch.equal(matrix(row), expected)
 

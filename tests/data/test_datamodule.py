@@ -168,8 +168,8 @@ def test_evaluation_shows_every_image_once_in_order_untouched(
         assert [name for names, _, _ in batches for name in names] == pets.names("test")
         for names, images, masks in batches:
             for name, image, mask in zip(names, images, masks, strict=True):
-                assert torch.equal(image, datamodule.pixels[name][0])
-                assert torch.equal(mask, datamodule.pixels[name][1])
+                assert torch.equal(image, datamodule.pixels.of(name)[0])
+                assert torch.equal(mask, datamodule.pixels.of(name)[1])
 
 
 def test_augmenting_leaves_the_kept_pixels_alone(
@@ -177,9 +177,9 @@ def test_augmenting_leaves_the_kept_pixels_alone(
 ) -> None:
     datamodule = module()
     name = datamodule.splits.train[0].name
-    before = [kept.clone() for kept in datamodule.pixels[name]]
+    before = [kept.clone() for kept in datamodule.pixels.of(name)]
     epoch_of(datamodule.train_dataloader(), 0)
-    assert all(torch.equal(a, b) for a, b in zip(before, datamodule.pixels[name], strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(before, datamodule.pixels.of(name), strict=True))
 
 
 def test_article_augments_validation_anew_each_epoch_but_never_the_test(
@@ -210,7 +210,7 @@ def test_overfit_serves_the_same_few_images_to_all_stages_unaugmented(
     )
     assert len(train) == 4
     assert train.keys() == val.keys() == test.keys()
-    assert all(torch.equal(train[name], datamodule.pixels[name][0]) for name in train)
+    assert all(torch.equal(train[name], datamodule.pixels.of(name)[0]) for name in train)
 
 
 # what can't work

@@ -3,9 +3,12 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pet_folder import PetFolder
+from PIL import Image
 
+from segpets.config import compose
 from segpets.data import OxfordPets, Sample
 from segpets.data.source import holdout
 from segpets.errors import UserError
@@ -81,6 +84,31 @@ def test_breed_and_species_of_every_sample_are_known(pets: PetFolder, split: str
         assert sample.attributes == {"breed": breed, "species": species[breed]}
 
 
+VIEWS = {  # class ids of pet, background and border, for a cat and for a dog
+    "trimap": ([0, 1, 2], [0, 1, 2]),
+    "border_as_pet": ([0, 1, 0], [0, 1, 0]),
+    "border_ignored": ([0, 1, 255], [0, 1, 255]),
+    "species": ([1, 0, 255], [2, 0, 255]),
+}
+
+
+@pytest.mark.parametrize("labels", VIEWS)
+def test_labels_choose_what_the_classes_are(pets: PetFolder, labels: str) -> None:
+    source = OxfordPets(root=pets.root, labels=labels)
+    by_name = {sample.name: sample for sample in source.splits().test}
+    for name, ids in zip(("Maine_Coon_201", "beagle_201"), VIEWS[labels], strict=True):
+        Image.fromarray(np.array([[1, 2, 3]], dtype=np.uint8)).save(pets.trimap(name))
+        assert source.mask(by_name[name]).tolist() == [ids]
+    classes = compose(["data=oxford_pets", f"data.labels={labels}"]).data.classes
+    cat, dog = VIEWS[labels]
+    assert {*cat, *dog} - {255} == set(range(len(classes)))
+
+
+def test_each_view_of_the_labels_has_a_cache_of_its_own(pets: PetFolder) -> None:
+    rules = {OxfordPets(root=pets.root, labels=labels).rules for labels in VIEWS}
+    assert len(rules) == len(VIEWS)
+
+
 # lists as users have them
 
 
@@ -141,25 +169,29 @@ def test_an_empty_root(tmp_path: Path) -> None:
 @pytest.mark.parametrize("folder", ["images", "annotations/trimaps", "annotations"])
 def test_a_root_with_a_folder_missing(pets: PetFolder, folder: str) -> None:
     (pets.root / folder).rename(pets.root / "elsewhere")
-    told = message(pets)
-    assert "missing" in told
-    assert str(pets.root / folder) in told
+    if folder == "annotations":
+        assert "trainval.txt is missing" in message(pets)
+    else:
+        problems = OxfordPets(root=pets.root).splits().problems
+        assert {problem.error.file.parent for problem in problems} == {pets.root / folder}
+        assert len(problems) == 36
 
 
-@pytest.mark.parametrize(("kind", "path"), [("images", "image"), ("trimaps", "trimap")])
-def test_an_image_without_trimap_and_the_reverse(pets: PetFolder, kind: str, path: str) -> None:
+@pytest.mark.parametrize("path", ["image", "trimap"])
+def test_an_image_without_trimap_and_the_reverse(pets: PetFolder, path: str) -> None:
     file: Path = getattr(pets, path)("beagle_3")
     file.unlink()
-    told = message(pets)
-    assert f"1 of the 30 {kind}" in told
-    assert str(file) in told
-    assert "trainval.txt" in told
-    assert "remove their lines" in told
+    (problem,) = OxfordPets(root=pets.root).splits().problems
+    assert problem.name == "beagle_3"
+    assert problem.error.file == file
+    assert f"is missing, though {pets.listing('trainval')} lists it" in problem.error.problem
+    assert "remove its line" in problem.error.remedy
 
 
 def test_a_suffix_in_capitals_is_pointed_out(pets: PetFolder) -> None:
     pets.image("beagle_3").rename(pets.root / "images" / "beagle_3.JPG")
-    assert "there is beagle_3.JPG: rename it" in message(pets)
+    (problem,) = OxfordPets(root=pets.root).splits().problems
+    assert "there is beagle_3.JPG: rename it" in str(problem.error)
 
 
 @pytest.mark.parametrize("part", ["trainval", "test"])
@@ -215,6 +247,11 @@ def test_a_list_in_another_encoding(pets: PetFolder) -> None:
 def test_an_unknown_split() -> None:
     with pytest.raises(UserError, match=r"data\.split=random.*holdout or article"):
         OxfordPets(root="x", split="random")
+
+
+def test_unknown_labels() -> None:
+    with pytest.raises(UserError, match=r"data\.labels=pet is unknown: choose trimap, border_as_"):
+        OxfordPets(root="x", labels="pet")
 
 
 @pytest.mark.parametrize("seed", [-1, "abc", 1.5, None, True])

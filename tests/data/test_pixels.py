@@ -1,296 +1,112 @@
-import io
-import struct
-import zlib
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from pet_folder import PetFolder
-from PIL import Image
 
-from segpets.data import OxfordPets, Sample, pixels
-from segpets.data.oxford_pets import trimap_ids
-from segpets.data.pixels import Pixels, read_image, read_mask
+from segpets.data import OxfordPets, SegmentationDataModule
+from segpets.data.datamodule import merged
+from segpets.data.pixels import Pixels
+from segpets.data.source import Samples
 from segpets.errors import UserError
 
 SIZE = 32
-COLOURS = np.array([[[200, 30, 40], [20, 180, 60]], [[30, 50, 220], [240, 230, 90]]], np.uint8)
-QUARTERS = COLOURS.repeat(SIZE // 2, axis=0).repeat(SIZE // 2, axis=1)
 
 
-def everything(pets: PetFolder) -> list[Sample]:
-    splits = OxfordPets(root=pets.root).splits()
-    return [*splits.train, *splits.val, *splits.test]
+def pixels(pets: PetFolder, *, size: int = SIZE, cache: str = "none", **more: object) -> Pixels:
+    source = OxfordPets(root=pets.root)
+    splits = source.splits()
+    samples, _ = merged([Samples(splits.train), Samples(splits.val), Samples(splits.test)])
+    return Pixels(samples, source=source, size=size, cache=cache, **more)  # type: ignore[arg-type]
 
 
-def message(pets: PetFolder) -> str:
-    """What the user is told when the files are decoded."""
-    with pytest.raises(UserError) as caught:
-        Pixels(everything(pets), size=SIZE, ids=trimap_ids)
-    return str(caught.value)
+def names(pets: PetFolder) -> list[str]:
+    return [*pets.names("trainval"), *pets.names("test")]
 
 
-def saved(path: Path, values: list[list[int]]) -> Path:
-    Image.fromarray(np.array(values, dtype=np.uint8)).save(path)
-    return path
+def test_cached_or_decoded_at_each_access_the_pixels_are_the_same(pets: PetFolder) -> None:
+    decoded, built = pixels(pets), pixels(pets, cache="disk")
+    opened = pixels(pets, cache="disk")
+    assert decoded.cache is None
+    assert built.cache is not None and opened.cache is not None
+    assert decoded.fingerprint == built.fingerprint == opened.fingerprint
+    for name in names(pets):
+        for one, two, three in zip(decoded.of(name), built.of(name), opened.of(name), strict=True):
+            assert torch.equal(one, two)
+            assert torch.equal(one, three)
+            assert one.dtype == two.dtype == torch.uint8
+            assert one.is_contiguous() and two.is_contiguous()
 
 
-# resizing
-
-
-def test_images_are_resized_bilinearly_with_antialiasing(tmp_path: Path) -> None:
-    file = saved(tmp_path / "image.png", [[0, 0, 0, 255]] * 4)
-    # At half the size the triangle is two pixels wide on either side: pixels 1, 2, 3 count by
-    # 0.25, 0.75, 0.75 for the second column. Without antialiasing it would be 127.
-    second = round(255 * 0.75 / (0.25 + 0.75 + 0.75))
-    assert read_image(file, 2).tolist() == [[[0] * 3, [second] * 3]] * 2
-
-
-def test_masks_are_resized_by_nearest_neighbour(tmp_path: Path) -> None:
-    file = saved(tmp_path / "mask.png", [[1, 1, 2, 2], [1, 3, 2, 1], [3, 3, 1, 1], [2, 2, 1, 3]])
-    assert read_mask(file, 2, trimap_ids).tolist() == [[2, 0], [1, 2]]
-    small = saved(tmp_path / "small.png", [[1, 2], [3, 1]])
-    assert read_mask(small, 4, trimap_ids).tolist() == [
-        [0, 0, 1, 1],
-        [0, 0, 1, 1],
-        [2, 2, 0, 0],
-        [2, 2, 0, 0],
-    ]
-
-
-@pytest.mark.parametrize("size", [7, 33, 100])
-def test_resizing_invents_no_label_between_pet_and_border(tmp_path: Path, size: int) -> None:
-    noise = np.random.default_rng(0).choice([1, 3], (41, 53))
-    mask = read_mask(saved(tmp_path / "mask.png", noise.tolist()), size, trimap_ids)
-    assert set(np.unique(mask)) == {0, 2}
-
-
-def test_at_their_own_size_pixels_stay_as_they_are(tmp_path: Path) -> None:
-    pets = PetFolder(tmp_path / "pets", width=SIZE, height=SIZE)
-    decoded = Pixels(everything(pets), size=SIZE, ids=trimap_ids)
-    for name in pets.names("trainval"):
-        image, mask = decoded[name]
-        with Image.open(pets.image(name)) as file:
-            assert np.array_equal(image.permute(1, 2, 0), np.asarray(file))
-        with Image.open(pets.trimap(name)) as file:
-            assert np.array_equal(mask, np.asarray(file) - 1)
-
-
-def test_exif_orientation_is_left_alone_because_masks_lie_on_the_stored_pixels(
-    tmp_path: Path,
-) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees to show
-    Image.fromarray(QUARTERS).save(tmp_path / "turned.png", exif=exif)
-    assert np.array_equal(read_image(tmp_path / "turned.png", SIZE), QUARTERS)
-
-
-# keeping
-
-
-def test_kept_or_decoded_at_each_access_the_pixels_are_the_same(
-    pets: PetFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    samples = everything(pets)
-    kept = Pixels(samples, size=SIZE, ids=trimap_ids)
-    monkeypatch.setattr(pixels, "MEMORY_FRACTION", 0)
-    decoded = Pixels(samples, size=SIZE, ids=trimap_ids)
-    assert (kept.in_memory, decoded.in_memory) == (True, False)
-    assert kept.fingerprint == decoded.fingerprint
-    for sample in samples:
-        for one, other in zip(kept[sample.name], decoded[sample.name], strict=True):
-            assert torch.equal(one, other)
-            assert one.dtype == other.dtype == torch.uint8
-            assert one.is_contiguous() and other.is_contiguous()
+def test_what_is_given_belongs_to_the_caller(pets: PetFolder) -> None:
+    kept = pixels(pets, cache="disk")
+    before = [pixel.clone() for pixel in kept.of("beagle_1")]
+    for pixel in kept.of("beagle_1"):
+        pixel.zero_()
+    assert all(torch.equal(a, b) for a, b in zip(before, kept.of("beagle_1"), strict=True))
 
 
 def test_the_fingerprint_names_the_bytes_of_all_files(pets: PetFolder) -> None:
-    samples = everything(pets)
-    before = Pixels(samples, size=SIZE, ids=trimap_ids).fingerprint
-    assert Pixels(samples[::-1], size=SIZE + 1, ids=trimap_ids).fingerprint == before
+    before = pixels(pets).fingerprint
+    assert pixels(pets, size=SIZE + 1).fingerprint == before
     with pets.image("beagle_1").open("ab") as file:
         file.write(b"\0")  # behind the end: no pixel changes
-    assert Pixels(samples, size=SIZE, ids=trimap_ids).fingerprint != before
+    assert pixels(pets).fingerprint != before
 
 
-# files that work
-
-
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
-
-
-def with_alpha() -> Image.Image:
-    alpha = np.full((SIZE, SIZE, 1), 7, dtype=np.uint8)
-    return Image.fromarray(np.concatenate([QUARTERS, alpha], axis=2))
-
-
-def palette() -> Image.Image:
-    return Image.fromarray(QUARTERS).quantize(4)
-
-
-RGB = Image.fromarray(QUARTERS)
-WORKING = {
-    "jpeg": (encoded(RGB, "JPEG", quality=95, subsampling=0), 40),
-    "gif": (encoded(RGB, "GIF"), 0),
-    "first_frame": (encoded(RGB, "GIF", save_all=True, append_images=[RGB.rotate(90)]), 0),
-    "png": (encoded(RGB, "PNG"), 0),
-    "alpha": (encoded(with_alpha(), "PNG"), 0),
-    "palette": (encoded(palette(), "PNG"), 0),
-    "palette_transparent": (encoded(palette(), "PNG", transparency=b"\0\x80\xff\0"), 0),
-    "palette_one_transparent": (encoded(palette(), "PNG", transparency=2), 0),
-    "cmyk": (encoded(RGB.convert("CMYK"), "JPEG", quality=95), 40),
-    "tiff": (encoded(RGB, "TIFF"), 0),
-    "webp": (encoded(RGB, "WEBP", lossless=True), 0),
-    "bmp": (encoded(RGB, "BMP"), 0),
-}
-
-
-@pytest.mark.parametrize("kind", WORKING)
-def test_files_named_jpg_that_hold_something_else(tmp_path: Path, kind: str) -> None:
-    content, tolerance = WORKING[kind]
-    file = tmp_path / "pet.jpg"
-    file.write_bytes(content)
-    image = read_image(file, SIZE)
-    assert image.shape == (SIZE, SIZE, 3)
-    assert image.dtype == np.uint8
-    off = np.abs(image.astype(int) - QUARTERS)
-    assert off.max() <= tolerance
-    assert off.mean() <= tolerance / 20
-
-
-@pytest.mark.parametrize("kind", ["L.png", "L.jpg", "LA.png", "1.png", "I;16.png", "I;16.tiff"])
-def test_grey_files(tmp_path: Path, kind: str) -> None:
-    mode = kind.partition(".")[0]
-    grey = np.repeat([[0, 255] if mode == "1" else [3, 250]], SIZE, axis=0).repeat(SIZE // 2, 1)
-    file = tmp_path / kind
-    if mode == "I;16":
-        Image.fromarray((grey * 257).astype(np.uint16)).save(file)
-    else:
-        Image.fromarray(grey.astype(np.uint8)).convert(mode).save(file)
-    tolerance = 4 if kind.endswith("jpg") else 0
-    assert np.abs(read_image(file, SIZE).astype(int) - grey[..., None]).max() <= tolerance
-
-
-def test_a_palette_mask_counts_by_its_indices(tmp_path: Path) -> None:
-    mask = Image.fromarray(np.array([[1, 2], [3, 1]], dtype=np.uint8))
-    mask.putpalette([9, 9, 9, 255, 0, 0, 0, 255, 0, 0, 0, 255])
-    mask.save(tmp_path / "mask.png")
-    with Image.open(tmp_path / "mask.png") as file:
-        assert file.mode == "P"
-    assert read_mask(tmp_path / "mask.png", 2, trimap_ids).tolist() == [[0, 1], [2, 0]]
-
-
-# files that don't
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def bomb() -> bytes:
-    """A PNG of a few bytes that claims 60000x60000 pixels."""
-    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
-    data = zlib.compress(bytes(2_000))
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
-    )
-
-
-def truncated(content: bytes) -> bytes:
-    return content[: len(content) * 2 // 3]
-
-
-BROKEN: dict[str, tuple[Callable[[bytes], bytes], str]] = {
-    "truncated": (truncated, "can't be decoded"),
-    "text": (lambda _: b"<html>404 Not Found</html>\n", "not an image that can be read"),
-    "empty": (lambda _: b"", "not an image that can be read"),
-    "bomb": (lambda _: bomb(), "claims too many pixels (Image size (3600000000 pixels)"),
-    "postscript": (lambda _: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
-}
-
-
-@pytest.mark.parametrize("path", ["image", "trimap"])
-@pytest.mark.parametrize("damage", BROKEN)
-def test_a_file_that_cannot_be_read_is_named(pets: PetFolder, path: str, damage: str) -> None:
-    change, words = BROKEN[damage]
-    file: Path = getattr(pets, path)("beagle_3")
-    file.write_bytes(change(file.read_bytes()))
-    told = message(pets)
-    assert str(file) in told
-    assert words in told
-
-
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "TIFF", "WEBP"])
-def test_damaged_bytes_are_read_or_refused_but_nothing_else_happens(
-    tmp_path: Path, kind: str
-) -> None:
-    noise = np.random.default_rng(0)
-    small = Image.fromarray(noise.integers(0, 256, (20, 20, 3), dtype=np.uint8))
-    content, refused = encoded(small, kind), 0
-    file = tmp_path / "pet.jpg"
-    for attempt in range(60):
-        damaged = bytearray(content)
-        if attempt % 2:
-            del damaged[int(noise.integers(len(damaged))) :]
-        else:  # not in the header, whose sizes would only cost time here
-            damaged[int(noise.integers(64, len(damaged)))] ^= 1 + int(noise.integers(255))
-        file.write_bytes(damaged)
-        try:
-            assert read_image(file, SIZE).shape == (SIZE, SIZE, 3)
-        except UserError as error:
-            assert str(file) in str(error)
-            refused += 1
-    assert refused >= 20
-
-
-def test_a_folder_in_place_of_a_file(pets: PetFolder) -> None:
-    pets.image("beagle_3").unlink()
-    pets.image("beagle_3").mkdir()
-    assert f"{pets.image('beagle_3')} can't be opened" in message(pets)
-
-
-def test_pixels_of_a_type_that_has_no_colours(tmp_path: Path) -> None:
-    Image.fromarray(np.zeros((4, 4), dtype=np.float32)).save(tmp_path / "depth.tiff")
-    with pytest.raises(UserError, match=r"depth\.tiff has pixels of type F: convert it"):
-        read_image(tmp_path / "depth.tiff", SIZE)
-
-
-@pytest.mark.parametrize("value", [0, 4, 255])
-def test_a_trimap_value_out_of_range(pets: PetFolder, value: int) -> None:
-    trimap = np.full((pets.height, pets.width), 2, dtype=np.uint8)
-    trimap[0, 1] = value  # a single pixel, which resizing would lose
-    Image.fromarray(trimap).save(pets.trimap("beagle_3"))
-    told = message(pets)
-    assert f"{pets.trimap('beagle_3')} has the values [{value}]" in told
-    assert "1 (pet), 2 (background) and 3 (border)" in told
-
-
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "I;16"])
-def test_a_mask_of_several_channels_or_16_bit(pets: PetFolder, mode: str) -> None:
-    ones = np.ones((pets.height, pets.width), dtype=np.uint8)
-    mask = Image.fromarray(ones)
-    mask = Image.fromarray(ones.astype(np.uint16)) if mode == "I;16" else mask.convert(mode)
-    mask.save(pets.trimap("beagle_3"))
-    told = message(pets)
-    assert f"{pets.trimap('beagle_3')} is a mask with pixels of type {mode}" in told
-    assert "greyscale or palette PNG" in told
-
-
-def test_image_and_trimap_of_different_sizes(pets: PetFolder) -> None:
-    saved(pets.trimap("beagle_3"), [[1] * 40] * 48)  # turned
-    told = message(pets)
-    assert f"{pets.image('beagle_3')} has 48x40 pixels" in told
-    assert f"{pets.trimap('beagle_3')} has 40x48" in told
+def test_an_unknown_name(pets: PetFolder) -> None:
+    with pytest.raises(KeyError):
+        pixels(pets).of("beagle")
 
 
 def test_of_several_bad_files_the_first_is_named_and_the_rest_are_counted(pets: PetFolder) -> None:
     for name in ("beagle_3", "Maine_Coon_2", "Abyssinian_201"):
         pets.image(name).write_bytes(b"")
-    told = message(pets)
+    with pytest.raises(UserError) as caught:
+        pixels(pets)
+    told = str(caught.value)
     assert "Abyssinian_201.jpg" in told
     assert "2 more can't be used either" in told
+
+
+# leaving images out
+
+
+def datamodule(pets: PetFolder, exclude: Path | None) -> SegmentationDataModule:
+    made = SegmentationDataModule(
+        source=OxfordPets(root=pets.root),
+        augment=lambda image, mask, seed: (image, mask),  # type: ignore[arg-type]
+        size=SIZE,
+        batch_size=2,
+        num_workers=0,
+        run_seed=1,
+        exclude=exclude,
+    )
+    made.setup()
+    return made
+
+
+def test_excluded_images_are_in_no_stage_and_their_problems_are_mended(pets: PetFolder) -> None:
+    pets.image("beagle_3").write_bytes(b"GIF89a")  # can't be decoded
+    pets.trimap("beagle_4").unlink()
+    with pytest.raises(UserError, match="beagle_4"):
+        datamodule(pets, None)
+    exclude = pets.root / "exclude.txt"
+    exclude.write_text("# by the doctor\nbeagle_3  # broken\nbeagle_4\nMaine_Coon_201.jpg\n\n")
+    splits = datamodule(pets, exclude).splits
+    found = {sample.name for sample in [*splits.train, *splits.val, *splits.test]}
+    assert found == set(names(pets)) - {"beagle_3", "beagle_4", "Maine_Coon_201"}
+
+
+def test_a_name_to_exclude_that_the_data_has_not_is_said(
+    pets: PetFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    exclude = pets.root / "exclude.txt"
+    exclude.write_text("beagel_3\n")
+    datamodule(pets, exclude)
+    assert "names 1 images that the data set hasn't, for example beagel_3" in caplog.text
+
+
+def test_a_list_to_exclude_that_cannot_be_read(pets: PetFolder) -> None:
+    with pytest.raises(UserError, match=r"data\.exclude=.*nowhere\.txt can't be read"):
+        datamodule(pets, pets.root / "nowhere.txt")

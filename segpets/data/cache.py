@@ -1,0 +1,226 @@
+"""Decoded pixels in one memory-mapped file, which processes share.
+
+    SEGPETS1 | length of the header | header (JSON) | table | records
+
+The table has a row for each image: what its files looked like (size and dates), and the checksum
+of its record, which is the image, (3, size, size), and the mask, (size, size), both uint8. A file
+is written under another name, complete and flushed, before it takes its own; so a kill, a full
+disk or a second process never leaves a half one. It holds numbers only: reading one that somebody
+else wrote can show wrong pixels, but run nothing.
+"""
+
+import fcntl
+import json
+import logging
+import mmap
+import os
+import shutil
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from segpets.data.decode import Pixel8
+from segpets.data.source import Mask
+
+log = logging.getLogger(__name__)
+
+MAGIC: Final = b"SEGPETS1"
+TABLE: Final = np.dtype([("files", "<u8"), ("checksum", "<u4")])
+_PAGE: Final = 4096
+_RELEASE_AFTER: Final = 256 * 2**20
+
+
+class PixelCache:
+    """An opened cache.
+
+    Args:
+        path: The file.
+        count: How many images it must have.
+        size: Their height and width.
+
+    Raises:
+        ValueError: The file is not a whole cache of that kind.
+        OSError: It isn't there or can't be read.
+    """
+
+    def __init__(self, path: Path, *, count: int, size: int) -> None:
+        self.path, self.count, self.size = path, count, size
+        self._read = 0
+        self._open()
+
+    def _open(self) -> None:
+        with self.path.open("rb") as file:
+            if file.read(len(MAGIC)) != MAGIC:
+                raise ValueError("it is from another version")
+            length = int.from_bytes(file.read(4), "little")
+            try:
+                header: dict[str, Any] = json.loads(file.read(min(length, _PAGE)))
+                table = file.read(self.count * TABLE.itemsize)
+                whole = zlib.crc32(table) == header["table_checksum"]
+                start = _aligned(file.tell())
+                self.fingerprint = str(header["fingerprint"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError("its header is damaged") from error
+            if (header.get("count"), header.get("size")) != (self.count, self.size) or not whole:
+                raise ValueError("its table is damaged")
+            if os.fstat(file.fileno()).st_size != start + self.count * self._record:
+                raise ValueError("it is incomplete")
+            self.table = np.frombuffer(table, dtype=TABLE)
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self._start = start
+
+    @property
+    def _record(self) -> int:
+        return 4 * self.size * self.size
+
+    def read(self, row: int) -> tuple[Pixel8, Mask] | None:
+        """Copies an image, (3, size, size), and its mask; None if the record is damaged."""
+        begin = self._start + row * self._record
+        record = np.frombuffer(self._map, dtype=np.uint8, count=self._record, offset=begin).copy()
+        # What was touched counts as this process's memory until it is given back; it stays in the
+        # system's cache of files.
+        self._read += self._record
+        if self._read > _RELEASE_AFTER and hasattr(self._map, "madvise"):
+            self._map.madvise(mmap.MADV_DONTNEED)
+            self._read = 0
+        if zlib.crc32(record.data) != self.table["checksum"][row]:
+            return None
+        pixels = record.reshape(4, self.size, self.size)
+        return pixels[:3], pixels[3]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "count": self.count, "size": self.size}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+
+def bytes_needed(count: int, size: int) -> int:
+    """The length of the file of a cache."""
+    return _aligned(2 * _PAGE + count * TABLE.itemsize) + count * 4 * size * size
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Waits until no other process builds the cache of this name, and keeps others waiting.
+
+    Raises:
+        OSError: The folder can't be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_suffix(".lock").open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("Another process builds the cache %s: waiting for it", path)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def make_room(path: Path, *, needed: int, limit: int) -> str | None:
+    """Removes the caches that were unused the longest until a new one fits.
+
+    Args:
+        path: The new one, which its caller has locked.
+        needed: Its length in bytes.
+        limit: What all caches of a folder may take together, in bytes.
+
+    Returns:
+        Why it can't fit, if so.
+    """
+    if needed > limit:
+        return f"it would take {needed / 1e9:.1f} GB, and data.cache_gb allows {limit / 1e9:g}"
+    for half in path.parent.glob("*.tmp"):  # of processes that were killed
+        with half.with_suffix(".lock").open("ab") as lock, suppress(BlockingIOError, OSError):
+            if half != path.with_suffix(".tmp"):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            half.unlink(missing_ok=True)
+    others = sorted(
+        (file for file in path.parent.glob("*.pixels") if file != path),
+        key=lambda file: file.stat().st_mtime,
+    )
+    total = sum(file.stat().st_size for file in others) + needed
+    for file in others:
+        if total > limit:
+            total -= file.stat().st_size
+            log.info("Removed the cache %s, which was unused the longest", file)
+            file.unlink()  # who reads it goes on reading
+    free = shutil.disk_usage(path.parent).free
+    if needed > 0.9 * free:
+        return f"it would take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
+    return None
+
+
+def build(
+    path: Path,
+    *,
+    count: int,
+    size: int,
+    fill: Callable[[Callable[[int, int, Pixel8, Mask], None]], str],
+) -> None:
+    """Writes a cache; its caller has locked it.
+
+    Args:
+        path: Where.
+        count: How many images.
+        size: Their height and width.
+        fill: Is given put(row, files, image, mask), which it calls once for each row, from any
+            thread; gives the fingerprint.
+
+    Raises:
+        OSError: The disk is full or can't be written. Nothing is left then, nor after any error
+            of `fill`.
+    """
+    table = np.zeros(count, dtype=TABLE)
+    record = 4 * size * size
+    header_end = len(MAGIC) + 4 + _PAGE
+    start = _aligned(header_end + table.nbytes)
+    unfinished = path.with_suffix(".tmp")
+    file = os.open(unfinished, os.O_CREAT | os.O_TRUNC | os.O_RDWR, 0o644)
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file, 0, start + count * record)  # a full disk shows itself now
+
+        def put(row: int, files: int, image: Pixel8, mask: Mask) -> None:
+            pixels = np.concatenate([image.reshape(-1), mask.reshape(-1)])
+            table[row] = files, zlib.crc32(pixels.data)
+            _write(file, pixels.tobytes(), start + row * record)
+
+        fingerprint = fill(put)
+        header = {
+            "count": count,
+            "size": size,
+            "fingerprint": fingerprint,
+            "table_checksum": zlib.crc32(table.tobytes()),
+        }
+        text = json.dumps(header).encode().ljust(_PAGE)
+        begin = MAGIC + len(text).to_bytes(4, "little") + text + table.tobytes()
+        _write(file, begin, 0)
+        os.ftruncate(file, start + count * record)
+        os.fsync(file)
+        unfinished.replace(path)
+    finally:
+        os.close(file)
+        unfinished.unlink(missing_ok=True)
+
+
+def touch(path: Path) -> None:
+    """Marks a cache as used now, where that is allowed."""
+    with suppress(OSError):
+        os.utime(path, (time.time(), time.time()))
+
+
+def _write(file: int, content: bytes, offset: int) -> None:
+    view = memoryview(content)
+    while view:
+        written = os.pwrite(file, view, offset)
+        view, offset = view[written:], offset + written
+
+
+def _aligned(offset: int) -> int:
+    return -(-offset // _PAGE) * _PAGE

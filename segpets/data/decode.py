@@ -1,0 +1,137 @@
+"""Files to arrays: one file at a time, hostile until it has been decoded."""
+
+import io
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from torch.nn.functional import interpolate
+
+from segpets.data.source import Mask, Sample, Source
+from segpets.errors import FileError
+
+Pixel8 = NDArray[np.uint8]
+
+FORMATS: Final = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What a file may hold, whatever its suffix says. Some other formats start programs to be read."""
+
+DRAFT: Final = 2
+"""A JPEG is decoded at 1/2, 1/4 or 1/8 of its size where at least this many times the wanted size
+is left; benchmarks/data.py shows how far that is from decoding it whole."""
+
+_IMAGE_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
+_INDEX_MODES = {"1", "L", "P"}
+
+
+def open_image(path: Path) -> Image.Image:
+    """Opens a file without decoding its pixels.
+
+    Raises:
+        FileError: It isn't there, is no image, or claims an absurd size.
+    """
+    try:
+        # Read whole: what Pillow reads later, lazily, could come from a file that has changed.
+        return Image.open(io.BytesIO(path.read_bytes()), formats=FORMATS)
+    except UnidentifiedImageError as error:
+        names = ", ".join(FORMATS)
+        raise FileError(
+            path, "is not an image that can be read", f"replace it by one of {names}"
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise FileError(path, f"claims too many pixels ({error})", "shrink it") from error
+    except Exception as error:  # on damaged bytes Pillow's decoders raise whatever they like
+        raise FileError(path, f"can't be opened ({error})", "replace it") from error
+
+
+def load(image: Image.Image, path: Path) -> Image.Image:
+    """Decodes the pixels of an opened file.
+
+    Raises:
+        FileError: They are truncated or damaged.
+    """
+    try:
+        image.load()
+    except Exception as error:
+        raise FileError(path, f"can't be decoded ({error})", "replace it") from error
+    return image
+
+
+def read_image(path: Path, size: int) -> tuple[Pixel8, tuple[int, int]]:
+    """Decodes an image to RGB, bilinear with antialiasing.
+
+    GIF (first frame), palette, grey, alpha (dropped), CMYK and 16 bit are converted. An EXIF
+    orientation is left alone, because masks are drawn on the pixels as they are stored.
+
+    Returns:
+        The pixels, (3, size, size), and the file's height and width.
+
+    Raises:
+        FileError: The file is truncated, not an image, or claims an absurd size.
+    """
+    with open_image(path) as image:
+        width, height = image.size
+        image.draft(None, (DRAFT * size, DRAFT * size))  # what is no JPEG ignores it
+        rgb = np.asarray(_rgb(load(image, path), path))
+    if rgb.shape[:2] == (size, size):
+        return np.moveaxis(rgb, -1, 0).copy(order="C"), (height, width)
+    # At most 1 of 255 away from Pillow's own, in a quarter of the time.
+    batch = torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None]
+    resized = interpolate(batch, size=(size, size), mode="bilinear", antialias=True)[0]
+    return np.ascontiguousarray(resized.numpy()), (height, width)
+
+
+def _rgb(image: Image.Image, path: Path) -> Image.Image:
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        # From 0..65535 to 0..255; Pillow's own conversion would cut off at 255.
+        wide = np.asarray(image).clip(0, 65535)
+        image = Image.fromarray((wide // 257).astype(np.uint8))
+    elif image.mode not in _IMAGE_MODES:
+        raise FileError(path, f"has pixels of type {image.mode}", "convert it to 8-bit RGB")
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+def read_indices(path: Path) -> Mask:
+    """Decodes a mask that holds one 8-bit number a pixel: grey values or palette indices, (H, W).
+
+    Raises:
+        FileError: The file can't be decoded, or has several channels or more bits.
+    """
+    with open_image(path) as mask:
+        if mask.mode not in _INDEX_MODES:
+            raise FileError(
+                path,
+                f"is a mask with pixels of type {mask.mode}, but masks hold one 8-bit number a "
+                "pixel",
+                "store it as a greyscale or palette PNG",
+            )
+        return np.asarray(load(mask, path)).astype(np.uint8)
+
+
+def read_pair(sample: Sample, source: Source, size: int) -> tuple[Pixel8, Mask]:
+    """Decodes a sample.
+
+    Returns:
+        Image, (3, size, size), and class ids, (size, size), by nearest neighbour. Values are
+        judged and sizes compared before resizing.
+
+    Raises:
+        FileError: A file can't be used, or the two differ in size.
+    """
+    image, (height, width) = read_image(sample.image, size)
+    ids = source.mask(sample)
+    if ids.shape != (height, width):
+        raise FileError(
+            sample.image,
+            f"has {width}x{height} pixels, but its mask {sample.mask} has "
+            f"{ids.shape[1]}x{ids.shape[0]}",
+            "they must be the same",
+        )
+    if ids.shape != (size, size):
+        small = Image.fromarray(ids).resize((size, size), Image.Resampling.NEAREST)
+        ids = np.asarray(small).copy()
+    return image, ids

@@ -1,0 +1,253 @@
+import logging
+import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from pet_folder import PetFolder
+from test_pixels import names, pixels
+
+from segpets.data import OxfordPets
+from segpets.data.cache import bytes_needed
+from segpets.data.pixels import CACHE_FOLDER
+from segpets.errors import UserError
+
+
+def caches(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.pixels"))
+
+
+def own(pets: PetFolder) -> Path:
+    return pets.root / CACHE_FOLDER
+
+
+def equal(pets: PetFolder, **more: object) -> bool:
+    """Whether the cache gives what the files hold."""
+    cached, decoded = pixels(pets, **more), pixels(pets)  # type: ignore[arg-type]
+    assert cached.cache is not None
+    return cached.fingerprint == decoded.fingerprint and all(
+        torch.equal(a, b)
+        for name in names(pets)
+        for a, b in zip(cached.of(name), decoded.of(name), strict=True)
+    )
+
+
+def test_the_second_opening_builds_nothing(pets: PetFolder) -> None:
+    pixels(pets, cache="disk")
+    inode = caches(own(pets))[0].stat().st_ino
+    assert equal(pets, cache="disk")
+    assert caches(own(pets))[0].stat().st_ino == inode  # not written anew
+
+
+def other_pixels(pets: PetFolder) -> None:
+    pets.image("beagle_1").write_bytes(pets.image("beagle_2").read_bytes())
+
+
+def other_mask(pets: PetFolder) -> None:
+    pets.trimap("beagle_1").write_bytes(pets.trimap("beagle_2").read_bytes())
+
+
+def same_size_and_date(pets: PetFolder) -> None:
+    file = pets.trimap("beagle_1")
+    stat = file.stat()
+    content = bytearray(pets.trimap("beagle_2").read_bytes())
+    content = content[: stat.st_size].ljust(stat.st_size, b"\0")
+    file.write_bytes(content)
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+@pytest.mark.parametrize("change", [other_pixels, other_mask, same_size_and_date])
+def test_a_changed_file_is_noticed(
+    pets: PetFolder, change: Callable[[PetFolder], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    before = pixels(pets, cache="disk").fingerprint
+    change(pets)
+    assert equal(pets, cache="disk")
+    assert pixels(pets).fingerprint != before
+    assert "files have changed" in caplog.text
+    assert len(caches(own(pets))) == 1
+
+
+def test_other_settings_have_other_caches_and_other_splits_the_same(pets: PetFolder) -> None:
+    pixels(pets, cache="disk")
+    pixels(pets, cache="disk", size=40)
+    assert len(caches(own(pets))) == 2
+    for split in ("holdout", "article"):
+        module = OxfordPets(root=pets.root, split=split, seed=3).splits()
+        assert {s.name for s in [*module.train, *module.val, *module.test]} == set(names(pets))
+    pixels(pets, cache="disk")
+    assert len(caches(own(pets))) == 2
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "cut_in_half": lambda content: content[: len(content) // 2],
+    "empty": lambda content: b"",
+    "another_version": lambda content: b"SEGPETS0" + content[8:],
+    "header": lambda content: content[:20] + b"\xff" * 30 + content[50:],
+    "header_of_no_json_object": lambda content: content[:12] + b"[]".ljust(4096) + content[4108:],
+    "table": lambda content: content[:4110] + b"\xff" + content[4111:],
+    "no_cache_at_all": lambda content: b"\x89PNG\r\n",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_cache_is_built_anew(
+    pets: PetFolder, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    pixels(pets, cache="disk")
+    (file,) = caches(own(pets))
+    file.write_bytes(DAMAGE[damage](file.read_bytes()))
+    assert equal(pets, cache="disk")
+    assert f"{file} is built anew" in caplog.text
+
+
+def test_a_damaged_record_is_read_from_its_files(
+    pets: PetFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    pixels(pets, cache="disk")
+    (file,) = caches(own(pets))
+    content = bytearray(file.read_bytes())
+    content[-100] ^= 1
+    file.write_bytes(content)
+    assert equal(pets, cache="disk")
+    assert f"{file} is damaged: delete it" in caplog.text
+
+
+def test_a_bad_image_leaves_no_cache(pets: PetFolder) -> None:
+    pets.image("beagle_2").write_bytes(b"")
+    with pytest.raises(UserError, match=r"beagle_2\.jpg is not an image"):
+        pixels(pets, cache="disk")
+    assert [file.suffix for file in own(pets).iterdir()] == [".lock"]
+
+
+# where
+
+
+def test_a_folder_that_cannot_be_written_sends_the_cache_elsewhere_and_says_where(
+    pets: PetFolder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    own(pets).write_text("a file where the folder should be")
+    assert equal(pets, cache="disk")
+    (file,) = caches(tmp_path / "home" / "segpets")
+    assert f"{own(pets)}/" in caplog.text
+    assert str(file) in caplog.text
+
+
+def test_where_nothing_can_be_written_auto_decodes_and_disk_refuses(
+    pets: PetFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    blocked = tmp_path / "blocked"
+    blocked.touch()
+    found = pixels(pets, cache="auto", cache_dir=blocked)
+    assert found.cache is None
+    assert "without a cache" in caplog.text
+    assert str(blocked) in caplog.text
+    with pytest.raises(UserError, match=r"data\.cache=disk, but no cache can be kept: .*blocked"):
+        pixels(pets, cache="disk", cache_dir=blocked)
+
+
+def test_what_does_not_fit_is_decoded_each_time(
+    pets: PetFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    needed = bytes_needed(len(names(pets)), 32)
+    assert pixels(pets, cache="auto", cache_gb=(needed - 1) / 1e9).cache is None
+    assert "data.cache_gb allows" in caplog.text
+    assert not caches(own(pets))
+    assert pixels(pets, cache="auto", cache_gb=needed / 1e9).cache is not None
+    assert caches(own(pets))[0].stat().st_size <= needed
+
+
+def test_the_cache_that_was_unused_the_longest_gives_way(pets: PetFolder) -> None:
+    for size in (32, 33, 34):
+        pixels(pets, cache="disk", size=size)
+        time.sleep(0.01)  # so that the dates differ
+    pixels(pets, cache="disk", size=32)  # used again
+    limit = sum(bytes_needed(len(names(pets)), size) for size in (32, 34, 35)) / 1e9
+    pixels(pets, cache="disk", size=35, cache_gb=limit)
+    assert [file.name.partition("px")[0] for file in caches(own(pets))] == ["32", "34", "35"]
+
+
+def test_a_full_disk_leaves_nothing_behind(pets: PetFolder, tmp_path: Path) -> None:
+    # A limit on the size of files is what a process can set for itself; the error is another
+    # number, so the cache is tried with it through the same path as a full disk's.
+    code = f"""
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+sys.path[:0] = {sys.path!r}
+from pathlib import Path
+from segpets.data import OxfordPets, SegmentationDataModule
+module = SegmentationDataModule(
+    source=OxfordPets(root={str(pets.root)!r}), augment=None, size=32, batch_size=2,
+    num_workers=0, run_seed=1, cache_dir={str(tmp_path / "c")!r})
+module.setup()
+print(module.pixels.cache, module.pixels.fingerprint)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ["None", pixels(pets).fingerprint], done.stderr
+    assert [file.suffix for file in (tmp_path / "c").iterdir()] == [".lock"]
+
+
+# processes
+
+
+def _fingerprint(pets: PetFolder) -> str:
+    return pixels(pets, cache="disk").fingerprint
+
+
+def test_processes_at_once_build_one_cache(pets: PetFolder) -> None:
+    with multiprocessing.get_context("spawn").Pool(3) as pool:
+        found = pool.map(_fingerprint, [pets] * 3)
+    assert set(found) == {pixels(pets).fingerprint}
+    assert len(caches(own(pets))) == 1
+    assert equal(pets, cache="disk")
+
+
+def test_a_worker_process_opens_the_cache_for_itself(pets: PetFolder) -> None:
+    cached = pixels(pets, cache="disk")
+    passed = pickle.loads(pickle.dumps(cached))
+    assert len(pickle.dumps(cached.cache)) < 1000
+    assert all(
+        torch.equal(a, b)
+        for name in names(pets)
+        for a, b in zip(cached.of(name), passed.of(name), strict=True)
+    )
+
+
+def test_a_killed_process_leaves_nothing_that_the_next_one_takes_for_whole(tmp_path: Path) -> None:
+    pets = PetFolder(tmp_path / "pets", trainval=100, test=20, width=300, height=300)
+    code = f"""
+import sys
+sys.path[:0] = {sys.path!r}
+from segpets.data import OxfordPets, SegmentationDataModule
+module = SegmentationDataModule(
+    source=OxfordPets(root={str(pets.root)!r}), augment=None, size=32, batch_size=2,
+    num_workers=0, run_seed=1)
+print("begin", flush=True)
+module.setup()
+print("end", flush=True)
+"""
+    expected = pixels(pets).fingerprint
+    command = [sys.executable, "-c", code]
+    for delay in (0.0, 0.05, 0.1):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+            assert child.stdout is not None
+            assert child.stdout.readline() == b"begin\n"
+            time.sleep(delay)
+            child.kill()
+    assert pixels(pets, cache="disk").fingerprint == expected
+    assert equal(pets, cache="disk")
+    assert sorted(file.suffix for file in own(pets).iterdir()) == [".lock", ".pixels"]

@@ -1,0 +1,294 @@
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pet_folder import PetFolder
+from PIL import Image
+
+from segpets.data import OxfordPets, Sample
+from segpets.data.decode import Pixel8, read_image, read_pair
+from segpets.errors import UserError
+
+SIZE = 32
+COLOURS = np.array([[[200, 30, 40], [20, 180, 60]], [[30, 50, 220], [240, 230, 90]]], np.uint8)
+QUARTERS = COLOURS.repeat(SIZE // 2, axis=0).repeat(SIZE // 2, axis=1)
+
+
+def shown(file: Path, size: int = SIZE) -> Pixel8:
+    """The decoded image as one would plot it, (size, size, 3)."""
+    return np.moveaxis(read_image(file, size)[0], 0, -1)
+
+
+def trimap(file: Path, size: int) -> Pixel8:
+    """The class ids of a trimap, resized; beside it lies an image of its size."""
+    with Image.open(file) as mask:
+        Image.new("RGB", mask.size).save(file.parent / "pet.png")
+    sample = Sample("pet", file.parent / "pet.png", file, {"species": "cat"})
+    return read_pair(sample, OxfordPets(root=file.parent), size)[1]
+
+
+def message(pets: PetFolder) -> str:
+    """What is told of the first sample that can't be read."""
+    source = OxfordPets(root=pets.root)
+    splits = source.splits()
+    with pytest.raises(UserError) as caught:
+        for sample in sorted([*splits.train, *splits.val, *splits.test], key=lambda s: s.name):
+            read_pair(sample, source, SIZE)
+    return str(caught.value)
+
+
+def saved(path: Path, values: list[list[int]]) -> Path:
+    Image.fromarray(np.array(values, dtype=np.uint8)).save(path)
+    return path
+
+
+# resizing
+
+
+def test_images_are_resized_bilinearly_with_antialiasing(tmp_path: Path) -> None:
+    file = saved(tmp_path / "image.png", [[0, 0, 0, 255]] * 4)
+    # At half the size the triangle is two pixels wide on either side: pixels 1, 2, 3 count by
+    # 0.25, 0.75, 0.75 for the second column. Without antialiasing it would be 127.
+    second = round(255 * 0.75 / (0.25 + 0.75 + 0.75))
+    assert shown(file, 2).tolist() == [[[0] * 3, [second] * 3]] * 2
+
+
+def test_masks_are_resized_by_nearest_neighbour(tmp_path: Path) -> None:
+    file = saved(tmp_path / "mask.png", [[1, 1, 2, 2], [1, 3, 2, 1], [3, 3, 1, 1], [2, 2, 1, 3]])
+    assert trimap(file, 2).tolist() == [[2, 0], [1, 2]]
+    small = saved(tmp_path / "small.png", [[1, 2], [3, 1]])
+    assert trimap(small, 4).tolist() == [
+        [0, 0, 1, 1],
+        [0, 0, 1, 1],
+        [2, 2, 0, 0],
+        [2, 2, 0, 0],
+    ]
+
+
+@pytest.mark.parametrize("size", [7, 33, 100])
+def test_resizing_invents_no_label_between_pet_and_border(tmp_path: Path, size: int) -> None:
+    noise = np.random.default_rng(0).choice([1, 3], (41, 53))
+    mask = trimap(saved(tmp_path / "mask.png", noise.tolist()), size)
+    assert set(np.unique(mask)) == {0, 2}
+
+
+def test_at_their_own_size_pixels_stay_as_they_are(tmp_path: Path) -> None:
+    pets = PetFolder(tmp_path / "pets", width=SIZE, height=SIZE)
+    source = OxfordPets(root=pets.root)
+    for sample in source.splits().train:
+        image, mask = read_pair(sample, source, SIZE)
+        with Image.open(sample.image) as file:
+            assert np.array_equal(np.moveaxis(image, 0, -1), np.asarray(file))
+        with Image.open(sample.mask) as file:
+            assert np.array_equal(mask, np.asarray(file) - 1)
+
+
+def test_exif_orientation_is_left_alone_because_masks_lie_on_the_stored_pixels(
+    tmp_path: Path,
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees to show
+    Image.fromarray(QUARTERS).save(tmp_path / "turned.png", exif=exif)
+    assert np.array_equal(shown(tmp_path / "turned.png"), QUARTERS)
+
+
+@pytest.mark.parametrize(("width", "height"), [(500, 375), (300, 40), (33, 31), (7, 5)])
+def test_resizing_agrees_with_pillow(tmp_path: Path, width: int, height: int) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    file = tmp_path / "image.png"
+    Image.fromarray(noise).save(file)
+    expected = Image.fromarray(noise).resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+    assert np.abs(shown(file).astype(int) - np.asarray(expected)).max() <= 1
+
+
+def test_a_large_jpeg_is_decoded_at_a_part_of_its_size_only_where_that_is_exact_enough(
+    tmp_path: Path,
+) -> None:
+    noise = np.random.default_rng(0)
+    smooth = Image.fromarray(noise.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+    large = smooth.resize((1600, 1200), Image.Resampling.BICUBIC)
+    large.save(tmp_path / "large.jpg", quality=95)
+    image, shape = read_image(tmp_path / "large.jpg", SIZE)
+    assert shape == (1200, 1600)  # of the file, not of the draft
+    with Image.open(tmp_path / "large.jpg") as file:
+        whole = file.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+    off = np.abs(np.moveaxis(image, 0, -1).astype(int) - np.asarray(whole))
+    assert off.mean() < 0.5
+    assert off.max() <= 4
+
+
+# files that work
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def with_alpha() -> Image.Image:
+    alpha = np.full((SIZE, SIZE, 1), 7, dtype=np.uint8)
+    return Image.fromarray(np.concatenate([QUARTERS, alpha], axis=2))
+
+
+def palette() -> Image.Image:
+    return Image.fromarray(QUARTERS).quantize(4)
+
+
+RGB = Image.fromarray(QUARTERS)
+WORKING = {
+    "jpeg": (encoded(RGB, "JPEG", quality=95, subsampling=0), 40),
+    "gif": (encoded(RGB, "GIF"), 0),
+    "first_frame": (encoded(RGB, "GIF", save_all=True, append_images=[RGB.rotate(90)]), 0),
+    "png": (encoded(RGB, "PNG"), 0),
+    "alpha": (encoded(with_alpha(), "PNG"), 0),
+    "palette": (encoded(palette(), "PNG"), 0),
+    "palette_transparent": (encoded(palette(), "PNG", transparency=b"\0\x80\xff\0"), 0),
+    "palette_one_transparent": (encoded(palette(), "PNG", transparency=2), 0),
+    "cmyk": (encoded(RGB.convert("CMYK"), "JPEG", quality=95), 40),
+    "tiff": (encoded(RGB, "TIFF"), 0),
+    "webp": (encoded(RGB, "WEBP", lossless=True), 0),
+    "bmp": (encoded(RGB, "BMP"), 0),
+}
+
+
+@pytest.mark.parametrize("kind", WORKING)
+def test_files_named_jpg_that_hold_something_else(tmp_path: Path, kind: str) -> None:
+    content, tolerance = WORKING[kind]
+    file = tmp_path / "pet.jpg"
+    file.write_bytes(content)
+    image = shown(file)
+    assert image.shape == (SIZE, SIZE, 3)
+    assert image.dtype == np.uint8
+    off = np.abs(image.astype(int) - QUARTERS)
+    assert off.max() <= tolerance
+    assert off.mean() <= tolerance / 20
+
+
+@pytest.mark.parametrize("kind", ["L.png", "L.jpg", "LA.png", "1.png", "I;16.png", "I;16.tiff"])
+def test_grey_files(tmp_path: Path, kind: str) -> None:
+    mode = kind.partition(".")[0]
+    grey = np.repeat([[0, 255] if mode == "1" else [3, 250]], SIZE, axis=0).repeat(SIZE // 2, 1)
+    file = tmp_path / kind
+    if mode == "I;16":
+        Image.fromarray((grey * 257).astype(np.uint16)).save(file)
+    else:
+        Image.fromarray(grey.astype(np.uint8)).convert(mode).save(file)
+    tolerance = 4 if kind.endswith("jpg") else 0
+    assert np.abs(shown(file).astype(int) - grey[..., None]).max() <= tolerance
+
+
+def test_a_palette_mask_counts_by_its_indices(tmp_path: Path) -> None:
+    mask = Image.fromarray(np.array([[1, 2], [3, 1]], dtype=np.uint8))
+    mask.putpalette([9, 9, 9, 255, 0, 0, 0, 255, 0, 0, 0, 255])
+    mask.save(tmp_path / "mask.png")
+    with Image.open(tmp_path / "mask.png") as file:
+        assert file.mode == "P"
+    assert trimap(tmp_path / "mask.png", 2).tolist() == [[0, 1], [2, 0]]
+
+
+# files that don't
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def bomb() -> bytes:
+    """A PNG of a few bytes that claims 60000x60000 pixels."""
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
+    data = zlib.compress(bytes(2_000))
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    )
+
+
+def truncated(content: bytes) -> bytes:
+    return content[: len(content) * 2 // 3]
+
+
+BROKEN: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "truncated": (truncated, "can't be decoded"),
+    "text": (lambda _: b"<html>404 Not Found</html>\n", "not an image that can be read"),
+    "empty": (lambda _: b"", "not an image that can be read"),
+    "bomb": (lambda _: bomb(), "claims too many pixels (Image size (3600000000 pixels)"),
+    "postscript": (lambda _: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
+}
+
+
+@pytest.mark.parametrize("path", ["image", "trimap"])
+@pytest.mark.parametrize("damage", BROKEN)
+def test_a_file_that_cannot_be_read_is_named(pets: PetFolder, path: str, damage: str) -> None:
+    change, words = BROKEN[damage]
+    file: Path = getattr(pets, path)("beagle_3")
+    file.write_bytes(change(file.read_bytes()))
+    told = message(pets)
+    assert str(file) in told
+    assert words in told
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "TIFF", "WEBP"])
+def test_damaged_bytes_are_read_or_refused_but_nothing_else_happens(
+    tmp_path: Path, kind: str
+) -> None:
+    noise = np.random.default_rng(0)
+    small = Image.fromarray(noise.integers(0, 256, (20, 20, 3), dtype=np.uint8))
+    content, refused = encoded(small, kind), 0
+    file = tmp_path / "pet.jpg"
+    for attempt in range(60):
+        damaged = bytearray(content)
+        if attempt % 2:
+            del damaged[int(noise.integers(len(damaged))) :]
+        else:  # not in the header, whose sizes would only cost time here
+            damaged[int(noise.integers(64, len(damaged)))] ^= 1 + int(noise.integers(255))
+        file.write_bytes(damaged)
+        try:
+            assert shown(file).shape == (SIZE, SIZE, 3)
+        except UserError as error:
+            assert str(file) in str(error)
+            refused += 1
+    assert refused >= 20
+
+
+def test_a_folder_in_place_of_a_file(pets: PetFolder) -> None:
+    pets.image("beagle_3").unlink()
+    pets.image("beagle_3").mkdir()
+    assert f"{pets.image('beagle_3')} can't be opened" in message(pets)
+
+
+def test_pixels_of_a_type_that_has_no_colours(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((4, 4), dtype=np.float32)).save(tmp_path / "depth.tiff")
+    with pytest.raises(UserError, match=r"depth\.tiff has pixels of type F: convert it"):
+        read_image(tmp_path / "depth.tiff", SIZE)
+
+
+@pytest.mark.parametrize("value", [0, 4, 255])
+def test_a_trimap_value_out_of_range(pets: PetFolder, value: int) -> None:
+    trimap = np.full((pets.height, pets.width), 2, dtype=np.uint8)
+    trimap[0, 1] = value  # a single pixel, which resizing would lose
+    Image.fromarray(trimap).save(pets.trimap("beagle_3"))
+    told = message(pets)
+    assert f"{pets.trimap('beagle_3')} has the values [{value}]" in told
+    assert "1 (pet), 2 (background) and 3 (border)" in told
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "I;16"])
+def test_a_mask_of_several_channels_or_16_bit(pets: PetFolder, mode: str) -> None:
+    ones = np.ones((pets.height, pets.width), dtype=np.uint8)
+    mask = Image.fromarray(ones)
+    mask = Image.fromarray(ones.astype(np.uint16)) if mode == "I;16" else mask.convert(mode)
+    mask.save(pets.trimap("beagle_3"))
+    told = message(pets)
+    assert f"{pets.trimap('beagle_3')} is a mask with pixels of type {mode}" in told
+    assert "greyscale or palette PNG" in told
+
+
+def test_image_and_trimap_of_different_sizes(pets: PetFolder) -> None:
+    saved(pets.trimap("beagle_3"), [[1] * 40] * 48)  # turned
+    told = message(pets)
+    assert f"{pets.image('beagle_3')} has 48x40 pixels" in told
+    assert f"{pets.trimap('beagle_3')} has 40x48" in told
