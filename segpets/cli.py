@@ -17,7 +17,11 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import (
+    InterpolationToMissingValueError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
 
 from segpets.config import conf_dir, register_resolvers, sweep_name
 from segpets.errors import UserError
@@ -125,6 +129,10 @@ def explain(error: BaseException, name: str) -> str:
     """Says what went wrong in a command."""
     if isinstance(error, UserError):
         return str(error)
+    if isinstance(error, (MissingMandatoryValue, InterpolationToMissingValueError)):
+        missing = re.search(r"[Mm]issing[^\n]*?\b((?:\w+\.)+\w+)", str(error))
+        key = missing[1] if missing else getattr(error, "full_key", None) or str(error)
+        return f"{key} has no value: give one, as in {key}=..."
     return (
         f"{type(error).__name__}: {error}\n"
         f"The traceback is in the run's {name}.log; {FULL_ERROR}=1 before the command prints it"

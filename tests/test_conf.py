@@ -16,6 +16,10 @@ COMMANDS = sorted(file.stem for file in conf_dir().glob("*.yaml"))
 CHOICES = [(group, option) for group, options in GROUPS.items() for option in options]
 
 
+# What an option wants from its user.
+NEEDS = {"data=folder": ["data.classes=[background,leaf]"]}
+
+
 def composed(overrides: list[str], folder: Path) -> dict[str, Any]:
     cfg = compose([*overrides, f"hydra.run.dir={folder}"])
     resolved = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
@@ -54,7 +58,7 @@ def test_every_option_composes_and_names_what_exists(
 ) -> None:
     # callback=[default,ema]: what is added to the default list is chosen along with it
     value = f"[default,{option}]" if group == "callback" and option != "default" else option
-    cfg = composed([f"{group}={value}"], tmp_path)
+    cfg = composed([f"{group}={value}", *NEEDS.get(f"{group}={option}", [])], tmp_path)
     found = list(targets(cfg))
     assert found
     for target in found:

@@ -1,7 +1,8 @@
 """Data sets, one file each, and the one DataModule for all of them."""
 
 from segpets.data.datamodule import SegmentationDataModule
+from segpets.data.folder import Folder
 from segpets.data.oxford_pets import OxfordPets
 from segpets.data.source import Sample, Source, Splits
 
-__all__ = ["OxfordPets", "Sample", "SegmentationDataModule", "Source", "Splits"]
+__all__ = ["Folder", "OxfordPets", "Sample", "SegmentationDataModule", "Source", "Splits"]
