@@ -53,7 +53,7 @@ SHARED = {
     "model": {"pad", "separable"},
     "loss": {"base"},
     "augment": {"pair"},
-    "data": {"cache", "decode", "pixels", "source"},
+    "data": {"cache", "decode", "meaning", "pixels", "source"},
     "callback": {"tensorboard"},
     "report": {"figure"},
 }

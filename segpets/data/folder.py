@@ -1,400 +1,529 @@
-"""The reader's own images: folders of images and masks, or a table of pairs.
+"""The reader's own images: two folders, or a table of pairs.
 
-ROOT/images/a.jpg    ROOT/masks/a.png          by stem, or by a pattern such as {stem}_mask
-pairs.csv            image,mask[,split]        paths from the table's folder or from ROOT
+ROOT/images/a.jpg    ROOT/masks/a.png    by stem, in the same sub-folder if there are any
+pairs.csv            image,mask[,split]  paths within the table's folder or ROOT, or absolute
 """
 
 import csv
+import io
+import itertools
 import logging
 import os
+import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from segpets.data.decode import load, open_image
+from segpets.data.meaning import Meaning, lossy_compression
 from segpets.data.source import Mask, Problem, Sample, Samples, Splits, holdout, sample_name
 from segpets.errors import FileError, UserError
-from segpets.labels import IGNORE_INDEX
 
 log = logging.getLogger(__name__)
 
-SUFFIXES: Final = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+Names = dict[str, str]
+"""Stem, with its sub-folder, to file; to files with a NUL between them where there are several."""
+
+SUFFIXES: Final = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 STAGES: Final = ("train", "val", "test")
-_MODES: Final = {"1", "L", "P", "LA", "PA", "RGB", "RGBA", "I", "I;16", "I;16B", "I;16L"}
+
+_STEM = "{stem}"
+_CLUTTER = {"thumbs.db", "desktop.ini"}
+_AMBIGUOUS = -1
 
 
 class Folder:
     """Pairs images with masks by their names, and turns what masks hold into class ids.
 
+    Hidden files are left alone; links to folders are followed, but not in circles.
+
     Args:
-        root: The folder with `images/` and `masks/`, in which sub-folders may lie.
         classes: The classes' names, in the order of their ids.
-        images: Another folder of images.
+        root: The folder with `images/` and `masks/`; None: that of `pairs` or of `images`, or
+            the current one.
+        images: Another folder of images: from here, or from the root.
         masks: Another folder of masks.
-        pairs: A CSV with the columns image and mask, and split if its words train, val and test
-            are to be followed; instead of folders.
-        mask_pattern: The stem of the mask that belongs to an image's stem.
-        values: What the values of a mask mean: a class's name, or `ignore`. None: they are ids,
-            and 255 is ignored.
-        threshold: What is above is the second class, else the first; instead of `values`.
-        ignore_value: One more value that is ignored.
-        split: `holdout` makes 80/10/10 by the seed; `files` follows lists, or the CSV's column.
-        files: The list of each stage, one name a line; None: train.txt, val.txt and test.txt in
-            the root. Without a list for test, val serves as test.
-        seed: Of the holdout.
+        pairs: A CSV with the columns image and mask, and perhaps split, in place of folders.
+        mask_pattern: The stem of a mask, made of the `{stem}` of its image. It is looked for in
+            the same sub-folder; failing that, in all of them, where it must be the only one.
+        values: What the values of masks mean; see `Meaning`.
+        threshold: What is above it is the second of two classes; see `Meaning`.
+        ignore_value: A value that is ignored, or several.
+        split: `holdout` makes 80/10/10 by the seed. `files` follows `files`, or the table's column
+            split: what stands in none is left out, and without a test, val serves as test.
+        files: The lists of train, val and test, an image a line; None: train.txt, val.txt and
+            test.txt in the root.
+        seed: Chooses the images that `holdout` holds out.
 
     Raises:
-        UserError: The arguments contradict each other or the classes.
+        UserError: The arguments contradict each other.
     """
 
     def __init__(
         self,
         *,
-        root: str | Path,
         classes: Sequence[str],
+        root: str | Path | None = None,
         images: str | Path | None = None,
         masks: str | Path | None = None,
         pairs: str | Path | None = None,
-        mask_pattern: str = "{stem}",
+        mask_pattern: str = _STEM,
         values: Mapping[Any, str | None] | None = None,
         threshold: float | None = None,
-        ignore_value: int | None = None,
+        ignore_value: int | str | Sequence[int | str] | None = None,
         split: str = "holdout",
-        files: Mapping[str, str] | None = None,
+        files: Mapping[str, str | Path] | None = None,
         seed: int = 0,
     ) -> None:
         if split not in ("holdout", "files"):
             raise UserError(f"data.split={split} is unknown: choose holdout or files")
-        if "{stem}" not in mask_pattern:
-            raise UserError(f"data.mask_pattern={mask_pattern} must hold {{stem}}, the image's")
-        if values is not None and threshold is not None:
-            raise UserError("data.values and data.threshold exclude each other: give one of them")
-        if threshold is not None and len(classes) != 2:
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise UserError(f"data.seed={seed} must be a whole number of at least 0")
+        if files is not None and split != "files":
+            raise UserError("data.files lists the splits: say data.split=files, too")
+        if files is not None and not (
+            isinstance(files, Mapping) and {"train", "val"} <= set(files) <= set(STAGES)
+        ):
             raise UserError(
-                f"data.threshold={threshold} makes two classes, but data.classes names "
-                f"{len(classes)}: give two names, or use data.values"
+                f"data.files={files} must name a list for train and for val, and may name one for "
+                "test: 'data.files={train: FILE, val: FILE}'"
             )
-        self.root = Path(root).expanduser()
-        self.images = Path(images).expanduser() if images else self.root / "images"
-        self.masks = Path(masks).expanduser() if masks else self.root / "masks"
-        self.pairs = Path(pairs).expanduser() if pairs else None
-        self.classes, self.mask_pattern = list(classes), mask_pattern
-        self.values = None if values is None else self._meanings(values)
-        self.threshold, self.ignore_value = threshold, ignore_value
+        if pairs and (images or masks or mask_pattern != _STEM):
+            raise UserError(
+                "data.pairs says which mask belongs to which image: leave out data.images, "
+                "data.masks and data.mask_pattern"
+            )
+        _check_pattern(mask_pattern)
+        mask_pattern = _normal(mask_pattern)
+        home = Path(pairs or images or "").expanduser().parent if pairs or images else Path()
+        self.root = Path(root).expanduser() if root else home
+        self.images = self._place(images) if images else self.root / "images"
+        self.masks = self._place(masks) if masks else self.root / "masks"
+        self.pairs = self._place(pairs) if pairs else None
+        self.mask_pattern = mask_pattern
         self.split, self.files, self.seed = split, files, seed
-        self.rules = (
-            f"{len(classes)} classes, values {self.values}, threshold {threshold}, "
-            f"ignored {ignore_value}"
+        self.meaning = Meaning(
+            classes=classes, values=values, threshold=threshold, ignore_value=ignore_value
         )
-        self._warned = False
+        self.rules = self.meaning.rules
+        self._said: dict[str, object] = {}
 
     def splits(self) -> Splits:
         """Lists the samples of each stage; see `Source.splits`."""
         problems: list[Problem] = []
-        listed = Samples(self._from_table(problems) if self.pairs else self._from_folders(problems))
-        if not listed:
-            first = f" The first problem: {problems[0].error}" if problems else ""
-            raise UserError(f"no image with a mask in {self.pairs or self.images}.{first}")
+        listed = self._from_table if self.pairs else self._from_folders
+        samples = Samples(listed(problems))
+        place = self.pairs or self.images
+        if not samples:
+            first = f". The first problem: {problems[0].error}" if problems else ": add some"
+            raise UserError(f"{place} has no image with a mask{first}")
+        jpegs = sum(sample.mask.suffix.lower() in (".jpg", ".jpeg") for sample in samples)
+        if jpegs and self.meaning.threshold is not None:
+            self._warn_of_noise(f"{jpegs} of {len(samples)} masks are stored as lossy JPEG")
         if self.split == "files":
-            return self._by_files(listed, problems)
-        if len(listed) < 3:
+            return self._by_files(samples, problems)
+        if len(samples) < len(STAGES):
+            more = f". {len(problems)} can't be used: {problems[0].error}" if problems else ""
             raise UserError(
-                f"{len(listed)} images can't be split into train, val and test: at least 3 are "
-                "needed"
+                f"{place} has {len(samples)} images with masks, but train, val and test need at "
+                f"least one each: add images{more}"
             )
-        rest, test = holdout(listed, fraction=0.1, by=None, seed=self.seed)
+        rest, test = holdout(samples, fraction=1 / 10, by=None, seed=self.seed)
         train, val = holdout(rest, fraction=1 / 9, by=None, seed=self.seed)
         return Splits(train=train, val=val, test=test, problems=problems)
 
     def mask(self, sample: Sample) -> Mask:
         """Reads a mask as class ids; see `Source.mask`."""
-        values = self._values(sample.mask)
-        ignored = values == self.ignore_value if self.ignore_value is not None else None
-        if self.threshold is not None:
-            ids = (values > self.threshold).astype(np.uint8)
-        else:
-            known = self.values
-            if known is None:
-                known = {index: index for index in range(len(self.classes))}
-                known[IGNORE_INDEX] = IGNORE_INDEX
-            ids = self._mapped(values, known, ignored, sample.mask)
-        if ignored is not None:
-            ids[ignored] = IGNORE_INDEX
-        return ids
-
-    def _mapped(
-        self,
-        values: NDArray[Any],
-        known: Mapping[int, int],
-        ignored: NDArray[np.bool_] | None,
-        file: Path,
-    ) -> Mask:
-        found, inverse = np.unique(values, return_inverse=True)
-        strange = [int(v) for v in found if int(v) not in known and v != self.ignore_value]
-        if strange:
-            shown = ", ".join(map(str, strange[:8])) + (" ..." if strange[8:] else "")
-            if self.values is None:
-                remedy = (
-                    f"name what they mean, as in 'data.values={{0: {self.classes[0]}, "
-                    f"{strange[-1]}: {self.classes[-1]}}}', or take all above a threshold as the "
-                    "second class by data.threshold=0, or set data.ignore_value"
-                )
-                said = f"the ids 0 to {len(self.classes) - 1} of data.classes and 255"
-            else:
-                remedy = "add them to data.values, with a class or with ignore"
-                said = f"the values {', '.join(map(str, self.values))} of data.values"
-            raise FileError(file, f"has the values {shown} beside {said}", remedy)
-        table = np.array([known.get(int(v), IGNORE_INDEX) for v in found], dtype=np.uint8)
-        ids: Mask = table[inverse].reshape(values.shape)
-        return ids
-
-    def _values(self, file: Path) -> NDArray[Any]:
-        """What a mask holds, (H, W), as numbers of any width."""
-        with open_image(file) as mask:
-            if mask.format == "JPEG":
-                self._lossy(file)
-            mode = mask.mode
-            if mode not in _MODES:
+        file = sample.mask
+        with open_image(file) as opened:
+            kind, image = lossy_compression(opened, file), load(opened, file)
+            if kind is None:
+                return self.meaning.ids(image, file)
+            if self.meaning.threshold is None:
                 raise FileError(
-                    file, f"is a mask with pixels of type {mode}", "store it as a greyscale PNG"
+                    file,
+                    f"is a mask stored as lossy {kind}, which invents values",
+                    "store it as PNG; where it has two classes, dark and bright, data.threshold="
+                    "127 reads it as it is",
                 )
-            values = np.asarray(load(mask, file))
-        if mode == "1":
-            white = 255 if self.values and 255 in self.values and 1 not in self.values else 1
-            return values.astype(np.uint8) * white
-        if values.ndim == 2:
-            return values
-        colours = values[..., :3] if mode in ("RGB", "RGBA") else values[..., :1]
-        if (colours != colours[..., :1]).any():
-            raise FileError(
-                file,
-                "is a mask of colours, but data=folder reads one number a pixel",
-                "store the class ids as a greyscale or palette PNG",
-            )
-        return colours[..., 0]
+            self._warn_of_noise(f"Masks such as {file} are stored as lossy {kind}")
+            return self.meaning.ids(image.convert("L"), file)
 
-    def _lossy(self, file: Path) -> None:
-        if self.threshold is None:
-            raise FileError(
-                file,
-                "is a mask stored as lossy JPEG, which changes its values",
-                "store it as PNG; or, for two classes, say data.threshold=127",
-            )
-        if not self._warned:
-            self._warned = True
-            log.warning(
-                "Masks such as %s are lossy JPEGs: values near data.threshold=%g may have changed; "
-                "127 is safer than 0",
-                file,
-                self.threshold,
-            )
+    def _place(self, path: str | Path) -> Path:
+        """A path as the user gave it: from here, or from the root."""
+        here = Path(path).expanduser()
+        return here if here.exists() or not (self.root / here).exists() else self.root / here
 
-    def _meanings(self, values: Mapping[Any, str | None]) -> dict[int, int]:
-        meanings: dict[int, int] = {}
-        for value, name in values.items():
-            try:
-                number = int(value)
-            except (TypeError, ValueError):
-                raise UserError(f"data.values: {value} must be a whole number") from None
-            if name is None or name == "ignore":
-                meanings[number] = IGNORE_INDEX
-            elif name in self.classes:
-                meanings[number] = self.classes.index(name)
-            else:
-                raise UserError(
-                    f"data.values gives {value} to {name}, which data.classes="
-                    f"[{','.join(self.classes)}] doesn't name: correct one of them, or say ignore"
-                )
-        return meanings
+    def _warn_of_noise(self, what: str) -> None:
+        mine = object()
+        if self._said.setdefault("noise", mine) is not mine:  # masks are read by several threads
+            return
+        threshold = self.meaning.threshold
+        advice = ""
+        if threshold is not None and not 32 <= threshold <= 223:
+            advice = ", which takes noise for a class: for masks of 0 and 255 say 127"
+        log.warning("%s, and read by data.threshold=%s%s", what, threshold, advice)
 
     def _from_folders(self, problems: list[Problem]) -> Iterator[Sample]:
         for key, place in (("images", self.images), ("masks", self.masks)):
             if not place.is_dir():
                 raise UserError(
-                    f"data.{key}: {place} is not a folder. data.root={self.root} must hold "
-                    "images/ and masks/, or give data.images and data.masks, or data.pairs"
+                    f"data.{key}: {place} is not a folder. data.root={self.root} "
+                    f"{_inventory(self.root)}, but must hold images/ and masks/. Or give "
+                    "data.images=DIR data.masks=DIR, or data.pairs=FILE.csv"
                 )
-        masks: dict[str, list[str]] = {}
-        for path in _files(self.masks):
-            masks.setdefault(os.path.splitext(path)[0], []).append(path)
-        stems: dict[str, list[str]] = {}
-        for file in _files(self.images):
-            stems.setdefault(os.path.splitext(file)[0], []).append(file)
+        images, masks = self._names()
+        strays = _strays(images, masks, self.mask_pattern)
+        rivals = defaultdict(list)
+        for stem, found in strays.items():
+            rivals[tuple(found)].append(stem)
         used: set[str] = set()
-        for stem, images in stems.items():
-            name = sample_name(stem.replace(os.sep, "__"))
-            folder, _, last = stem.rpartition(os.sep)
-            wanted = os.path.join(folder, self.mask_pattern.replace("{stem}", last))
-            found = masks.get(wanted, [])
-            used.add(wanted)
-            if len(images) == len(found) == 1:
-                yield Sample(name, self.images / images[0], self.masks / found[0])
-            elif not found:
-                wished = self.masks / f"{wanted}.*"
-                error = FileError(
-                    self.images / images[0],
-                    f"has no mask {wished}",
-                    "add it, set data.mask_pattern, or exclude the image",
-                )
-                problems.append(Problem(name, error))
+        for stem in images:
+            wanted = _mask_stem(stem, self.mask_pattern)
+            found = [wanted] if wanted in masks else strays.get(stem, [])
+            used.update(found)
+            mine = [self.masks / file for mask in found for file in masks[mask].split("\0")]
+            claims = [stem] if wanted in masks or not found else rivals[tuple(found)]
+            ours = [self.images / file for claim in claims for file in images[claim].split("\0")]
+            if not mine:
+                missing = f"has no mask {self.masks / wanted}.*"
+                error = FileError(ours[0], missing, "add it, or exclude the image by data.exclude")
+            elif len(mine) > 1 or len(ours) > 1:
+                error = _several(*(mine if len(mine) > 1 else ours)[:2])
             else:
-                several, where = (images, self.images) if images[1:] else (found, self.masks)
-                error = FileError(
-                    where / several[0],
-                    f"and {where / several[1]} are both partners of one stem",
-                    "remove one, or say which by data.pairs",
-                )
-                problems.append(Problem(name, error))
-        for stem in masks.keys() - used:
+                yield Sample(sample_name(stem), ours[0], mine[0])
+                continue
+            problems.append(Problem(sample_name(stem), error))
+        if images and not used:
+            self._refuse(images, masks)
+        for stem in sorted(masks.keys() - used):
+            orphan = self.masks / masks[stem].split("\0")[0]
             error = FileError(
-                self.masks / masks[stem][0],
-                "is a mask without an image",
-                "add the image, set data.mask_pattern, or exclude it",
+                orphan, "is a mask without an image", "add it, or exclude the mask by data.exclude"
             )
-            problems.append(Problem(sample_name(stem.replace(os.sep, "__")), error))
+            problems.append(Problem(sample_name(stem), error))
 
-    def _rows(self) -> Iterator[tuple[int, dict[str, str]]]:
-        """The lines of the table, with their numbers."""
-        assert self.pairs is not None
-        try:
-            text = self.pairs.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"data.pairs={self.pairs} can't be read: {error}") from error
-        lines = text.splitlines()
-        header = lines[0] if lines else ""
-        delimiter = max(",;\t", key=header.count)
-        reader = csv.DictReader(lines, delimiter=delimiter)
-        names = [name.strip().lower() for name in reader.fieldnames or ()]
-        reader.fieldnames = names
-        if missing := [column for column in ("image", "mask") if column not in names]:
+    def _names(self) -> tuple[Names, Names]:
+        """Images and masks, which may lie in one folder if a pattern tells them apart."""
+        if not self.images.samefile(self.masks):
+            images = _pictures(self.images, key="images", without=self.masks)
+            return images, _pictures(self.masks, key="masks", without=self.images)
+        if self.mask_pattern == _STEM:
             raise UserError(
-                f"{self.pairs} has the columns {', '.join(names) or 'none'}, but not "
-                f"{' and '.join(missing)}: its first line must be image,mask or image,mask,split"
+                f"data.images and data.masks are the same folder, {self.images}: say which of its "
+                "files are masks, as in 'data.mask_pattern=\"{stem}_mask\"'"
             )
-        if self.split == "files" and self.files is None and "split" not in names:
+        both = _pictures(self.images, key="images")
+        wanted = (_mask_stem(stem, self.mask_pattern) for stem in both)
+        masks = {stem: both[stem] for stem in wanted if stem in both}
+        if not masks:
             raise UserError(
-                f"{self.pairs} has no column split, which data.split=files follows: add it, or use "
-                "data.split=holdout"
+                f"no file in {self.images} is named {self.mask_pattern} after another, such as "
+                f"{next(iter(both.values()))}: correct data.mask_pattern"
             )
-        for row in reader:
-            yield reader.line_num, {k: (v or "").strip() for k, v in row.items() if k}
+        return {stem: files for stem, files in both.items() if stem not in masks}, masks
+
+    def _refuse(self, images: Names, masks: Names) -> None:
+        """Says that no name fits, and which pattern would."""
+        guess = _guessed_pattern(images, masks)
+        remedy = f"data.mask_pattern={guess}" if guess else "data.mask_pattern, or data.pairs"
+        raise UserError(
+            f"{self.images} holds {len(images)} images, such as {next(iter(images.values()))}, and "
+            f"{self.masks} holds {len(masks)} masks, such as {next(iter(masks.values()))}, but no "
+            f"mask is named {self.mask_pattern} after its image: say how they are named by {remedy}"
+        )
 
     def _from_table(self, problems: list[Problem]) -> Iterator[Sample]:
-        seen: set[str] = set()
-        for number, row in self._rows():
-            name = sample_name(os.path.splitext(row["image"])[0].replace("/", "__"))
-            paths = [
-                self._resolved(row[key], f"{self.pairs}:{number}") for key in ("image", "mask")
-            ]
-            if name in seen:
-                raise UserError(f"{self.pairs}:{number} names {row['image']} a second time")
-            seen.add(name)
-            missing = [file for file in paths if not file.is_file()]
-            for file in missing:
+        assert self.pairs is not None
+        lines: dict[str, int] = {}
+        names: set[str] = set()
+        for line, row in _rows(self.pairs, with_split=self.split == "files" and not self.files):
+            name = sample_name(os.path.splitext(row["image"])[0])
+            if name in names:
+                name = sample_name(row["image"])
+            try:
+                image, mask = (self._resolved(row[key], key, line) for key in ("image", "mask"))
+                if (first := lines.setdefault(str(image), line)) != line:
+                    raise FileError(
+                        self.pairs,
+                        f"names {row['image']} in the lines {first} and {line}",
+                        "remove one of them",
+                    )
+            except FileError as refused:
+                problems.append(Problem(name, refused))
+                continue
+            names.add(name)
+            absent = [file for file in (image, mask) if not file.is_file()]
+            for file in absent:
                 error = FileError(
                     file,
-                    f"is missing, though {self.pairs}:{number} names it",
+                    f"is missing, though line {line} of {self.pairs} names it",
                     "restore it, or remove the line",
                 )
                 problems.append(Problem(name, error))
-            if not missing:
-                image, mask = paths
-                yield Sample(name, image, mask, {"split": row.get("split", "")})
+            if not absent:
+                yield Sample(name, image, mask, {"split": row.get("split", "").lower()})
 
-    def _resolved(self, text: str, where: str) -> Path:
-        """A path of the table: within its folder or the root, unless it is absolute."""
+    def _resolved(self, text: str, column: str, line: int) -> Path:
+        """A path of the table: absolute, or within the table's folder or the root."""
         assert self.pairs is not None
-        if not text:
-            raise UserError(f"{where}: a path is empty")
+        if not text or "\0" in text:
+            raise FileError(
+                self.pairs, f"has no {column} in line {line}", "write its path, or remove the line"
+            )
         if os.path.isabs(text):
             return Path(text)
-        bases = (self.pairs.parent, self.root)
-        inside = [
-            base / text
-            for base in bases
-            if os.path.abspath(base / text).startswith(os.path.abspath(base) + os.sep)
-        ]
+        inside = []
+        for spelled in dict.fromkeys((text, text.replace("\\", "/"))):  # as Windows writes it
+            for base in map(os.path.abspath, (self.pairs.parent, self.root)):
+                path = os.path.abspath(os.path.join(base, spelled))
+                if os.path.commonpath([path, base]) == base:
+                    inside.append(Path(path))
         if not inside:
-            raise UserError(f"{where}: {text} leaves its folder: give a path within it")
+            raise FileError(
+                self.pairs,
+                f"names {text} in line {line}, which lies outside of its folder and of data.root",
+                "give its absolute path, or move it",
+            )
         return next((path for path in inside if path.is_file()), inside[0])
 
-    def _by_files(self, listed: Samples, problems: list[Problem]) -> Splits:
+    def _by_files(self, samples: Samples, problems: list[Problem]) -> Splits:
         if self.pairs and self.files is None:
-            words = list(listed.attribute("split"))
-            if wrong := sorted(set(words) - {*STAGES, ""}):
-                raise UserError(
-                    f"{self.pairs}: the column split has {', '.join(wrong)}: use train, val, test"
-                )
-            rows = {s: [i for i, word in enumerate(words) if word == s] for s in STAGES}
+            rows: dict[str, list[int]] = {stage: [] for stage in STAGES}
+            for row, word in enumerate(samples.attribute("split")):
+                if word and word not in rows:
+                    raise UserError(
+                        f"{self.pairs} has the split {word}: its column split may hold train, val "
+                        "and test, or nothing"
+                    )
+                rows.get(word, []).append(row)
         else:
-            rows = self._by_lists(listed, problems)
-        if left := len(listed) - len(set().union(*rows.values())):
+            rows = self._by_lists(samples, problems)
+        for stage in ("train", "val"):
+            if not rows[stage] and not problems:
+                raise UserError(
+                    f"data.split=files, but no image of {self.pairs or self.images} is listed for "
+                    f"{stage}: list some, or use data.split=holdout"
+                )
+        if left := len(samples) - sum(map(len, rows.values())):
             log.info("%d images are in no split and are left out", left)
-        stages = {stage: listed.select(rows[stage]) for stage in STAGES}
-        no_test = not rows["test"]
-        test = stages["val"] if no_test else stages["test"]
+        if not rows["test"]:
+            log.warning("No image is listed for test: those of val serve as test, too")
+        val = samples.select(rows["val"])
         return Splits(
-            train=stages["train"],
-            val=stages["val"],
-            test=test,
-            val_is_test=no_test,
+            train=samples.select(rows["train"]),
+            val=val,
+            test=samples.select(rows["test"]) if rows["test"] else val,
+            val_is_test=not rows["test"],
             problems=problems,
         )
 
-    def _by_lists(self, listed: Samples, problems: list[Problem]) -> dict[str, list[int]]:
-        given = dict(self.files or {stage: str(self.root / f"{stage}.txt") for stage in STAGES})
-        by_name: dict[str, int] = {}
-        for row, sample in enumerate(listed):
-            for word in (sample.name, sample.image.stem, sample.image.name):
-                by_name.setdefault(word, row)
+    def _by_lists(self, samples: Samples, problems: list[Problem]) -> dict[str, list[int]]:
+        lists = self.files or {stage: self.root / f"{stage}.txt" for stage in STAGES}
+        bases = [self.root, self.pairs.parent if self.pairs else self.images]
+        by_path, by_name = _calls(samples, bases)
+        known = {problem.name for problem in problems}
         rows: dict[str, list[int]] = {stage: [] for stage in STAGES}
         taken: dict[int, str] = {}
-        unusable = {problem.name for problem in problems}
-        for stage, file in given.items():
-            path = Path(file).expanduser()
-            if stage not in STAGES:
-                raise UserError(f"data.files names {stage}: use train, val and test")
-            if not path.is_file():
-                if stage == "test":
-                    continue
-                raise UserError(f"{path} is missing: data.split=files wants a list for {stage}")
-            for number, line in enumerate(
-                path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1
-            ):
-                word = line.strip()
-                if not word or word.startswith("#"):
-                    continue
-                found = by_name.get(word, by_name.get(os.path.basename(word)))
-                if found is None:
-                    if sample_name(word) not in unusable:
-                        error = FileError(
-                            path, f"line {number} names {word}, which isn't there", "remove it"
+        for stage in filter(lists.__contains__, STAGES):
+            path = self._place(lists[stage])
+            if stage == "test" and self.files is None and not path.exists():
+                continue
+            for number, word in _words(path, stage, bases):
+                name = sample_name(os.path.splitext(word)[0])
+                row = by_path.get(word, by_name.get(word))
+                if row is not None and row != _AMBIGUOUS:
+                    if row in taken:
+                        raise UserError(
+                            f"{path}:{number} names {word}, as {taken[row]} does: an image belongs "
+                            "to one split, once"
                         )
-                        problems.append(Problem(sample_name(word), error))
-                    continue
-                if found in taken:
-                    raise UserError(
-                        f"{path}:{number}: {word} stands in {taken[found]} already: an image "
-                        "belongs to one split"
+                    taken[row] = f"{path.name}:{number}"
+                    rows[stage].append(row)
+                elif row == _AMBIGUOUS or not {name, sample_name(word)} & known:
+                    what = "isn't there" if row is None else "fits several images"
+                    error = FileError(
+                        path,
+                        f"names {word} in line {number}, which {what}",
+                        "correct the name (sub-folder/name.suffix is exact), or remove the line",
                     )
-                taken[found] = path.name
-                rows[stage].append(found)
+                    problems.append(Problem(name, error))
         return rows
 
 
-def _files(folder: Path) -> Iterator[str]:
-    """The pictures in a folder and its sub-folders, in order, without hidden ones."""
-    visited: set[str] = set()
-    for base, folders, files in os.walk(folder, followlinks=True):
+def _calls(samples: Samples, bases: Sequence[Path]) -> tuple[dict[str, int], dict[str, int]]:
+    """The rows of samples by their paths, and by their bare names, with and without suffix."""
+    by_path: dict[str, int] = {}
+    by_name: dict[str, int] = {}
+    for row, sample in enumerate(samples):
+        paths = set(_within(bases, os.path.abspath(sample.image)))
+        for calls, names in ((by_path, paths), (by_name, {sample.image.name, sample.name})):
+            for name in map(_normal, names):
+                for call in {name, os.path.splitext(name)[0]}:
+                    calls[call] = row if calls.get(call, row) == row else _AMBIGUOUS
+    return by_path, by_name
+
+
+def _within(bases: Sequence[Path], path: str) -> Iterator[str]:
+    """An absolute path as seen from each of the folders that it lies in."""
+    for base in bases:
+        top = os.path.join(os.path.abspath(base), "")
+        if path.startswith(top):
+            yield path[len(top) :]
+
+
+def _check_pattern(pattern: object) -> None:
+    text = str(pattern)
+    if not isinstance(pattern, str) or _STEM not in pattern:
+        raise UserError(
+            f"data.mask_pattern={text} must hold {_STEM}, which stands for the image's name "
+            "without its suffix: 'data.mask_pattern=\"{stem}_mask\"'"
+        )
+    stem, suffix = os.path.splitext(text)
+    if suffix.lower() in SUFFIXES:
+        raise UserError(
+            f"data.mask_pattern={text} names no suffix, since any will do: "
+            f"'data.mask_pattern=\"{stem}\"'"
+        )
+
+
+def _mask_stem(stem: str, pattern: str) -> str:
+    folder, _, last = stem.rpartition("/")
+    mask = pattern.replace(_STEM, last)
+    return f"{folder}/{mask}" if folder else mask
+
+
+def _normal(path: str) -> str:
+    """The spelling by which paths are compared: some systems store an accent by itself."""
+    return unicodedata.normalize("NFC", path)
+
+
+def _strays(images: Names, masks: Names, pattern: str) -> dict[str, list[str]]:
+    """The masks of images that have none in their own sub-folder, by name alone."""
+    lone = [stem for stem in images if _mask_stem(stem, pattern) not in masks]
+    if not lone:
+        return {}
+    taken = {_mask_stem(stem, pattern) for stem in images}
+    free: dict[str, list[str]] = {}
+    for stem in masks.keys() - taken:
+        free.setdefault(stem.rpartition("/")[2], []).append(stem)
+    wanted = {stem: _mask_stem(stem.rpartition("/")[2], pattern) for stem in lone}
+    return {stem: sorted(free[mask]) for stem, mask in wanted.items() if mask in free}
+
+
+def _several(first: Path, second: Path) -> FileError:
+    return FileError(
+        first,
+        f"and {second} are partners of the same file",
+        "remove or rename one, or name the pairs by data.pairs",
+    )
+
+
+def _guessed_pattern(images: Names, masks: Names) -> str | None:
+    """The pattern that gives most of the first images a mask, as Hydra wants it quoted."""
+    lasts = [stem.rpartition("/")[2] for stem in itertools.islice(images, 50)]
+    there = {stem.rpartition("/")[2] for stem in masks}
+    guesses = Counter(
+        mask.replace(stem, _STEM, 1)
+        for stem in lasts[:3]
+        for mask in itertools.islice((m for m in there if stem in m), 50)
+    )
+    fits = {g: sum(g.replace(_STEM, stem) in there for stem in lasts) for g in guesses}
+    best = max(sorted(fits), key=lambda guess: fits[guess], default=None)
+    return f"'\"{best}\"'" if best and fits[best] > len(lasts) / 2 else None
+
+
+def _pictures(folder: Path, *, key: str, without: Path | None = None) -> Names:
+    """The pictures in a folder and its sub-folders, without those of another folder."""
+    apart = os.path.realpath(without) if without else None
+    found: Names = {}
+    others: Counter[str] = Counter()
+
+    def fail(error: OSError) -> None:
+        raise UserError(f"data.{key}: {error.filename} can't be read: {error.strerror}")
+
+    seen = {apart}
+    for base, folders, files in os.walk(folder, followlinks=True, onerror=fail):
         real = os.path.realpath(base)
-        if real in visited:  # a link to a folder above
+        if real in seen:  # by a link: a circle, or what is listed already
             folders.clear()
             continue
-        visited.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        seen.add(real)
+        # Links come last, so that what can be reached twice has its own name.
+        folders.sort(key=lambda name: (os.path.islink(os.path.join(base, name)), name))
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        where = os.path.relpath(base, folder)
         for name in sorted(files):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES:
-                yield os.path.relpath(os.path.join(base, name), folder)
+            suffix = os.path.splitext(name)[1].lower()
+            if name.startswith(".") or name.lower() in _CLUTTER:
+                continue
+            if suffix not in SUFFIXES:
+                others[suffix or name] += 1
+                continue
+            file = name if where == "." else f"{where}/{name}"
+            stem = os.path.splitext(_normal(file))[0]
+            found[stem] = f"{found[stem]}\0{file}" if stem in found else file
+    kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(8))
+    if not found:
+        hint = f" but {kinds}" if kinds else ""
+        raise UserError(
+            f"data.{key}: {folder} holds no pictures{hint}: give a folder with files of "
+            f"{', '.join(SUFFIXES)}"
+        )
+    if kinds:
+        log.info("%s: files of other kinds are left out: %s", folder, kinds)
+    return found
+
+
+def _inventory(folder: Path) -> str:
+    if not folder.is_dir():
+        return "is not there"
+    names = sorted(f"{p.name}/" for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
+    return f"holds {', '.join(names[:8]) or 'no folders'}{' ...' if names[8:] else ''}"
+
+
+def _rows(table: Path, *, with_split: bool) -> Iterator[tuple[int, dict[str, str]]]:
+    """The lines of a CSV by column, with their numbers; delimited by comma, semicolon or tab."""
+    text = _text(table, "data.pairs")
+    delimiter = max(",;\t", key=text.lstrip().partition("\n")[0].count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        columns = [name.strip().lower() for name in next(reader, [])]
+        wanted = ["image", "mask", *(["split"] if with_split else [])]
+        if missing := [name for name in wanted if name not in columns]:
+            raise UserError(
+                f"{table} has the columns {', '.join(columns) or '(none)'}, but not "
+                f"{' and '.join(missing)}: its first line must be {','.join(wanted)}"
+            )
+        for fields in reader:
+            if not any(field.strip() for field in fields):
+                continue
+            if len(fields) > len(columns):
+                raise UserError(
+                    f"{table}:{reader.line_num} has {len(fields)} fields, but the first line names "
+                    f"{len(columns)}: put quotes around a name that holds a {delimiter!r}"
+                )
+            padded = itertools.zip_longest(columns, map(str.strip, fields), fillvalue="")
+            yield reader.line_num, dict(padded)
+    except csv.Error as error:
+        raise UserError(
+            f"{table}:{reader.line_num} is no CSV ({error}): save it as CSV anew"
+        ) from error
+
+
+def _words(path: Path, stage: str, bases: Sequence[Path]) -> Iterator[tuple[int, str]]:
+    """The names in a list, with their lines; `#` begins a comment."""
+    for number, line in enumerate(_text(path, f"data.files.{stage}").split("\n"), start=1):
+        if (word := line.strip()) and not word.startswith("#"):
+            word = os.path.normpath(word.replace("\\", "/"))
+            yield number, _normal(next(_within(bases, word), word))
+
+
+def _text(path: Path, key: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"{key}: {path} is missing: write it, or give another file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{key}: {path} can't be read ({error}): save it as UTF-8") from error

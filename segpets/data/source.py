@@ -192,8 +192,9 @@ def sample_name(text: str) -> str:
     """
     if _SAFE_NAME.fullmatch(text):
         return text
-    digest = hashlib.sha256(os.fsencode(text)).hexdigest()[:8]
-    return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")[:100] + f"-{digest}"
+    digest = hashlib.sha256(os.fsencode(text)).hexdigest()[:16]
+    kept = re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")[:100] or "image"
+    return f"{kept}-{digest}"
 
 
 def holdout(
