@@ -14,6 +14,7 @@ import json
 import logging
 import mmap
 import os
+import re
 import shutil
 import time
 import zlib
@@ -33,6 +34,7 @@ MAGIC: Final = b"SEGPETS1"
 TABLE: Final = np.dtype([("files", "<u8"), ("checksum", "<u4")])
 _PAGE: Final = 4096
 _RELEASE_AFTER: Final = 256 * 2**20
+_OURS: Final = re.compile(r"\d+px-[0-9a-f]{16}\.(pixels|tmp)")
 
 
 class PixelCache:
@@ -100,6 +102,16 @@ class PixelCache:
         self.__init__(**state)  # type: ignore[misc]
 
 
+def cache_name(size: int, key: str) -> str:
+    """The name of the file of a cache.
+
+    Args:
+        size: Height and width of its images.
+        key: 16 hexadecimal digits that name its samples and settings.
+    """
+    return f"{size}px-{key}.pixels"
+
+
 def bytes_needed(count: int, size: int) -> int:
     """The length of the file of a cache."""
     return _aligned(2 * _PAGE + count * TABLE.itemsize) + count * 4 * size * size
@@ -123,7 +135,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def make_room(path: Path, *, needed: int, limit: int) -> str | None:
-    """Removes the caches that were unused the longest until a new one fits.
+    """Removes the caches that were unused the longest until a new one fits, and no other files.
 
     Args:
         path: The new one, which its caller has locked.
@@ -135,13 +147,14 @@ def make_room(path: Path, *, needed: int, limit: int) -> str | None:
     """
     if needed > limit:
         return f"it would take {needed / 1e9:.1f} GB, and data.cache_gb allows {limit / 1e9:g}"
-    for half in path.parent.glob("*.tmp"):  # of processes that were killed
+    ours = [file for file in path.parent.iterdir() if _OURS.fullmatch(file.name)]
+    for half in (file for file in ours if file.suffix == ".tmp"):  # of processes that were killed
         with half.with_suffix(".lock").open("ab") as lock, suppress(BlockingIOError, OSError):
             if half != path.with_suffix(".tmp"):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             half.unlink(missing_ok=True)
     others = sorted(
-        (file for file in path.parent.glob("*.pixels") if file != path),
+        (file for file in ours if file.suffix == ".pixels" and file != path),
         key=lambda file: file.stat().st_mtime,
     )
     total = sum(file.stat().st_size for file in others) + needed

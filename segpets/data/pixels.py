@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
-from segpets.data.cache import PixelCache, build, bytes_needed, locked, make_room, touch
+from segpets.data.cache import PixelCache, build, bytes_needed, cache_name, locked, make_room, touch
 from segpets.data.decode import Pixel8, read_pair
 from segpets.data.source import Mask, Sample, Samples, Source
 from segpets.errors import FileError, UserError
@@ -119,7 +119,7 @@ class Pixels:
     def _cached(self, folders: list[Path]) -> tuple[PixelCache | None, str]:
         """Opens or builds the cache in the first folder that can hold it; or says why none can."""
         reason = ""
-        name = f"{self._size}px-{self._key()}.pixels"
+        name = cache_name(self._size, self._key())
         for folder in folders:
             path = folder / name
             try:
@@ -169,7 +169,9 @@ class Pixels:
         """Names the list of files and the settings; that the files are the same, others see."""
         digest = hashlib.blake2b(f"{VERSION} {self._size} {self._source.rules}\n".encode())
         for s in self._samples:
-            digest.update(os.fsencode(f"{s.name}\0{s.image}\0{s.mask}\0"))
+            # What is known of an image can decide over its mask, as a pet's species does.
+            words = [s.name, str(s.image), str(s.mask), *s.attributes.values()]
+            digest.update(os.fsencode("\0".join(words) + "\n"))
         return digest.hexdigest()[:16]
 
     def _checked(self, put: Callable[[int, int, Pixel8, Mask], None]) -> str:

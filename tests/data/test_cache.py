@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 from pet_folder import PetFolder
-from test_pixels import names, pixels
+from test_pixels import SIZE, names, pixels
 
 from segpets.data import OxfordPets
 from segpets.data.cache import bytes_needed
-from segpets.data.pixels import CACHE_FOLDER
+from segpets.data.datamodule import merged
+from segpets.data.pixels import CACHE_FOLDER, Pixels
+from segpets.data.source import Samples
 from segpets.errors import UserError
 
 
@@ -251,3 +253,31 @@ print("end", flush=True)
     assert pixels(pets, cache="disk").fingerprint == expected
     assert equal(pets, cache="disk")
     assert sorted(file.suffix for file in own(pets).iterdir()) == [".lock", ".pixels"]
+
+
+def test_files_of_others_in_the_folder_are_left_alone(pets: PetFolder, tmp_path: Path) -> None:
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    theirs = [folder / name for name in ("thesis.tmp", "photo.pixels", "32px-notes.pixels")]
+    for file in theirs:
+        file.write_bytes(bytes(10_000))
+    limit = bytes_needed(len(names(pets)), SIZE) / 1e9
+    for size in (SIZE, SIZE - 1):  # the second only fits when the first gives way
+        pixels(pets, cache="disk", size=size, cache_dir=folder, cache_gb=limit)
+    assert all(file.read_bytes() == bytes(10_000) for file in theirs)
+    assert len(caches(folder)) == 3
+    assert len(list(folder.glob("*.lock"))) == 2
+
+
+def test_what_a_mask_means_by_the_list_is_part_of_the_cache(pets: PetFolder) -> None:
+    def ids() -> set[int]:
+        source = OxfordPets(root=pets.root, labels="species")
+        splits = source.splits()
+        samples, _ = merged([Samples(splits.train), Samples(splits.val), Samples(splits.test)])
+        kept = Pixels(samples, source=source, size=SIZE, cache="disk")
+        return set(kept.of("beagle_1")[1].unique().tolist())
+
+    assert ids() == {0, 2, 255}  # a dog
+    listing = pets.listing("trainval")
+    listing.write_text(listing.read_text().replace("beagle_1 3 2 3", "beagle_1 3 1 3"))
+    assert ids() == {0, 1, 255}  # a cat, now that the list is corrected
