@@ -16,10 +16,10 @@ import mmap
 import os
 import re
 import shutil
-import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,7 +52,7 @@ class PixelCache:
 
     def __init__(self, path: Path, *, count: int, size: int) -> None:
         self.path, self.count, self.size = path, count, size
-        self._read = 0
+        self._read, self._record = 0, _record_bytes(size)
         self._open()
 
     def _open(self) -> None:
@@ -64,21 +64,16 @@ class PixelCache:
                 header: dict[str, Any] = json.loads(file.read(min(length, _PAGE)))
                 table = file.read(self.count * TABLE.itemsize)
                 whole = zlib.crc32(table) == header["table_checksum"]
-                start = _aligned(file.tell())
                 self.fingerprint = str(header["fingerprint"])
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError("its header is damaged") from error
             if (header.get("count"), header.get("size")) != (self.count, self.size) or not whole:
                 raise ValueError("its table is damaged")
-            if os.fstat(file.fileno()).st_size != start + self.count * self._record:
+            if os.fstat(file.fileno()).st_size != bytes_needed(self.count, self.size):
                 raise ValueError("it is incomplete")
             self.table = np.frombuffer(table, dtype=TABLE)
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            self._start = start
-
-    @property
-    def _record(self) -> int:
-        return 4 * self.size * self.size
+            self._start = _records_start(self.count)
 
     def read(self, row: int) -> tuple[Pixel8, Mask] | None:
         """Copies an image, (3, size, size), and its mask; None if the record is damaged."""
@@ -95,11 +90,8 @@ class PixelCache:
         pixels = record.reshape(4, self.size, self.size)
         return pixels[:3], pixels[3]
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "count": self.count, "size": self.size}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)  # type: ignore[misc]
+    def __reduce__(self) -> tuple[Callable[..., "PixelCache"], tuple[Path]]:
+        return partial(PixelCache, count=self.count, size=self.size), (self.path,)
 
 
 def cache_name(size: int, key: str) -> str:
@@ -114,7 +106,7 @@ def cache_name(size: int, key: str) -> str:
 
 def bytes_needed(count: int, size: int) -> int:
     """The length of the file of a cache."""
-    return _aligned(2 * _PAGE + count * TABLE.itemsize) + count * 4 * size * size
+    return _records_start(count) + count * _record_bytes(size)
 
 
 @contextmanager
@@ -190,14 +182,12 @@ def build(
             of `fill`.
     """
     table = np.zeros(count, dtype=TABLE)
-    record = 4 * size * size
-    header_end = len(MAGIC) + 4 + _PAGE
-    start = _aligned(header_end + table.nbytes)
+    record, start, whole = _record_bytes(size), _records_start(count), bytes_needed(count, size)
     unfinished = path.with_suffix(".tmp")
     file = os.open(unfinished, os.O_CREAT | os.O_TRUNC | os.O_RDWR, 0o644)
     try:
         if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file, 0, start + count * record)  # a full disk shows itself now
+            os.posix_fallocate(file, 0, whole)  # a full disk shows itself now
 
         def put(row: int, files: int, image: Pixel8, mask: Mask) -> None:
             pixels = np.concatenate([image.reshape(-1), mask.reshape(-1)])
@@ -214,7 +204,7 @@ def build(
         text = json.dumps(header).encode().ljust(_PAGE)
         begin = MAGIC + len(text).to_bytes(4, "little") + text + table.tobytes()
         _write(file, begin, 0)
-        os.ftruncate(file, start + count * record)
+        os.ftruncate(file, whole)
         os.fsync(file)
         unfinished.replace(path)
     finally:
@@ -225,7 +215,7 @@ def build(
 def touch(path: Path) -> None:
     """Marks a cache as used now, where that is allowed."""
     with suppress(OSError):
-        os.utime(path, (time.time(), time.time()))
+        os.utime(path)
 
 
 def _write(file: int, content: bytes, offset: int) -> None:
@@ -235,5 +225,11 @@ def _write(file: int, content: bytes, offset: int) -> None:
         view, offset = view[written:], offset + written
 
 
-def _aligned(offset: int) -> int:
-    return -(-offset // _PAGE) * _PAGE
+def _record_bytes(size: int) -> int:
+    return 4 * size * size
+
+
+def _records_start(count: int) -> int:
+    """Where the records begin: on the first page behind the header and the table."""
+    end = len(MAGIC) + 4 + _PAGE + count * TABLE.itemsize
+    return -(-end // _PAGE) * _PAGE

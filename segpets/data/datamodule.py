@@ -18,14 +18,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from segpets.data.pixels import Pixels
-from segpets.data.source import Rows, Sample, Samples, Source, Splits
+from segpets.data.source import STAGES, Rows, Sample, Samples, Source, Splits, packed, refuse
 from segpets.errors import UserError
 from segpets.labels import Batch, Item
 
 log = logging.getLogger(__name__)
 
 MIN_SIZE = 32
-STAGES = ("train", "val", "test")
 
 
 class Augment(Protocol):
@@ -188,10 +187,8 @@ class SegmentationDataModule(LightningDataModule):
             return
         splits = leave_out(self.source.splits(), self.exclude)
         if splits.problems:
-            first, *others = splits.problems
-            more = f". {len(others)} more can't be used either" if others else ""
-            raise UserError(f"{first.error}{more}")
-        for name in ("train", "val", "test"):
+            refuse([problem.error for problem in splits.problems])
+        for name in STAGES:
             if not getattr(splits, name):
                 raise UserError(
                     f"the {name} split is empty: choose another data.split or data.root"
@@ -204,7 +201,7 @@ class SegmentationDataModule(LightningDataModule):
                 f"data.batch_size={self.batch_size} is larger than the {len(splits.train)} "
                 "training images: choose a smaller one"
             )
-        stages = [_packed(getattr(splits, stage)) for stage in STAGES]
+        stages = [packed(getattr(splits, stage)) for stage in STAGES]
         everything, rows = merged(stages)
         self._rows = dict(zip(STAGES, rows, strict=True))
         self.pixels = Pixels(
@@ -222,7 +219,7 @@ class SegmentationDataModule(LightningDataModule):
         augmented = stage == "train" or (stage == "val" and self.splits.augment_val)
         augmented = augmented and self.overfit is None
         return SegmentationDataset(
-            _packed(getattr(self.splits, stage)),
+            packed(getattr(self.splits, stage)),
             self._rows[stage],
             self.pixels,
             augment=self.augment if augmented else None,
@@ -294,14 +291,14 @@ def leave_out(splits: Splits, exclude: Path | None) -> Splits:
     found: set[str] = set()
 
     def kept(samples: Sequence[Sample]) -> Samples:
-        packed = _packed(samples)
+        listed = packed(samples)
         rows = []
-        for row, sample in enumerate(packed):
+        for row, sample in enumerate(listed):
             if hit := named & {sample.name, sample.image.name}:
                 found.update(hit)
             else:
                 rows.append(row)
-        return packed.select(rows)
+        return listed.select(rows)
 
     train, val, test = kept(splits.train), kept(splits.val), kept(splits.test)
     problems = []
@@ -335,10 +332,6 @@ def merged(stages: Sequence[Samples]) -> tuple[Samples, list[Rows]]:
         stages[stage][int(index - begins[stage])] for stage, index in zip(which, first, strict=True)
     )
     return everything, np.split(rows, ends[:-1])
-
-
-def _packed(samples: Sequence[Sample]) -> Samples:
-    return samples if isinstance(samples, Samples) else Samples(samples)
 
 
 def collate(items: Sequence[Item]) -> Batch:

@@ -17,7 +17,17 @@ from typing import Any, Final
 
 from segpets.data.decode import load, open_image
 from segpets.data.meaning import Meaning, lossy_compression
-from segpets.data.source import Mask, Problem, Sample, Samples, Splits, holdout, sample_name
+from segpets.data.source import (
+    STAGES,
+    Mask,
+    Problem,
+    Sample,
+    Samples,
+    Splits,
+    check_seed,
+    holdout,
+    sample_name,
+)
 from segpets.errors import FileError, UserError
 
 log = logging.getLogger(__name__)
@@ -26,7 +36,6 @@ Names = dict[str, str]
 """Stem, with its sub-folder, to file; to files with a NUL between them where there are several."""
 
 SUFFIXES: Final = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-STAGES: Final = ("train", "val", "test")
 
 _STEM = "{stem}"
 _CLUTTER = {"thumbs.db", "desktop.ini"}
@@ -78,8 +87,7 @@ class Folder:
     ) -> None:
         if split not in ("holdout", "files"):
             raise UserError(f"data.split={split} is unknown: choose holdout or files")
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise UserError(f"data.seed={seed} must be a whole number of at least 0")
+        check_seed(seed)
         if files is not None and split != "files":
             raise UserError("data.files lists the splits: say data.split=files, too")
         if files is not None and not (

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 
 from segpets.data.decode import read_indices
-from segpets.data.source import Mask, Problem, Sample, Samples, Splits, holdout
+from segpets.data.source import Mask, Problem, Sample, Samples, Splits, check_seed, holdout
 from segpets.errors import FileError, UserError
 from segpets.labels import IGNORE_INDEX
 
@@ -67,8 +67,7 @@ class OxfordPets:
             raise UserError(f"data.split={split} is unknown: choose holdout or article")
         if labels not in _LABELS:
             raise UserError(f"data.labels={labels} is unknown: choose {', '.join(_LABELS)}")
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise UserError(f"data.seed={seed} must be a whole number of at least 0")
+        check_seed(seed)
         self.root = Path(os.path.expanduser(root))
         self.split = split
         self.seed = seed

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from segpets.data.cache import PixelCache, build, bytes_needed, cache_name, locked, make_room, touch
 from segpets.data.decode import Pixel8, read_pair
-from segpets.data.source import Mask, Sample, Samples, Source
+from segpets.data.source import Mask, Sample, Samples, Source, refuse
 from segpets.errors import FileError, UserError
 from segpets.paths import user_cache
 
@@ -195,8 +195,7 @@ class Pixels:
             else:
                 fingerprint.update(outcome.encode())
         if errors:
-            others = f". {len(errors) - 1} more can't be used either" if errors[1:] else ""
-            raise UserError(f"{errors[0]}{others}")
+            refuse(errors)
         return fingerprint.hexdigest()
 
 

@@ -6,15 +6,17 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, overload
+from typing import Final, NoReturn, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segpets.errors import FileError
+from segpets.errors import FileError, UserError
 
 Mask = NDArray[np.uint8]
 Rows = NDArray[np.int64]
+
+STAGES: Final = ("train", "val", "test")
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 
@@ -184,6 +186,27 @@ class Source(Protocol):
         ...
 
 
+def packed(samples: Sequence[Sample]) -> Samples:
+    """The samples as `Samples`, which they may be already."""
+    return samples if isinstance(samples, Samples) else Samples(samples)
+
+
+def refuse(errors: Sequence[FileError]) -> NoReturn:
+    """Raises a UserError that names the first of several errors and counts the others."""
+    others = f". {len(errors) - 1} more can't be used either" if errors[1:] else ""
+    raise UserError(f"{errors[0]}{others}") from errors[0]
+
+
+def check_seed(seed: object) -> None:
+    """Refuses a `data.seed` that is no whole number of at least 0.
+
+    Raises:
+        UserError: It is none.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise UserError(f"data.seed={seed} must be a whole number of at least 0")
+
+
 def sample_name(text: str) -> str:
     """Turns a path within a data set, without its suffix, into a sample's name.
 
@@ -215,14 +238,14 @@ def holdout(
     Returns:
         The kept and the held-out samples, in the order of `samples`.
     """
-    packed = samples if isinstance(samples, Samples) else Samples(samples)
+    listed = packed(samples)
     groups: dict[str, list[int]] = {}
-    for row, key in enumerate(packed.attribute(by) if by else [""] * len(packed)):
+    for row, key in enumerate(listed.attribute(by) if by else [""] * len(listed)):
         groups.setdefault(key, []).append(row)
-    held_out = np.zeros(len(packed), dtype=bool)
+    held_out = np.zeros(len(listed), dtype=bool)
     for index, key in enumerate(sorted(groups)):
-        rows = sorted(groups[key], key=packed.name)
+        rows = sorted(groups[key], key=listed.name)
         count = min(max(round(fraction * len(rows)), 1), len(rows) - 1)
         chosen = np.random.default_rng([seed, index]).permutation(len(rows))[:count]
         held_out[[rows[i] for i in chosen]] = True
-    return packed.select(np.flatnonzero(~held_out)), packed.select(np.flatnonzero(held_out))
+    return listed.select(np.flatnonzero(~held_out)), listed.select(np.flatnonzero(held_out))
