@@ -314,8 +314,10 @@ class Folder:
                     f"data.split=files, but no image of {self.pairs or self.images} is listed for "
                     f"{stage}: list some, or use data.split=holdout"
                 )
-        if left := len(samples) - sum(map(len, rows.values())):
-            log.info("%d images are in no split and are left out", left)
+        named = {row for listed in rows.values() for row in listed}
+        unused = [samples[row].image for row in range(len(samples)) if row not in named]
+        if unused:
+            log.info("%d images are in no split and are left out", len(unused))
         if not rows["test"]:
             log.warning("No image is listed for test: those of val serve as test, too")
         val = samples.select(rows["val"])
@@ -325,6 +327,7 @@ class Folder:
             test=samples.select(rows["test"]) if rows["test"] else val,
             val_is_test=not rows["test"],
             problems=problems,
+            unused=unused,
         )
 
     def _by_lists(self, samples: Samples, problems: list[Problem]) -> dict[str, list[int]]:

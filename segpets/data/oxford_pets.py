@@ -89,6 +89,10 @@ class OxfordPets:
                 f"{self.root / 'annotations'}: {len(twice)} images stand in trainval.txt and in "
                 f"test.txt, for example {min(twice)}: remove them from one"
             )
+        named = {sample.image.name for samples in (trainval, test) for sample in samples}
+        named |= {problem.error.file.name for problem in problems}
+        folder = self.root / "images"
+        unused = [folder / name for name in sorted(_files(folder) - named) if name[0] != "."]
         if self.split == "article":
             return Splits(
                 train=trainval,
@@ -97,9 +101,10 @@ class OxfordPets:
                 augment_val=True,
                 val_is_test=True,
                 problems=problems,
+                unused=unused,
             )
         train, val = holdout(trainval, fraction=0.1, by="breed", seed=self.seed)
-        return Splits(train=train, val=val, test=test, problems=problems)
+        return Splits(train=train, val=val, test=test, problems=problems, unused=unused)
 
     def mask(self, sample: Sample) -> Mask:
         """Reads a trimap as class ids; see `Source.mask`."""

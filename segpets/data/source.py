@@ -147,6 +147,8 @@ class Splits:
         val_is_test: Whether val holds the test images. Then no epoch may be chosen by val.
         problems: What was named but can't be used, and is in no stage; a training refuses to
             start until they are mended or excluded.
+        unused: Files of images with masks that no split names. A training leaves them alone; the
+            doctor shows them.
     """
 
     train: Sequence[Sample]
@@ -155,6 +157,7 @@ class Splits:
     augment_val: bool = False
     val_is_test: bool = False
     problems: Sequence[Problem] = ()
+    unused: Sequence[Path] = ()
 
 
 class Source(Protocol):

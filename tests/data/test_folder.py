@@ -661,6 +661,7 @@ def test_lists_name_the_splits(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     assert [s.image.stem for s in splits.val] == ["i03", "i04"]
     assert [s.image.stem for s in splits.test] == ["i05"]
     assert not splits.problems and not splits.val_is_test
+    assert [file.stem for file in splits.unused] == ["i06", "i07"]
     assert "2 images are in no split and are left out" in caplog.text
 
     (tmp_path / "my.lst").write_text("my i00\n")
