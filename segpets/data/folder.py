@@ -337,6 +337,7 @@ class Folder:
         known = {problem.name for problem in problems}
         rows: dict[str, list[int]] = {stage: [] for stage in STAGES}
         taken: dict[int, str] = {}
+        twice: set[int] = set()
         for stage in filter(lists.__contains__, STAGES):
             path = self._place(lists[stage])
             if stage == "test" and self.files is None and not path.exists():
@@ -346,10 +347,14 @@ class Folder:
                 row = by_path.get(word, by_name.get(word))
                 if row is not None and row != _AMBIGUOUS:
                     if row in taken:
-                        raise UserError(
-                            f"{path}:{number} names {word}, as {taken[row]} does: an image belongs "
-                            "to one split, once"
+                        error = FileError(
+                            path,
+                            f"names {word} in line {number}, as {taken[row]} does",
+                            "remove one of the lines, as an image belongs to one split, once",
                         )
+                        problems.append(Problem(samples.name(row), error))
+                        twice.add(row)
+                        continue
                     taken[row] = f"{path.name}:{number}"
                     rows[stage].append(row)
                 elif row == _AMBIGUOUS or not {name, sample_name(word)} & known:
@@ -360,7 +365,7 @@ class Folder:
                         "correct the name (sub-folder/name.suffix is exact), or remove the line",
                     )
                     problems.append(Problem(name, error))
-        return rows
+        return {stage: [row for row in rows[stage] if row not in twice] for stage in STAGES}
 
 
 def _calls(samples: Samples, bases: Sequence[Path]) -> tuple[dict[str, int], dict[str, int]]:
