@@ -55,6 +55,12 @@ def point(link: Path, target: Path) -> None:
     os.replace(temporary, link)
 
 
+def shown(path: Path) -> str:
+    """A path as one would type it here."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
 class Run:
     """A run directory that this process writes.
 

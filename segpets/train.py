@@ -57,7 +57,7 @@ def train(cfg: DictConfig, *, overrides: Sequence[str] = ()) -> Result:
         UserError: Something is wrong that the user can mend.
     """
     from segpets.resume import resumed_config
-    from segpets.run import Run
+    from segpets.run import Run, shown
 
     resuming = cfg.resume is not None
     if resuming:
@@ -74,9 +74,9 @@ def train(cfg: DictConfig, *, overrides: Sequence[str] = ()) -> Result:
             return _train(OmegaConf.create(config), run, resuming=resuming)
         except SystemExit as exit_:  # how Lightning answers Ctrl-C, and then it ignores SIGINT
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            shown = _shown(run.path)
+            place = shown(run.path)
             raise KeyboardInterrupt(
-                f"What is done so far lies in {shown}; resume={shown} goes on from there"
+                f"What is done so far lies in {place}; resume={place} goes on from there"
             ) from exit_
         except Exception as error:
             log.debug("the run failed", exc_info=error)
@@ -245,6 +245,7 @@ def _say_start(
 ) -> None:
     from segpets.hardware import device_name
     from segpets.report.table import as_text, facts_table
+    from segpets.run import shown
 
     splits = datamodule.splits
     counts = ", ".join(f"{len(getattr(splits, s)):,} {s}" for s in ("train", "val", "test"))
@@ -258,28 +259,23 @@ def _say_start(
         "device": device_name(trainer.strategy.root_device) + several,
         "precision": f"{cfg.trainer.precision}, channels last",
         "epochs": str(trainer.max_epochs),
-        "run": _shown(run.path),
+        "run": shown(run.path),
     }
     log.info("%s", as_text(facts_table(facts, title="segpets")))
 
 
 def _say_end(cfg: DictConfig, run: Run, metrics: dict[str, float]) -> None:
     from segpets.report.table import as_text, class_table
+    from segpets.run import shown
 
     stage = "test" if cfg.test else "val"
     if f"{stage}/mean_iou" in metrics:
         log.info("%s", as_text(class_table(metrics, cfg.data.classes, stage=stage)))
     if absent := run.summary["absent_classes"]:
         log.info("Neither truth nor prediction has %s: left out of the means", ", ".join(absent))
-    log.info("%.0f s. Everything lies in %s:", run.seconds, _shown(run.path))
+    log.info("%.0f s. Everything lies in %s:", run.seconds, shown(run.path))
     log.info("  summary.json  metrics.csv  checkpoints/  predictions/  tensorboard/")
     log.info("Compare runs: tensorboard --logdir %s", cfg.paths.log_dir)
-
-
-def _shown(path: Path) -> str:
-    """A path as one would type it here."""
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def _log_hparams(cfg: DictConfig, run: Run, metrics: dict[str, float]) -> None:

@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "loss": {"errors", "labels"},
     "augment": {"errors", "labels"},
     "data": {"errors", "labels", "paths"},
+    "doctor": {"data", "errors", "labels"},
     "report": {"labels"},
     "module": {"errors", "labels", "metric"},
     "callback": {"errors", "labels", "metric", "report", "run"},
@@ -45,6 +46,7 @@ MUST_NOT_IMPORT = {
     "metric": {"lightning", "hydra", "omegaconf", "matplotlib"},
     "module": {"hydra", "omegaconf", "matplotlib", "PIL", "rich"},
     "callback": {"hydra", "omegaconf"},
+    "doctor": {"hydra", "omegaconf", "matplotlib"},
     "report": {"lightning", "hydra", "omegaconf"},
     "run": {"lightning", "hydra", "torch"},
 }
@@ -56,6 +58,7 @@ SHARED = {
     "data": {"cache", "decode", "meaning", "pixels", "source"},
     "callback": {"tensorboard"},
     "report": {"figure"},
+    "doctor": {"finding", "survey"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -131,7 +134,7 @@ def test_the_module_knows_no_net_and_no_loss_by_name() -> None:
         assert not words & names
 
 
-@pytest.mark.parametrize("module", ["segpets.train", "segpets.__main__"])
+@pytest.mark.parametrize("module", ["segpets.train", "segpets.browse", "segpets.__main__"])
 def test_a_command_imports_nothing_heavy_before_it_has_a_config(module: str) -> None:
     heavy = "torch numpy lightning albumentations torchvision torchmetrics matplotlib PIL rich"
     code = f"import sys, {module}; print(*(w for w in {heavy.split()} if w in sys.modules))"

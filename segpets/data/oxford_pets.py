@@ -92,7 +92,7 @@ class OxfordPets:
                 problems.append(Problem(name, error))
             trainval, test = _without(trainval, twice), _without(test, twice)
         named = {sample.image.name for samples in (trainval, test) for sample in samples}
-        named |= {problem.error.file.name for problem in problems}
+        named |= {f"{problem.name}.jpg" for problem in problems}
         folder = self.root / "images"
         unused = [folder / name for name in sorted(_files(folder) - named) if name[0] != "."]
         if self.split == "article":
