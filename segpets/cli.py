@@ -52,25 +52,30 @@ def run_command(task: Callable[[DictConfig], Any], *, name: str, example: str) -
             _add(_directories_of(resumed[-1], name, argv))
         except UserError as error:
             fail(str(error))
-    begun = False
+    failure: list[Exception] = []
 
     @functools.wraps(task)
     def begin(cfg: DictConfig) -> Any:
-        nonlocal begun
-        begun = True
-        return task(cfg)
+        try:
+            return task(cfg)
+        except Exception as error:
+            failure.append(error)  # Hydra would print the overrides again, and a traceback
+            return None
 
     wants_traceback = os.environ.get(FULL_ERROR) == "1"
     os.environ[FULL_ERROR] = "1"  # Hydra then leaves exceptions to us
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(begin)()
+        if failure:
+            raise failure[0]
     except KeyboardInterrupt as interrupt:
         print(f"\nInterrupted. {interrupt}".rstrip(), file=sys.stderr)
         sys.exit(INTERRUPTED)
     except Exception as error:
         if wants_traceback:
             traceback.print_exc()
-        fail(explain(error, name) if begun else explain_config(error, name, argv))
+        known = isinstance(error, UserError) or error in failure
+        fail(explain(error, name) if known else explain_config(error, name, argv))
     finally:
         if not wants_traceback:
             os.environ.pop(FULL_ERROR, None)

@@ -23,6 +23,8 @@ MAY_IMPORT = {
     "scheduler": {"errors"},
     "config": {"hardware", "paths"},
     "run": {"errors"},
+    "jobs": {"errors", "run"},
+    "sweeping": {"config", "errors", "jobs", "report", "run"},
     "cli": {"config", "errors", "run"},
     "metric": {"labels"},
     "model": {"errors"},
@@ -91,7 +93,7 @@ def test_imports_follow_the_arrow(file: Path) -> None:
         assert ours <= MAY_IMPORT[room] | {room}
     else:  # __init__ and the commands, which stand above the rooms and don't know each other
         commands = {f.stem for f in PACKAGE.glob("*.py")} - set(MAY_IMPORT)
-        assert not ours & (commands - {"__init__"})
+        assert not ours & (commands - {"__init__", file.stem})
 
 
 @pytest.mark.parametrize("room", sorted(MUST_NOT_IMPORT))

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -86,7 +87,9 @@ def test_a_run_that_lives_is_running_and_cannot_be_entered(
         before = (path / "summary.json").read_bytes()
         for resuming in (False, True):
             with (
-                pytest.raises(UserError, match="is being written by another process"),
+                pytest.raises(
+                    UserError, match=rf"is being written by process \d+ on {socket.gethostname()}"
+                ),
                 Run(path).hold({"seed": 2}, resuming=resuming),
             ):
                 raise AssertionError("entered")

@@ -90,6 +90,17 @@ def findings_table(rows: Sequence[tuple[bool, str, str, str]], *, total: int) ->
     return table
 
 
+def jobs_table(rows: Sequence[tuple[str, str, str]], *, title: str) -> Table:
+    """Lays out a sweep's jobs: name, state, and what else there is to say."""
+    table = Table(title=escape(title), title_justify="left")
+    table.add_column("job", overflow="fold")
+    table.add_column("state")
+    table.add_column("", overflow="fold")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    return table
+
+
 def as_text(table: Table) -> str:
     """Renders a table without colours, for a log file as well as for a terminal."""
     text = io.StringIO()
