@@ -9,6 +9,7 @@ another one began, and several can share one.
 import fcntl
 import json
 import logging
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ SWEEP: Final = "sweep.json"
 MISMATCH: Final = ("refuse", "restart", "accept")
 _STOP: Final = ".stop"
 _LOCK: Final = ".lock"
+_ASIDE = re.compile(r"\.(failed|replaced)-\d+$")
 
 
 class State(StrEnum):
@@ -41,11 +43,11 @@ class State(StrEnum):
 class Plan(StrEnum):
     """What a start of the sweep does with a job."""
 
-    BEGIN = "begins"
-    GO_ON = "goes on"
-    AGAIN = "is tried again"
-    DONE = "is complete"
-    ELSEWHERE = "is run by another process"
+    BEGIN = "new"
+    GO_ON = "to go on"
+    AGAIN = "to try again"
+    DONE = "complete"
+    ELSEWHERE = "run by others"
 
 
 @dataclass(frozen=True)
@@ -168,30 +170,55 @@ def remember(folder: Path, jobs: Sequence[Job], *, metric: str) -> None:
     """
     known = listed(folder)
     known |= {job.path.name: list(job.overrides) for job in jobs}
-    text = json.dumps({"metric": metric, "jobs": known}, indent=1) + "\n"
+    _note(folder, metric=metric, jobs=known)
+
+
+def threads_of(folder: Path, mine: int) -> int:
+    """With how many threads the jobs of a sweep compute, as the first of them said.
+
+    Results depend on it in their last digits; so it belongs to the sweep, and another launcher
+    doesn't change it.
+
+    Args:
+        folder: The sweep's.
+        mine: What this job would take.
+    """
+    with planning(folder):
+        known = _noted(folder).get("threads")
+        if not isinstance(known, int):
+            _note(folder, threads=mine)
+    return known if isinstance(known, int) else mine
+
+
+def _noted(folder: Path) -> dict[str, Any]:
+    """What `sweep.json` holds; nothing if it is missing or damaged."""
+    try:
+        noted = json.loads((folder / SWEEP).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return noted if isinstance(noted, dict) else {}
+
+
+def _note(folder: Path, **facts: Any) -> None:
+    text = json.dumps(_noted(folder) | facts, indent=1) + "\n"
     write_atomically(folder / SWEEP, text)
 
 
 def listed(folder: Path) -> dict[str, list[str]]:
     """The names of a sweep's jobs, and their overrides; those with directories, if no list is."""
-    try:
-        jobs: dict[str, list[str]] = json.loads((folder / SWEEP).read_text("utf-8"))["jobs"]
+    jobs = _noted(folder).get("jobs")
+    if isinstance(jobs, dict) and all(isinstance(words, list) for words in jobs.values()):
         return {str(name): [str(word) for word in words] for name, words in jobs.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        pass
     return {
         path.name: look(path)[1].get("overrides", [])
         for path in sorted(folder.glob("*/"))
-        if (path / SUMMARY).is_file() and ".failed-" not in path.name + ".replaced-"
+        if (path / SUMMARY).is_file() and not _ASIDE.search(path.name)
     }
 
 
 def metric_of(folder: Path) -> str:
     """What a sweep maximises."""
-    try:
-        return str(json.loads((folder / SWEEP).read_text("utf-8"))["metric"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return "val/mean_iou"
+    return str(_noted(folder).get("metric", "val/mean_iou"))
 
 
 def record_failure(path: Path, overrides: Sequence[str], error: BaseException, text: str) -> None:

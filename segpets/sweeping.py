@@ -3,7 +3,6 @@
 import gc
 import logging
 import os
-import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +21,7 @@ from segpets.jobs import (
     State,
     ask_to_stop,
     asked_to_stop,
+    labels,
     look,
     may_start,
     plan,
@@ -29,6 +29,7 @@ from segpets.jobs import (
     record_failure,
     remember,
     standing,
+    threads_of,
 )
 from segpets.run import HeldError, holder_of, shown
 
@@ -113,12 +114,10 @@ def _job(cfg: DictConfig) -> Job:
 def _list(jobs: Sequence[Job], folder: Path) -> None:
     from segpets.report.table import as_text, jobs_table
 
-    rows = []
-    for job in jobs:
-        state, _ = look(job.path)
-        rows.append((job.path.name, str(state), " ".join(job.overrides)))
+    told = labels({job.path.name: job.overrides for job in jobs})
+    rows = [(told[job.path.name], str(look(job.path)[0]), job.path.name) for job in jobs]
     log.info("%s", as_text(jobs_table(rows, title=f"{len(jobs)} jobs of {shown(folder)}")))
-    done = sum(state == State.COMPLETED for _, state, _ in rows)
+    done = sum(state == str(State.COMPLETED) for _, state, _ in rows)
     log.info("dry_run=true: nothing is run. %d would be", len(jobs) - done)
 
 
@@ -206,6 +205,10 @@ def attempt(
         train: Runs it, by a config and the overrides that belong to that; a config whose `resume`
             is set goes on.
     """
+    import torch
+
+    from segpets.hardware import threads
+
     _end_with_the_parent()
     state = _settled(path)
     if state in (State.COMPLETED, State.RUNNING):
@@ -221,7 +224,8 @@ def attempt(
         OmegaConf.set_struct(cfg, False)
         cfg.resume = str(path)
     try:
-        train(cfg, words)
+        with threads(threads_of(path.parent, torch.get_num_threads())):
+            train(cfg, words)
     except HeldError as error:
         log.info("%s", error)
     except (Exception, SystemExit) as error:
@@ -231,10 +235,7 @@ def attempt(
             ask_to_stop(path.parent)
     finally:
         gc.collect()
-        if "torch" in sys.modules:
-            import torch
-
-            torch.cuda.empty_cache()
+        torch.cuda.empty_cache()
 
 
 def _settled(path: Path) -> State:

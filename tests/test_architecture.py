@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "config": {"hardware", "paths"},
     "run": {"errors"},
     "jobs": {"errors", "run"},
-    "sweeping": {"config", "errors", "jobs", "report", "run"},
+    "sweeping": {"config", "errors", "hardware", "jobs", "report", "run"},
     "cli": {"config", "errors", "run"},
     "metric": {"labels"},
     "model": {"errors"},

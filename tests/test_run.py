@@ -85,11 +85,10 @@ def test_a_run_that_lives_is_running_and_cannot_be_entered(
     try:
         assert read_summary(path)["status"] == "running"
         before = (path / "summary.json").read_bytes()
+        host = socket.gethostname()
         for resuming in (False, True):
             with (
-                pytest.raises(
-                    UserError, match=rf"is being written by process \d+ on {socket.gethostname()}"
-                ),
+                pytest.raises(UserError, match=rf"is being written by process \d+ on {host}"),
                 Run(path).hold({"seed": 2}, resuming=resuming),
             ):
                 raise AssertionError("entered")
