@@ -1,8 +1,17 @@
 """Data sets, one file each, and the one DataModule for all of them."""
 
+from segpets.data.cityscapes import Cityscapes
 from segpets.data.datamodule import SegmentationDataModule
 from segpets.data.folder import Folder
 from segpets.data.oxford_pets import OxfordPets
 from segpets.data.source import Sample, Source, Splits
 
-__all__ = ["Folder", "OxfordPets", "Sample", "SegmentationDataModule", "Source", "Splits"]
+__all__ = [
+    "Cityscapes",
+    "Folder",
+    "OxfordPets",
+    "Sample",
+    "SegmentationDataModule",
+    "Source",
+    "Splits",
+]
