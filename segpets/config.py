@@ -10,6 +10,7 @@ from typing import Final
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from segpets.coco_files import class_names
 from segpets.paths import user_cache
 
 CONTROLS: Final = ("sweep", "sweep_mismatch", "fail_fast", "dry_run", "resume")
@@ -84,6 +85,7 @@ def register_resolvers() -> None:
     """Registers the resolvers of conf/; once is enough, more do no harm."""
     OmegaConf.register_new_resolver("len", _length, replace=True)
     OmegaConf.register_new_resolver("fastest_precision", _fastest_precision, replace=True)
+    OmegaConf.register_new_resolver("coco_classes", class_names, replace=True)
     OmegaConf.register_new_resolver("data_workers", _data_workers, replace=True)
     OmegaConf.register_new_resolver("safe_name", safe_name, replace=True)
     OmegaConf.register_new_resolver(

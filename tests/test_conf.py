@@ -17,7 +17,10 @@ CHOICES = [(group, option) for group, options in GROUPS.items() for option in op
 
 
 # What an option wants from its user.
-NEEDS = {"data=folder": ["data.classes=[background,leaf]"]}
+NEEDS = {
+    "data=coco": ["data.categories=[cat,dog]"],
+    "data=folder": ["data.classes=[background,leaf]"],
+}
 
 
 def composed(overrides: list[str], folder: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Data sets, one file each, and the one DataModule for all of them."""
 
 from segpets.data.cityscapes import Cityscapes
+from segpets.data.coco import Coco
 from segpets.data.datamodule import SegmentationDataModule
 from segpets.data.folder import Folder
 from segpets.data.oxford_pets import OxfordPets
@@ -8,6 +9,7 @@ from segpets.data.source import Sample, Source, Splits
 
 __all__ = [
     "Cityscapes",
+    "Coco",
     "Folder",
     "OxfordPets",
     "Sample",

@@ -108,9 +108,10 @@ class Cityscapes:
         if self.split == "files":
             return Splits(train=train, val=test, test=test, val_is_test=True, problems=problems)
         if len(train) < 2:
+            more = f". {len(problems)} can't be used: {problems[0].error}" if problems else ""
             raise UserError(
                 f"{images / 'train'} has one image with a mask, but train and val need one each: "
-                "add images, or use data.split=files"
+                f"add images, or use data.split=files{more}"
             )
         train, val = _held_out(train, self.seed)
         return Splits(train=train, val=val, test=test, problems=problems)

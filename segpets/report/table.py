@@ -41,7 +41,7 @@ def class_table(metrics: Mapping[str, float], classes: Sequence[str], *, stage: 
         return "-" if value is None else f"{value:.4f}"
 
     for name in classes:
-        table.add_row(name, *(cell(f"{score}/{name}") for score in SCORES))
+        table.add_row(escape(name), *(cell(f"{score}/{name}") for score in SCORES))
     table.add_section()
     table.add_row("mean", *(cell(f"mean_{score}") for score in SCORES))
     return table
