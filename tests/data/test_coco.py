@@ -840,7 +840,7 @@ def test_the_command_line_says_in_words_what_is_wrong(
     command: Command, tmp_path: Path, words: list[str], told: str
 ) -> None:
     one_file(tmp_path / "my")
-    done = command("data=coco", *words, *TINY)
+    done = command("data=coco", *TINY, *words)
     assert done.returncode == 1
     assert told in done.stdout
     assert "Traceback" not in done.stdout and "resolving" not in done.stdout
