@@ -33,7 +33,6 @@ _UNKNOWN: Final = 254
 _IMAGE = re.compile(r"(.+)_leftImg8bit\.(?:png|jpe?g)", re.IGNORECASE)
 _LABEL_IDS_FILE, _TRAIN_IDS_FILE = "labelIds.png", "labelTrainIds.png"
 _MASK = re.compile(r"(.+)_gtFine_(\w+\.\w+)")
-_FRACTION = 0.1
 
 
 def _table(ids: Sequence[int], voids: Sequence[int]) -> Mask:
@@ -61,6 +60,7 @@ class Cityscapes:
         split: `holdout` takes about a tenth of the official train images as val, and tests on the
             official val images. It holds out whole cities, as the official split does; whole
             sequences where one city would be more than a fifth; and images where those are, too.
+            Where only train or only val is there, it holds out a tenth of that as test, too.
             `files` takes train and val as they are, so that val serves as test, too.
         seed: Chooses what `holdout` holds out.
 
@@ -88,32 +88,36 @@ class Cityscapes:
         images, masks = self._place("leftImg8bit"), self._place("gtFine")
         kind = _kind(masks)
         problems: list[Problem] = []
-        parts = []
+        parts: dict[str, Samples] = {}
         for part in ("train", "val"):
-            if not (images / part).is_dir():
-                raise UserError(
-                    f"{images / part} is not a folder: data.root={self.root} must hold "
-                    "leftImg8bit/train and leftImg8bit/val"
-                )
             samples = Samples(_listed(images / part, masks / part, kind, problems))
-            if not samples:
-                first = f". The first problem: {problems[0].error}" if problems else ": add some"
-                raise UserError(f"{images / part} has no image with a mask{first}")
-            parts.append(samples)
-        train, test = parts
-        if twice := set(train.names()) & set(test.names()):
+            if samples:
+                parts[part] = samples
+        more = f". {len(problems)} can't be used: {problems[0].error}" if problems else ""
+        if not parts or (self.split == "files" and len(parts) < 2):
+            missing = "val" if "train" in parts else "train"
             raise UserError(
-                f"{images}: {min(twice)} lies in train and in val: remove it from one of them"
+                f"{images / missing} has no images with masks in {masks / missing}: add them, as "
+                f"the archives have them{more}"
             )
-        if self.split == "files":
-            return Splits(train=train, val=test, test=test, val_is_test=True, problems=problems)
+        if len(parts) == 2:
+            train, test = parts["train"], parts["val"]
+            if twice := set(train.names()) & set(test.names()):
+                raise UserError(
+                    f"{images}: {min(twice)} lies in train and in val: remove it from one of them"
+                )
+            if self.split == "files":
+                return Splits(train=train, val=test, test=test, val_is_test=True, problems=problems)
+        else:
+            ((part, train),) = parts.items()
+            log.warning("%s has only %s: a tenth of it is test", images, part)
+            train, test = _held_out(train, 1 / 10, self.seed)
         if len(train) < 2:
-            more = f". {len(problems)} can't be used: {problems[0].error}" if problems else ""
             raise UserError(
-                f"{images / 'train'} has one image with a mask, but train and val need one each: "
-                f"add images, or use data.split=files{more}"
+                f"{images} has too few images with masks to hold some out: add some, or use "
+                f"data.split=files{more}"
             )
-        train, val = _held_out(train, self.seed)
+        train, val = _held_out(train, 1 / 10 if len(parts) == 2 else 1 / 9, self.seed)
         return Splits(train=train, val=val, test=test, problems=problems)
 
     def mask(self, sample: Sample) -> Mask:
@@ -203,8 +207,8 @@ def _listed(images: Path, masks: Path, kind: str, problems: list[Problem]) -> It
             problems.append(Problem(sample_name(stem), error))
 
 
-def _held_out(samples: Samples, seed: int) -> tuple[Samples, Samples]:
-    """Splits off about a tenth: whole cities, whole sequences or images.
+def _held_out(samples: Samples, fraction: float, seed: int) -> tuple[Samples, Samples]:
+    """Splits off about a fraction: whole cities, whole sequences or images.
 
     Neighbouring frames of a sequence are alike, so that a split between them would flatter.
     """
@@ -214,7 +218,7 @@ def _held_out(samples: Samples, seed: int) -> tuple[Samples, Samples]:
         lambda name: name.rpartition("_")[0],
         lambda name: name,
     )
-    wanted = max(_FRACTION * len(names), 1)
+    wanted = max(fraction * len(names), 1)
     chosen: set[str] = set()
     for unit in units:
         counts = Counter(map(unit, names))

@@ -147,8 +147,8 @@ class Coco:
             except ValueError as error:
                 raise FileError(
                     sample.mask,
-                    f"has the annotation {annotation.get('id')} of {sample.image.name}, which "
-                    f"{error}",
+                    f"has the annotation {annotation.get('id')!r:.40} of {sample.image.name}, "
+                    f"which {error}",
                     REMEDY,
                 ) from error
         canvas = np.zeros((height, width), dtype=np.uint8, order="F")

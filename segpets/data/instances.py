@@ -140,12 +140,11 @@ class Listing:
         image = self._whole(value, begin, end) or {}
         id_, name = image.get("id"), image.get("file_name")
         if not _is_id(id_) or not isinstance(name, str):
-            self._stray(
-                "images", f"the image {self._text[begin:end][:200]}, without id or file_name"
-            )
+            text = " ".join(self._text[begin : begin + 200].split())
+            self._stray("images", f"the image {text[: end - begin]}, without id or file_name")
             return
         row, relative = len(self.names), _relative(name)
-        self.names.append(relative or f"image {id_}")
+        self.names.append(relative or f"image-{row}")
         size = [image.get(key) for key in ("height", "width")]
         height, width = map(_length, size)
         self.heights.append(height)
@@ -154,23 +153,27 @@ class Listing:
         if relative is None:
             self._refuse(
                 row,
-                f"names the image {name!r}, which lies outside of its folder",
+                f"names the image {_shown(name)}, which lies outside of its folder",
                 "write its path within the folder of the images",
             )
         elif not height or not width:
             self._refuse(
-                row, f"gives {name} the height and width {size}", "write those of the file"
+                row,
+                f"gives {_shown(name)} the height and width {_shown(size)}",
+                "write those of the file",
             )
         elif height * width > most:
             self._refuse(
-                row, f"claims that {name} has {width}x{height} pixels", "correct it, or shrink it"
+                row,
+                f"claims that {_shown(name)} has {width}x{height} pixels",
+                "correct it, or shrink it",
             )
         elif relative in self._known:
-            self._refuse(row, f"lists {name} twice", "remove one of the two")
+            self._refuse(row, f"lists {_shown(name)} twice", "remove one of the two")
         self._known.add(self.names[row])
         first = self._rows_by_id.setdefault(id_, row)
         if first != row:
-            what = f"gives the id {id_!r} to two images, {self.names[first]} and {name}"
+            what = f"gives the id {_shown(id_)} to two images, {self.names[first]} and {name}"
             for each in (first, row):
                 self._refuse(each, what, "give each its own, and correct image_id of annotations")
 
@@ -186,21 +189,23 @@ class Listing:
             )
         image_id, category = annotation.get("image_id"), annotation.get("category_id")
         row = self._rows_by_id.get(image_id) if _is_id(image_id) else None
-        where = f"the annotation {annotation.get('id')}"
+        where = f"the annotation {_shown(annotation.get('id'))}"
         if row is None:
-            self._stray("annotations", f"{where} of the image {image_id!r}, which it doesn't list")
+            self._stray(
+                "annotations", f"{where} of the image {_shown(image_id)}, which it doesn't list"
+            )
             return
         if type(category) is not int or category not in self._class_ids:
             self._refuse(
                 row,
-                f"has {where} of {self.names[row]}, whose category {category!r} "
+                f"has {where} of {self.names[row]}, whose category {_shown(category)} "
                 "isn't among its categories",
                 f"correct category_id, or {REMEDY}",
             )
             return
         class_id, crowd = self._class_ids[category], annotation.get("iscrowd") or 0
         if crowd not in (0, 1):
-            self._refuse(row, f"has {where} with iscrowd={crowd!r}", "write 0 or 1")
+            self._refuse(row, f"has {where} with iscrowd={_shown(crowd)}", "write 0 or 1")
         elif class_id is not None:
             rows, begins, lengths, values = self._found
             rows.append(row)
@@ -321,6 +326,11 @@ def _relative(name: str) -> str | None:
     if path in (".", "..") or "\0" in path or path.startswith(("/", "../")) or path[1:3] == ":/":
         return None
     return path
+
+
+def _shown(value: object) -> str:
+    """What a file holds, for a message: on one line, and not all of it."""
+    return repr(value)[:100]
 
 
 def _is_id(value: object) -> TypeGuard[int | str]:

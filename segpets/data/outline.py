@@ -116,7 +116,7 @@ def _checked_runs(outline: Mapping[str, Any], height: int, width: int) -> Runs:
     size, counts = outline.get("size"), outline.get("counts")
     if size != [height, width]:
         raise ValueError(
-            f"has run lengths for the size {size}, but the image's, height and width, is "
+            f"has run lengths for the size {str(size)[:80]}, but the image's, height and width, is "
             f"[{height}, {width}]"
         )
     if isinstance(counts, str):

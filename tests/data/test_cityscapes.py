@@ -180,6 +180,18 @@ def test_two_images_of_one_sequence_are_enough_and_one_isnt(tmp_path: Path) -> N
     assert (len(splits.train), len(splits.val)) == (1, 1)
 
 
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_one_part_alone_is_split(
+    tmp_path: Path, part: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(20):
+        frame(tmp_path, part, f"ulm_{number:06}_000019")
+    splits = source(tmp_path).splits()
+    assert [len(s) for s in (splits.train, splits.val, splits.test)] == [16, 2, 2]
+    assert len({*names(splits.train), *names(splits.val), *names(splits.test)}) == 20
+    assert f"has only {part}: a tenth of it is test" in caplog.text
+
+
 def test_the_folders_of_the_archives_are_found(tmp_path: Path) -> None:
     whole(tmp_path / "a", {"ulm": 2})
     for name in ("leftImg8bit", "gtFine"):
@@ -240,9 +252,10 @@ def test_what_cant_be_listed(tmp_path: Path) -> None:
     frame(tmp_path, "val", "aachen_000000_000019")
     assert "aachen_000000_000019 lies in train and in val" in refusal(tmp_path)
     shutil.rmtree(tmp_path / "leftImg8bit" / "val")
-    assert f"{tmp_path}/leftImg8bit/val is not a folder" in refusal(tmp_path)
-    (tmp_path / "leftImg8bit" / "val").mkdir()
-    assert f"{tmp_path}/leftImg8bit/val has no image with a mask" in refusal(tmp_path)
+    told = refusal(tmp_path, split="files")
+    assert f"{tmp_path}/leftImg8bit/val has no images with masks in {tmp_path}/gtFine/val" in told
+    assert "can't be used: " in told and "is a mask without an image" in told
+    assert "too few images with masks" in refusal(tmp_path)
     assert "data.split=city is unknown" in refusal(tmp_path, split="city")
     assert "must name the 19 classes" in refusal(tmp_path, classes=["road"])
 

@@ -619,7 +619,7 @@ IMAGES: dict[str, tuple[object, str]] = {
     "part_of_a_pixel": (picture(4, width=0.5), "the height and width [6, 0.5]"),
     "infinite": (picture(4, width=float("inf")), "the height and width [6, inf]"),
     "bomb": (picture(4, height=60_000, width=60_000), "has 60000x60000 pixels: correct it"),
-    "twice": (picture(4, "000000000001.jpg"), "lists 000000000001.jpg twice"),
+    "twice": (picture(4, "000000000001.jpg"), "lists '000000000001.jpg' twice"),
     "number_as_name": (picture(4) | {"file_name": 4}, "without id or file_name"),
     "no_id": ({"file_name": "a.jpg"}, "without id or file_name"),
     "list_as_id": (picture(4) | {"id": [4]}, "without id or file_name"),
