@@ -182,7 +182,8 @@ def categories(file: Path) -> list[tuple[int, str]]:
     """Reads ids and names of a file's categories, in the order of their ids.
 
     Only that part of the file is parsed where it can be told apart. Names lose what a config or a
-    table couldn't hold: control characters, `$`, and spaces at their ends.
+    table couldn't hold: control characters, `$`, and spaces at their ends. A category that is but
+    the group of all others, as Roboflow has it, is left out.
 
     Raises:
         FileError: It can't be read, or is no file of instances.
@@ -266,6 +267,13 @@ def _checked(found: Sequence[Any], file: Path) -> Iterator[tuple[int, str]]:
                 f"gives the id {id_} to two categories, {names[id_]} and {clean}",
                 "give each its own",
             )
+    # Roboflow lists the project first, as the group of all classes; no annotation is of it.
+    for group in found:
+        others = [category for category in found if category is not group]
+        whose = {str(category.get("supercategory")) for category in others}
+        if group.get("supercategory") == "none" and whose == {str(group["name"])}:
+            del names[group["id"]]
+            break
     yield from names.items()
 
 

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import pickle
+import random
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -342,22 +343,24 @@ def test_the_official_layout_of_any_year(tmp_path: Path, year: str, pictures: st
 
 
 def test_a_roboflow_export(tmp_path: Path) -> None:
-    """Its first category is the project, which has no instances and perhaps a class's name."""
+    """Its first category is the project, which is no class, but may have the name of one."""
     for folder, count in (("train", 5), ("valid", 2), ("test", 3)):
         images = [picture(n, f"a{n}_jpg.rf.{folder}.jpg") for n in range(count)]
         draw(tmp_path / folder, images)
         found = [{"id": 0, "name": "dog", "supercategory": "none"}]
-        found += [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
+        found += [
+            {"id": n, "name": name, "supercategory": "dog"} for n, name in ((1, "cat"), (2, "dog"))
+        ]
         annotations = [instance(n, n, 2, bbox=[1, 1, 3, 2]) for n in range(count)]
         save(
             tmp_path / folder / "_annotations.coco.json",
             content(images, annotations, categories=found),
         )
     dataset = source(tmp_path)
-    assert dataset.classes == ["background", "dog", "cat"]
+    assert dataset.classes == ["background", "cat", "dog"]
     splits = dataset.splits()
     assert [len(s) for s in (splits.train, splits.val, splits.test)] == [5, 2, 3]
-    assert dataset.mask(splits.test[0])[1, 1] == 1
+    assert dataset.mask(splits.test[0])[1, 1] == 2
     (tmp_path / "test" / "_annotations.coco.json").unlink()
     splits = source(tmp_path, split="files").splits()
     assert splits.val_is_test and len(splits.test) == 2
@@ -471,6 +474,19 @@ def test_only_the_categories_of_the_file_itself_count(tmp_path: Path) -> None:
     many = [{"id": n, "name": f"ä{n}" * 300} for n in range(200)]
     file = save(tmp_path / "a.json", content([], [], categories=many), ensure_ascii=False)
     assert [name for _, name in categories(file)] == [each["name"] for each in many]
+
+
+def test_a_group_of_all_categories_is_no_class_but_others_are(tmp_path: Path) -> None:
+    def names_of(*found: tuple[str, str | None]) -> list[str]:
+        ids = [{"id": n, "name": a, "supercategory": b} for n, (a, b) in enumerate(found)]
+        file = save(tmp_path / "a.json", content([], [], categories=ids))
+        return [name for _, name in categories(file)]
+
+    assert names_of(("pets", "none"), ("cat", "pets"), ("dog", "pets")) == ["cat", "dog"]
+    assert names_of(("cat", "none"), ("dog", "none")) == ["cat", "dog"]
+    assert names_of(("pets", "none"), ("cat", "pets"), ("dog", "wolves")) == ["pets", "cat", "dog"]
+    assert names_of(("pets", None), ("cat", "pets")) == ["pets", "cat"]
+    assert names_of(("none", "none")) == ["none"]
 
 
 def test_a_corrected_file_is_read_anew(tmp_path: Path) -> None:
@@ -745,7 +761,51 @@ def test_an_outline_that_cant_be_drawn_is_an_error_of_its_image(tmp_path: Path, 
     assert words in told and told.endswith("or exclude the image by data.exclude")
 
 
-BOX = [1, 1, 3, 2]
+ODD: list[Any] = [
+    *(None, True, 0, -1, 2**31, 2**63, 10**400, 0.5, 1e308, float("nan"), float("inf")),
+    *("", "x", "\ud800", "\0", "../x", [], {}, [[]], [None] * 6, [1e300] * 6, {"size": None}),
+]
+
+
+def places(node: object, before: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The ways to all values within a JSON value."""
+    inner: list[tuple[Any, Any]] = []
+    if isinstance(node, dict):
+        inner = list(node.items())
+    elif isinstance(node, list):
+        inner = list(enumerate(node))
+    return [p for k, v in inner for p in [(*before, k), *places(v, (*before, k))]]
+
+
+def test_whatever_a_file_holds_the_answer_is_a_mask_or_words(tmp_path: Path) -> None:
+    outlines = [[SQUARE], compressed(RING), uncompressed(RING)]
+    file = one_file(tmp_path, *(instance(n, n, 3, o) for n, o in enumerate(outlines, 1)), count=4)
+    sound = file.read_text()
+    noise = random.Random(0)
+    every = places(json.loads(sound))
+    masks = refusals = 0
+    for _ in range(300):
+        data = json.loads(sound)
+        *way, last = noise.choice(every)
+        node = data
+        for key in way:
+            node = node[key]
+        node[last] = noise.choice(ODD)
+        content_ = bytearray(json.dumps(data).encode())
+        if noise.random() < 0.2:
+            content_[noise.randrange(len(content_))] = noise.randrange(256)
+        file.write_bytes(content_)
+        try:
+            dataset = source(tmp_path)
+            for sample in everything(dataset.splits()).values():
+                with contextlib.suppress(FileError):
+                    dataset.mask(sample)
+                    masks += 1
+        except UserError:
+            refusals += 1
+    assert masks > 100 and refusals > 50
+
+
 LARGE = [5, 10, 95, 10, 95, 80, 5, 80]
 
 
