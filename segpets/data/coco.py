@@ -104,10 +104,13 @@ class Coco:
     def splits(self) -> Splits:
         """Lists the samples of each stage; see `Source.splits`."""
         stages = {file.stage for file in self.files}
-        if self.split == "files" and not {"train", "val"} <= stages:
+        needed = {"train", "val"} if self.split == "files" else {"train"}
+        if not needed <= stages and (self.split == "files" or len(stages) > 1):
+            there = ", ".join(str(file.path) for file in self.files)
             raise UserError(
-                f"data.split=files, but there is only {self.files[0].path}: name the others by "
-                "'data.files={train: FILE, val: FILE}', or use data.split=holdout"
+                f"data.split={self.split} needs files for {' and '.join(sorted(needed))}, but "
+                f"there is only {there}: name them by 'data.files={{train: FILE, val: FILE}}', or "
+                "split one by data.annotations=FILE data.split=holdout"
             )
         problems: list[Problem] = []
         names = Names()
@@ -237,7 +240,7 @@ class Coco:
             rest, test = holdout(everything, fraction=1 / 10, by=None, seed=self.seed)
             train, val = holdout(rest, fraction=1 / 9, by=None, seed=self.seed)
             return train, val, test
-        if "train" not in samples or len(samples["train"]) < 2:
+        if len(samples["train"]) < 2:
             raise UserError(
                 "data.split=holdout takes val from train, which has too few images in "
                 f"{self.files[0].path}: add some, or use data.split=files{more}"

@@ -21,7 +21,8 @@ from pycocotools.coco import COCO
 from segpets.coco_files import categories, class_names, find_files
 from segpets.config import compose
 from segpets.data import Coco, SegmentationDataModule, Splits
-from segpets.data.source import Sample
+from segpets.data.pixels import Pixels
+from segpets.data.source import Sample, Samples
 from segpets.errors import FileError, UserError
 from segpets.train import train
 
@@ -376,7 +377,8 @@ def test_one_json_is_split_80_10_10_by_the_seed(tmp_path: Path) -> None:
     assert names(other.test) != names(splits.test)
     assert source(annotations=file).root == tmp_path / "a"
     told = refusal(source(annotations=file, split="files").splits)
-    assert f"there is only {file}" in told and "data.split=holdout" in told
+    assert f"data.split=files needs files for train and val, but there is only {file}" in told
+    assert "data.split=holdout" in told
 
 
 def test_val_alone_is_split_too(tmp_path: Path) -> None:
@@ -384,6 +386,19 @@ def test_val_alone_is_split_too(tmp_path: Path) -> None:
     (tmp_path / "annotations/instances_train2017.json").unlink()
     splits = source(tmp_path).splits()
     assert [len(s) for s in (splits.train, splits.val, splits.test)] == [8, 1, 1]
+
+
+def test_stages_that_are_missing(tmp_path: Path) -> None:
+    for stage, count in (("train", 1), ("valid", 3), ("test", 3)):
+        images = [picture(n) for n in range(count)]
+        draw(tmp_path / stage, images)
+        save(tmp_path / stage / "_annotations.coco.json", content(images, []))
+    (tmp_path / "valid" / "_annotations.coco.json").unlink()
+    assert "train, which has too few images in" in refusal(source(tmp_path).splits)
+    (tmp_path / "valid" / "_annotations.coco.json").write_text(json.dumps(content(images, [])))
+    (tmp_path / "train" / "_annotations.coco.json").unlink()
+    told = refusal(source(tmp_path).splits)
+    assert "data.split=holdout needs files for train, but there is only" in told
 
 
 def test_files_by_stage_whose_images_share_names_and_whose_ids_differ(tmp_path: Path) -> None:
@@ -904,6 +919,23 @@ def test_the_command_line_says_in_words_what_is_wrong(
     assert done.returncode == 1
     assert told in done.stdout
     assert "Traceback" not in done.stdout and "resolving" not in done.stdout
+
+
+def test_the_cache_of_pixels_notices_a_corrected_annotation(tmp_path: Path) -> None:
+    def pixels() -> Pixels:
+        dataset = source(tmp_path)
+        samples = everything(dataset.splits())
+        ordered = Samples(samples[name] for name in sorted(samples))
+        return Pixels(ordered, source=dataset, size=32, cache="disk")
+
+    file = one_file(tmp_path, instance(1, 1))
+    before = pixels()
+    assert before.of("000000000001")[1].sum() > 0
+    assert pixels().fingerprint == before.fingerprint
+    file.write_text(file.read_text().replace('"image_id": 1', '"image_id": 2'))
+    after = pixels()
+    assert after.of("000000000001")[1].sum() == 0 and after.of("000000000002")[1].sum() > 0
+    assert after.fingerprint != before.fingerprint
 
 
 def test_sizes_that_contradict_the_file_stop_a_training_with_both(tmp_path: Path) -> None:
