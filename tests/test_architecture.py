@@ -58,7 +58,7 @@ SHARED = {
     "model": {"pad", "separable"},
     "loss": {"base"},
     "augment": {"pair"},
-    "data": {"cache", "decode", "instances", "listing", "meaning", "outline", "pixels", "source"},
+    "data": {"cache", "decode", "instances", "listing", "meaning", "outline", "pairs", "pixels", "source"},
     "callback": {"tensorboard"},
     "report": {"figure"},
     "doctor": {"finding", "survey"},

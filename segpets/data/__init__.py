@@ -6,6 +6,7 @@ from segpets.data.datamodule import SegmentationDataModule
 from segpets.data.folder import Folder
 from segpets.data.oxford_pets import OxfordPets
 from segpets.data.source import Sample, Source, Splits
+from segpets.data.voc import Voc
 
 __all__ = [
     "Cityscapes",
@@ -17,3 +18,4 @@ __all__ = [
     "Source",
     "Splits",
 ]
+__all__ = ["Folder", "OxfordPets", "Sample", "SegmentationDataModule", "Source", "Splits", "Voc"]
