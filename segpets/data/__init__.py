@@ -2,6 +2,7 @@
 
 from segpets.data.cityscapes import Cityscapes
 from segpets.data.coco import Coco
+from segpets.data.camvid import CamVid
 from segpets.data.datamodule import SegmentationDataModule
 from segpets.data.folder import Folder
 from segpets.data.oxford_pets import OxfordPets
@@ -11,6 +12,7 @@ from segpets.data.voc import Voc
 __all__ = [
     "Cityscapes",
     "Coco",
+    "CamVid",
     "Folder",
     "OxfordPets",
     "Sample",
@@ -19,3 +21,4 @@ __all__ = [
     "Splits",
 ]
 __all__ = ["Folder", "OxfordPets", "Sample", "SegmentationDataModule", "Source", "Splits", "Voc"]
+    "Voc",
