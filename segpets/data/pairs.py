@@ -54,6 +54,7 @@ class Pairs:
     ) -> None:
         self.home, self.masks, self._endings = home, dict(masks), endings
         self._files: dict[str, Names] = {}
+        self._paths: dict[str, Path] = {}  # as many a path costs more than all else
         if len(self.masks) > 1:
             counts = Counter(stem for folder in self.masks for stem in self.files(folder))
             self.shared = {stem for stem, count in counts.items() if count > 1}
@@ -63,7 +64,8 @@ class Pairs:
     def files(self, folder: str) -> Names:
         """The pictures of a folder by their stems; the folder is read once."""
         if folder not in self._files:
-            self._files[folder] = pictures(self.home / folder, key="root")
+            self._paths[folder] = self.home / folder
+            self._files[folder] = pictures(self._paths[folder], key="root")
         return self._files[folder]
 
     def name(self, folder: str, stem: str) -> str:
@@ -160,7 +162,7 @@ class Pairs:
     def _pair(
         self, folder: str, stem: str, masks: str, partners: list[str], told: str
     ) -> Sample | FileError:
-        images = [self.home / folder / file for file in self.files(folder)[stem].split("\0")]
+        images = [self._paths[folder] / file for file in self.files(folder)[stem].split("\0")]
         if not partners:
             return FileError(
                 images[0],
@@ -168,7 +170,7 @@ class Pairs:
                 "add it, or exclude the image by data.exclude",
             )
         files = [file for mask in partners for file in self.files(masks)[mask].split("\0")]
-        found = [self.home / masks / file for file in files]
+        found = [self._paths[masks] / file for file in files]
         for first, *others in (images, found):
             if others:
                 several = f"and {others[0]} are partners of the same file"

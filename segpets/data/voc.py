@@ -218,14 +218,15 @@ class Voc:
         return self._home
 
     def _only_home(self) -> Path:
-        found = homes(self.root, lambda folder: os.path.isdir(folder / IMAGES))
+        found = homes(self.root, lambda f: all(os.path.isdir(f / n) for n in (IMAGES, self.masks)))
+        found = found or homes(self.root, lambda folder: os.path.isdir(folder / IMAGES))
         if not found:
             raise UserError(
                 f"data.root={self.root} {inventory(self.root)}, but must hold {IMAGES}/, "
                 f"{self.masks}/ and {LISTS}/ as VOC2012 does, or be a folder above it"
             )
-        fits = [f for f in found if self.year is None or f.name == f"VOC{self.year}"]
-        if found == [self.root]:  # which may have another name, but not that of another year
+        fits = [f for f in found if self.year is None or str(self.year) in f.name]
+        if len(found) == 1:  # which may have any name, but not that of another year
             fits = fits or [f for f in found if not re.fullmatch(r"VOC\d{4}", f.name)]
         if len(fits) != 1:
             names = ", ".join(str(folder.relative_to(self.root)) for folder in found)

@@ -260,6 +260,14 @@ def test_the_year_chooses_between_two(tmp_path: Path) -> None:
     assert "but not data.year=2007" in refusal(voc(tmp_path / "VOCdevkit" / "VOC2012", year=2007))
 
 
+def test_a_folder_without_masks_beside_one_with_masks_is_passed_over(tmp_path: Path) -> None:
+    """As Kaggle's copy has them."""
+    official(tmp_path / "VOC2012_train_val" / "VOC2012_train_val")
+    image(tmp_path / "VOC2012_test" / "VOC2012_test" / "JPEGImages" / "2008_000006.jpg")
+    for year in (None, 2012):
+        assert len(voc(tmp_path, year=year).splits().test) == 4
+
+
 def test_a_folder_that_is_none(tmp_path: Path) -> None:
     assert "none is not there, but must hold JPEGImages/" in refusal(voc(tmp_path / "none"))
     image(tmp_path / "JPEGImages" / "a.jpg")
@@ -449,6 +457,33 @@ def test_the_rules_name_what_decides_over_ids(tmp_path: Path) -> None:
     mapped = voc(home, **two)
     mapped.splits()
     assert len({source.rules for source in [*every, mapped]}) == 5
+
+
+def test_what_advice_a_training_gives_can_be_followed(tmp_path: Path) -> None:
+    home = official(tmp_path / "VOC2012")
+    masks = home / "SegmentationClass"
+    mask(masks / "2007_000001.png", [[0, 1, 2]])
+    pixels(masks / "2007_000002.png", [[0, 99, 0, 0]] * 2)
+    (masks / "2007_000003.png").write_bytes(b"no picture")
+
+    def told(*words: str) -> str:
+        base = ["data=voc", f"data.root={home}", "data.cache=none", "data.batch_size=1"]
+        cfg = compose([*base, *words])
+        try:
+            build(cfg.data.module, "data", augment=None).setup()
+        except UserError as error:
+            return str(error)
+        return ""
+
+    first = told()
+    assert f"{home}/JPEGImages/2007_000001.jpg has 4x2 pixels, but its mask" in first
+    assert "2 more can't be used either" in first
+    exclude = tmp_path / "exclude.txt"
+    exclude.write_text("2007_000001\n2007_000003.jpg\n")
+    second = told(f"data.exclude={exclude}")
+    assert "2007_000002.png has the values [99], but 21 classes have the ids 0 to 20" in second
+    assert "data.ignore_value" in second
+    assert told(f"data.exclude={exclude}", "data.ignore_value=99") == ""
 
 
 def test_one_line_trains(command: Command, tmp_path: Path) -> None:
