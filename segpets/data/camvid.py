@@ -166,30 +166,12 @@ class CamVid:
         if self.split == "files" and not has_splits:
             raise UserError(
                 f"data.split=files, but {home} has neither train/ with its masks nor train.txt or "
-                "val.txt: use "
-                "data.split=holdout"
+                "val.txt: use data.split=holdout"
             )
         if has_splits and self.split != "holdout":
-            stages = gathered(pairs, _as_the_set_is(pairs, layout, lists), problems)
-            for stage, samples in stages.items():
-                if not samples and not problems:
-                    raise UserError(f"{lists.get(stage, home)} has no images for {stage}: add some")
-            if "val" not in stages:
-                log.warning("%s has no images for val: a run of each drive of train is val", home)
-                stages["train"], stages["val"] = self._runs(stages["train"], 1 / 10, 1)
-            if "test" not in stages:
-                log.warning("%s has no images for test: those of val serve as test, too", home)
+            stages = self._by_the_set(pairs, _as_the_set_is(pairs, layout, lists), problems)
         else:
-            every = {"": (found for folder, _ in layout.values() for found in pairs.all(folder))}
-            samples = gathered(pairs, every, problems)[""]
-            if len(samples) < len(STAGES) and not problems:
-                raise UserError(
-                    f"{home} has {len(samples)} images with masks, but train, val and test need at "
-                    "least one each: add images"
-                )
-            rest, test = self._runs(samples, 1 / 10, 0)
-            train, val = self._runs(rest, 1 / 9, 1)
-            stages = {"train": train, "val": val, "test": test}
+            stages = self._held_out(pairs, problems)
         samples_of = [samples for samples in stages.values() if samples]
         self._find_out(home, layout, [s for samples in samples_of for s in _some(samples)])
         named = {name for samples in samples_of for name in samples.names()}
@@ -227,6 +209,32 @@ class CamVid:
         by_colour = self._by_colour or kind == "colours"
         return (self._colours if by_colour else self._numbers).ids(image, file)
 
+    def _by_the_set(
+        self, pairs: Pairs, found: Mapping[str, Iterable[Found]], problems: list[Problem]
+    ) -> dict[str, Samples]:
+        stages = gathered(pairs, found, problems)
+        for stage, samples in stages.items():
+            if not samples and not problems:
+                raise UserError(f"{pairs.home} has no images for {stage}: add some to its list")
+        if "val" not in stages:
+            log.warning("%s has no val: a run of frames of each drive of train is val", pairs.home)
+            stages["train"], stages["val"] = self._runs(stages["train"], 1 / 10, stream=1)
+        if "test" not in stages:
+            log.warning("%s has no test: the images of val serve as test, too", pairs.home)
+        return stages
+
+    def _held_out(self, pairs: Pairs, problems: list[Problem]) -> dict[str, Samples]:
+        every = {"all": (found for folder in pairs.masks for found in pairs.all(folder))}
+        samples = gathered(pairs, every, problems)["all"]
+        if len(samples) < len(STAGES) and not problems:
+            raise UserError(
+                f"{pairs.home} has {len(samples)} images with masks, but train, val and test need "
+                "at least one each: add images"
+            )
+        rest, test = self._runs(samples, 1 / 10, stream=0)
+        train, val = self._runs(rest, 1 / 9, stream=1)
+        return {"train": train, "val": val, "test": test}
+
     def _located(self) -> tuple[Path, Layout]:
         if self._given:
             (pair,) = self._given.values()
@@ -247,8 +255,14 @@ class CamVid:
             raise UserError(f"data.root={self.root} holds {names}: give one of them as data.root")
         return found[0], _layout(found[0])
 
-    def _runs(self, samples: Samples, fraction: float, stream: int) -> tuple[Samples, Samples]:
-        """Keeps samples and holds a run of successive frames of each drive out."""
+    def _runs(self, samples: Samples, fraction: float, *, stream: int) -> tuple[Samples, Samples]:
+        """Keeps samples, and holds a run of successive frames of each drive out.
+
+        Args:
+            samples: What to split.
+            fraction: The part of each drive to hold out, rounded; at least one frame in all.
+            stream: Another number, another choice by the same seed.
+        """
         drives: dict[str, list[tuple[int, str, int]]] = {}
         for row in range(len(samples)):
             match = _FRAME.fullmatch(samples[row].image.stem)

@@ -421,7 +421,7 @@ def test_what_valid_txt_leaves_is_train(tmp_path: Path, caplog: pytest.LogCaptur
     (tmp_path / "valid.txt").write_text("a_4.png\na_5.png\n")
     splits = camvid(tmp_path).splits()
     assert names(splits)[:2] == [["a_0", "a_1", "a_2", "a_3"], ["a_4", "a_5"]]
-    assert splits.val_is_test and "those of val serve as test, too" in caplog.text
+    assert splits.val_is_test and "the images of val serve as test, too" in caplog.text
     assert not splits.unused
 
 
@@ -487,13 +487,13 @@ def test_missing_partners_and_names_that_leave_the_folder(tmp_path: Path) -> Non
     assert told[1].startswith(f"{tmp_path}/valannot/0016E5_000001.png and ")
     assert told[2].startswith(f"{tmp_path}/valannot/orphan.png is a mask without an image")
     assert told[3].startswith(f"{tmp_path}/test.txt names ../../x.png in line 2, which leaves its")
-    assert told[4].startswith(f"{tmp_path}/test/Seq05VD_000009.* is missing, though {tmp_path}/te")
+    assert told[4].startswith(f"{tmp_path}/test/Seq05VD_000009.* is missing, though {tmp_path}/")
 
 
 def test_an_empty_list_and_too_few_images(tmp_path: Path) -> None:
     segnet(tmp_path / "a")
     (tmp_path / "a" / "val.txt").write_text("# nothing\n")
-    assert "val.txt has no images for val: add some" in refusal(camvid(tmp_path / "a"))
+    assert "a has no images for val: add some to its list" in refusal(camvid(tmp_path / "a"))
     original(tmp_path / "b", ["a_1", "a_2"])
     assert "has 2 images with masks, but train, val and test" in refusal(camvid(tmp_path / "b"))
     told = refusal(camvid(tmp_path))
