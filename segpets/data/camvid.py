@@ -219,6 +219,8 @@ class CamVid:
         if "val" not in stages:
             log.warning("%s has no val: a run of frames of each drive of train is val", pairs.home)
             stages["train"], stages["val"] = self._runs(stages["train"], 1 / 10, stream=1)
+            if not stages["val"] and not problems:
+                raise UserError(f"{pairs.home} has too few images to leave any for val: add some")
         if "test" not in stages:
             log.warning("%s has no test: the images of val serve as test, too", pairs.home)
         return stages

@@ -111,6 +111,9 @@ class Voc:
                 f"data.masks={self.masks}: {home} {inventory(home)}, but no {self.masks}/: name "
                 "its folder of masks, as in data.masks=SegmentationClassAug"
             )
+        for stage, name in self.lists.items():
+            if name != stage:  # asked for, so not left out in silence
+                self._check_there(stage)
         pairs, problems = Pairs(home, {IMAGES: self.masks}), list[Problem]()
         if self.split == "files":
             return self._by_files(pairs, problems)
@@ -124,6 +127,8 @@ class Voc:
             return self._made(pairs, train, val, stages["val"], problems)
         names = (self.lists["train"], "trainval", "default")  # the last one is CVAT's
         listed = [path for path in map(self._named, names) if path.is_file()]
+        what = f"what {listed[0]} lists" if listed else f"what has a mask in {home / self.masks}"
+        log.info("Without lists of train and val, %s is split 80/10/10", what)
         if listed:
             found = pairs.listed(listed[0], IMAGES)
         else:  # an image without a mask is not annotated
@@ -148,11 +153,7 @@ class Voc:
     def _by_files(self, pairs: Pairs, problems: list[Problem]) -> Splits:
         lists = {stage: self._list(stage) for stage in STAGES}
         for stage in ("train", "val"):
-            if not lists[stage].is_file():
-                raise UserError(
-                    f"{lists[stage]} is missing: data.split=files takes the list of {stage} from "
-                    f"there; name another by data.lists.{stage}, or use data.split=holdout"
-                )
+            self._check_there(stage)
         test = lists["test"]
         if not test.is_file() or not any(
             isinstance(found.result, Sample) for found in pairs.listed(test, IMAGES)
@@ -179,6 +180,11 @@ class Voc:
         *,
         val_is_test: bool = False,
     ) -> Splits:
+        for stage, samples in zip(STAGES, (train, val, test), strict=True):
+            if not samples and not problems:
+                raise UserError(
+                    f"{pairs.home} has too few images to leave any for {stage}: add some"
+                )
         named = {name for samples in (train, val, test) for name in samples.names()}
         unused = pairs.unused(named | {problem.name for problem in problems})
         if unused:
@@ -191,6 +197,13 @@ class Voc:
             problems=problems,
             unused=unused,
         )
+
+    def _check_there(self, stage: str) -> None:
+        if not (path := self._list(stage)).is_file():
+            raise UserError(
+                f"{path} is missing: restore it, or name another list by data.lists.{stage}"
+                + ("; data.split=holdout needs none" if self.split == "files" else "")
+            )
 
     def _check_some(self, stages: Mapping[str, Samples], problems: list[Problem]) -> None:
         for stage, samples in stages.items():

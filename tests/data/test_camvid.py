@@ -496,6 +496,8 @@ def test_an_empty_list_and_too_few_images(tmp_path: Path) -> None:
     assert "a has no images for val: add some to its list" in refusal(camvid(tmp_path / "a"))
     original(tmp_path / "b", ["a_1", "a_2"])
     assert "has 2 images with masks, but train, val and test" in refusal(camvid(tmp_path / "b"))
+    segnet(tmp_path / "one" / "CamVid", ["train"], count=1)
+    assert "too few images to leave any for val: add some" in refusal(camvid(tmp_path / "one"))
     told = refusal(camvid(tmp_path))
     assert "holds a, b: give one of them as data.root" in told
     assert "none is not there, but must hold train/" in refusal(camvid(tmp_path / "none"))

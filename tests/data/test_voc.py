@@ -423,10 +423,21 @@ def test_an_empty_list(tmp_path: Path, text: str) -> None:
     assert "val.txt lists no images: the split would be empty" in refusal(voc(tmp_path))
 
 
+def test_one_image_cannot_be_two_splits(tmp_path: Path) -> None:
+    devkit(tmp_path, {"train": ["a"], "val": ["b"]})
+    assert "has too few images to leave any for val: add some" in refusal(voc(tmp_path))
+    assert names(voc(tmp_path, split="files").splits()) == [["a"], ["b"], ["b"]]
+
+
 def test_lists_that_cannot_be_read(tmp_path: Path) -> None:
     official(tmp_path)
-    told = refusal(voc(tmp_path, split="files", lists=lists(train="trainaug")))
-    assert "Segmentation/trainaug.txt is missing: data.split=files takes the list of train" in told
+    for stage in ("train", "val", "test"):
+        told = refusal(voc(tmp_path, lists=lists(**{stage: "trainagu"})))
+        assert "Segmentation/trainagu.txt is missing: restore it, or name another list by" in told
+        assert told.endswith(f"data.lists.{stage}")
+    (tmp_path / "ImageSets" / "Segmentation" / "val.txt").rename(tmp_path / "val.lst")
+    assert "val.txt is missing" in refusal(voc(tmp_path, split="files"))
+    assert len(voc(tmp_path, lists=lists(val=str(tmp_path / "val.lst"))).splits().test) == 4
     (tmp_path / "ImageSets" / "Segmentation" / "val.txt").write_bytes(b"\xff\xfe\x00")
     assert "val.txt can't be read" in refusal(voc(tmp_path))
 
