@@ -44,3 +44,63 @@ class GridSweeper(Sweeper):
             self.launcher.launch(jobs, initial_job_idx=0)
 
         run_grid(self.config, combinations, compose=compose, launch=launch)
+
+
+class SearchSweeper(Sweeper):
+    """Lets Optuna choose the values of the next jobs by the results of those before.
+
+    Args:
+        n_trials: How many jobs there are to be in all, over all starts.
+        n_jobs: How many run at once.
+        seed: Of what is tried.
+        startup_trials: How many are tried at random first.
+        prune_after: How many epochs each job may have.
+        params: What is searched, by key, in Hydra's syntax of sweeps; the command line adds to it.
+    """
+
+    hydra_context: HydraContext
+
+    def __init__(
+        self,
+        *,
+        n_trials: int,
+        n_jobs: int,
+        seed: int,
+        startup_trials: int,
+        prune_after: int,
+        params: DictConfig | None,
+    ) -> None:
+        self.options = {
+            "n_trials": n_trials,
+            "n_jobs": n_jobs,
+            "seed": seed,
+            "startup_trials": startup_trials,
+            "prune_after": prune_after,
+        }
+        self.params = params or {}
+
+    setup = GridSweeper.setup
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Runs trials until there are enough."""
+        from segpets.search import Options, run_search
+
+        loader = self.hydra_context.config_loader
+        parser = OverridesParser.create(config_loader=loader)
+        given = {word.partition("=")[0] for word in arguments}
+        words = [f"{key}={value}" for key, value in self.params.items() if key not in given]
+
+        def compose(job: Sequence[str]) -> DictConfig:
+            return loader.load_sweep_config(self.config, list(job))
+
+        def launch(jobs: Sequence[Sequence[str]], first: int) -> None:
+            self.launcher.launch(jobs, initial_job_idx=first)
+
+        run_search(
+            self.config,
+            parser.parse_overrides([*arguments, *words]),
+            Options(**self.options),
+            compose=compose,
+            launch=launch,
+            is_group=lambda key: loader.get_group_options(key) != [],
+        )

@@ -45,7 +45,8 @@ def run_command(task: Callable[[DictConfig], Any], *, name: str, example: str) -
         return
     _check_options(argv)
     register_resolvers()
-    if {"-m", "--multirun"} & set(argv) and not any(word.startswith("sweep=") for word in argv):
+    several = {"-m", "--multirun"} & set(argv) or any(w.startswith("hparams_search=") for w in argv)
+    if several and not any(word.startswith("sweep=") for word in argv):
         overrides = [word for word in argv if "=" in word and not word.startswith("-")]
         _add([f"sweep=sweep-{sweep_name(overrides)}"])
     if resumed := [word.partition("=")[2] for word in argv if word.startswith("resume=")]:

@@ -13,10 +13,10 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from segpets.coco_files import class_names
 from segpets.paths import user_cache
 
-CONTROLS: Final = ("sweep", "sweep_mismatch", "fail_fast", "dry_run", "resume")
+CONTROLS: Final = ("sweep", "sweep_mismatch", "fail_fast", "dry_run", "resume", "n_trials")
 """The keys that say how a sweep or a run is started, not what it is."""
 
-_HOW = ("hydra.", "hydra/", "paths.", *(f"{key}=" for key in CONTROLS))
+HOW: Final = ("hydra.", "hydra/", "paths.", *(f"{key}=" for key in CONTROLS))
 _NAME_LENGTH = 100
 _WORD = r"[A-Za-z0-9.]+(_[A-Za-z0-9.]+)*"
 _LOSSLESS = re.compile(rf"[A-Za-z0-9._-]+|{_WORD}={_WORD}(,{_WORD}={_WORD})*")
@@ -50,7 +50,7 @@ def sweep_name(overrides: Sequence[str]) -> str:
 
     How the sweep is run, by Hydra's own keys and by `CONTROLS`, doesn't matter.
     """
-    overrides = [word for word in overrides if not word.lstrip("+~").startswith(_HOW)]
+    overrides = [word for word in overrides if not word.lstrip("+~").startswith(HOW)]
     return hashlib.sha256("\n".join(sorted(overrides)).encode()).hexdigest()[:10]
 
 

@@ -62,7 +62,9 @@ def run_grid(
     """
     check(config)
     folder = Path(config.hydra.sweep.dir).absolute()
-    composed = {job.path: (job, words) for words in combinations for job in [_job(compose(words))]}
+    composed = {
+        job.path: (job, words) for words in combinations for job in [job_of(compose(words))]
+    }
     jobs = [job for job, _ in composed.values()]
     if config.dry_run:
         _list(jobs, folder)
@@ -96,7 +98,7 @@ def check(config: DictConfig) -> None:
             raise UserError(f"{key}={config[key]} must be true or false")
 
 
-def _job(cfg: DictConfig) -> Job:
+def job_of(cfg: DictConfig) -> Job:
     """What a composed config says of its job."""
     from hydra.core.hydra_config import HydraConfig
 

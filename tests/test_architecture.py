@@ -26,6 +26,8 @@ MAY_IMPORT = {
     "run": {"errors"},
     "jobs": {"errors", "run"},
     "sweeping": {"config", "errors", "hardware", "jobs", "report", "run"},
+    "study": set(),
+    "search": {"config", "errors", "jobs", "report", "run", "study", "sweeping"},
     "cli": {"config", "errors", "run"},
     "metric": {"labels"},
     "model": {"errors"},
@@ -35,7 +37,7 @@ MAY_IMPORT = {
     "doctor": {"data", "errors", "labels"},
     "report": {"labels"},
     "module": {"errors", "labels", "metric"},
-    "callback": {"errors", "labels", "metric", "report", "run"},
+    "callback": {"errors", "labels", "metric", "report", "run", "study"},
     "resume": {"errors", "run"},
     "build": {"cost", "errors", "module", "run"},
 }

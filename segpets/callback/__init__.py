@@ -8,6 +8,7 @@ from segpets.callback.metrics_csv import MetricsCSV
 from segpets.callback.pictures import Pictures
 from segpets.callback.predictions import TestPredictions
 from segpets.callback.progress import Progress
+from segpets.callback.pruning import PruneHopeless
 from segpets.callback.throughput import Throughput
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "MetricsCSV",
     "Pictures",
     "Progress",
+    "PruneHopeless",
     "StopOnNaN",
     "TestPredictions",
     "Throughput",

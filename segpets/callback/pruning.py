@@ -1,0 +1,46 @@
+"""Stops trials of a hyperparameter search that promise nothing."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from segpets.run import write_atomically
+
+log = logging.getLogger(__name__)
+
+
+class PruneHopeless(Callback):
+    """Tells the search how good each epoch was, and ends the training where others were better.
+
+    The search is the study that `trial.json` in the run directory names; without that file the
+    run belongs to no search, and goes on to its end.
+
+    Args:
+        folder: The run directory.
+        monitor: A logged metric; larger is better.
+    """
+
+    def __init__(self, *, folder: str, monitor: str = "val/mean_iou") -> None:
+        self.file, self.monitor = Path(folder, "trial.json"), monitor
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Asks the search."""
+        if trainer.sanity_checking or not trainer.is_global_zero or not self.file.is_file():
+            return
+        value = trainer.callback_metrics.get(self.monitor)
+        if value is None:
+            return
+        from segpets.study import trial_of
+
+        noted: dict[str, Any] = json.loads(self.file.read_text(encoding="utf-8"))
+        trial = trial_of(self.file.parent.parent, noted["number"])
+        epoch = trainer.current_epoch + 1
+        if epoch not in trial.storage.get_trial(trial._trial_id).intermediate_values:
+            trial.report(float(value), epoch)
+        if trial.should_prune() and epoch != trainer.max_epochs:
+            log.info("Epoch %d is worse than that of other trials: the trial ends", epoch)
+            write_atomically(self.file, json.dumps(noted | {"pruned_at_epoch": epoch}) + "\n")
+            trainer.should_stop = True
