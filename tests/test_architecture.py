@@ -53,7 +53,7 @@ SHARED = {
     "model": {"pad", "separable"},
     "loss": {"base"},
     "augment": {"pair"},
-    "data": {"cache", "decode", "meaning", "pixels", "source"},
+    "data": {"cache", "decode", "download", "fetch", "meaning", "pixels", "source", "unpack"},
     "callback": {"tensorboard"},
     "report": {"figure"},
 }
