@@ -297,13 +297,13 @@ def _append(answer: _Answer, path: Path, limit: int, tell: Tell) -> None:
     size = answer.start
     with path.open("ab", buffering=0) as file:
         while block := answer.read():
-            size += len(block)
-            if size > limit:
-                raise _Refusal(f"it has more than {limit:,} bytes")
             view = memoryview(block)
             while view:
                 view = view[file.write(view) :]
+            size += len(block)
             tell(size, answer.total)
+            if size > limit:
+                raise _Refusal(f"it has more than {limit:,} bytes")
     if answer.total is not None and size < answer.total:
         raise _Failure(f"the connection ended after {size:,} of {answer.total:,} bytes")
 

@@ -12,7 +12,6 @@ from typing import IO, Final
 
 from segpets.errors import FileError, UserError
 
-MAX_FILES: Final = 100_000
 _MAX_DEPTH: Final = 8
 _MAX_HEADERS: Final = 2**27
 """Bytes of all that isn't content; tarfile holds a header in memory, however long it says it is."""
@@ -38,7 +37,9 @@ class _Metered:
         return block
 
 
-def unpack(archive: Path, into: Path, *, top: str, limit: int) -> list[str]:
+def unpack(
+    archive: Path, into: Path, *, top: str, limit: int, max_files: int = 100_000
+) -> list[str]:
     """Unpacks the one folder of a tar archive, plain or compressed by gzip, to a new folder.
 
     Hidden files, such as the `._beagle_1.png` that macOS adds, are left out; all others are kept,
@@ -49,6 +50,7 @@ def unpack(archive: Path, into: Path, *, top: str, limit: int) -> list[str]:
         into: The new folder; `top/a.jpg` becomes `into/a.jpg`.
         top: The folder that all names must begin with.
         limit: What all files may have together, in bytes.
+        max_files: How many files and folders there may be, with those that are left out.
 
     Returns:
         The names of the files, relative to `into`.
@@ -60,7 +62,7 @@ def unpack(archive: Path, into: Path, *, top: str, limit: int) -> list[str]:
     """
     into.mkdir()
     try:
-        names = _unpack(archive, into, top, limit)
+        names = _unpack(archive, into, top, limit, max_files)
         flush([into / name for name in names])
         return names
     except BaseException as error:
@@ -73,8 +75,9 @@ def unpack(archive: Path, into: Path, *, top: str, limit: int) -> list[str]:
         raise FileError(archive, f"is no archive that can be read ({error})", _REMEDY) from error
 
 
-def _unpack(archive: Path, into: Path, top: str, limit: int) -> list[str]:
+def _unpack(archive: Path, into: Path, top: str, limit: int, max_files: int) -> list[str]:
     names: list[str] = []
+    left = limit
     with archive.open("rb") as file:
         compressed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
@@ -82,13 +85,13 @@ def _unpack(archive: Path, into: Path, top: str, limit: int) -> list[str]:
         with tarfile.open(fileobj=meter, mode="r|") as tar:  # type: ignore[call-overload]
             for count, member in enumerate(tar, start=1):
                 tar.members.clear()  # else it keeps them all
-                if member.size < 0 or member.size > limit or count > MAX_FILES:
+                if member.size < 0 or member.size > left or count > max_files:
                     raise FileError(
                         archive,
-                        f"unfolds to more than {limit:,} bytes or {MAX_FILES:,} files",
+                        f"unfolds to more than {limit:,} bytes or {max_files:,} files",
                         _REMEDY,
                     )
-                limit -= member.size
+                left -= member.size
                 meter.left += member.size
                 path = _checked(archive, member, top)
                 if path is None:
@@ -103,6 +106,8 @@ def _unpack(archive: Path, into: Path, top: str, limit: int) -> list[str]:
                 with content, place.open("xb") as target:
                     shutil.copyfileobj(content, target)
                 names.append(path.as_posix())
+        while meter.read(2**16):  # to the checksum of gzip
+            pass
     return names
 
 
