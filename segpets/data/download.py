@@ -125,12 +125,15 @@ def _install(
         if error.errno in FULL:
             raise no_room(own, needed) from error
         raise
-    if not there and (absent := lacking(archive.folder, unpacked)):
+    try:
+        if not there and (absent := lacking(archive.folder, unpacked)):
+            raise UserError(
+                f"{file} lacks {len(absent)} files that the data set lists, for example "
+                f"{absent[0]}: give the checksum and the address of the right archive"
+            )
+    except UserError:
         _remove(unpacked)
-        raise UserError(
-            f"{file} lacks {len(absent)} files that the data set lists, for example {absent[0]}: "
-            "give the checksum and the address of the right archive"
-        )
+        raise
     record = {"archive": archive.file, "checksum": archive.checksum, "files": sorted(names)}
     (unpacked / RECORD).write_text(json.dumps(record), encoding="utf-8")
     flush([unpacked / RECORD])

@@ -28,6 +28,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.progress import DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
 from segpets.errors import UserError
@@ -108,6 +109,11 @@ class _Part:
         self.path.write_bytes(b"")
         self._note.write_text(json.dumps({"address": address, "version": version}), "utf-8")
 
+    def finish(self, whole: Path) -> Path:
+        """Gives it the name of the whole file."""
+        self._note.unlink(missing_ok=True)
+        return self.path.replace(whole)
+
     def discard(self) -> None:
         self.path.unlink(missing_ok=True)
         self._note.unlink(missing_ok=True)
@@ -184,9 +190,10 @@ def fetch(
     """
     whole = folder / name
     part = _Part(folder / f"{name}.part", folder / f"{name}.note")
-    for file in (whole, part.path):  # a process was killed before it used them
-        if file.is_file() and _digest(file, checksum) == checksum:
-            return file.replace(whole)
+    if whole.is_file() and _digest(whole, checksum) == checksum:
+        return whole  # a process was killed before it used it
+    if part.size and _digest(part.path, checksum) == checksum:
+        return part.finish(whole)
     whole.unlink(missing_ok=True)
     reasons = []
     for mirror in mirrors:
@@ -208,7 +215,7 @@ def fetch(
                 part.discard()
         else:
             if found == checksum:
-                return part.path.replace(whole)
+                return part.finish(whole)
             part.discard()
             reason = f"its checksum is {found}, not {checksum}: it is another file, or damaged"
         log.warning("%s: %s", address, reason)
@@ -459,8 +466,8 @@ def no_room(folder: Path, needed: int) -> UserError:
     """Says that a disk has no room."""
     free = shutil.disk_usage(folder).free
     return UserError(
-        f"{folder} has no room: about {needed / 1e9:.2f} GB are needed, and {free / 1e9:.2f} GB "
-        "are free (a quota may allow less). Make room, or give a data.root on another disk"
+        f"{folder} has no room: about {decimal(needed)} more are needed, and {decimal(free)} are "
+        "free (a quota may allow less). Make room, or give a data.root on another disk"
     )
 
 
@@ -492,7 +499,7 @@ def _progress(title: str) -> Iterator[Tell]:
             bar.update(task, completed=size, total=total)
             if not console.is_terminal and time.monotonic() > last + _TELL_EVERY:
                 last = time.monotonic()
-                of = f" of {total / 1e6:,.0f}" if total else ""
-                log.info("%s: %.0f%s MB", title, size / 1e6, of)
+                of = f" of {decimal(total)}" if total else ""
+                log.info("%s: %s%s", title, decimal(size), of)
 
         yield tell

@@ -95,12 +95,12 @@ class OxfordPets:
         if not isinstance(download, bool):
             raise UserError(f"data.download={download} must be true or false")
         self._mirrors = check_mirrors("data.mirrors", mirrors)
-        self._archives = _archives(checksums or {}) if download else []
         if download and not self._mirrors:
             raise UserError(
                 "data.download=true, but data.mirrors names no address: data=oxford_pets has those "
                 "of the whole data set, and data=pets_mini lies in the package and needs none"
             )
+        self._archives = _archives(checksums or {}) if download else []
 
     def splits(self) -> Splits:
         """Lists the samples of each stage, downloaded if need be; see `Source.splits`."""
