@@ -157,7 +157,7 @@ class OxfordPets:
                 f"{listing} is missing: data.root={self.root} must hold images/ and annotations/ "
                 "of the Oxford-IIIT Pet data set; data.download=true downloads them"
             )
-        samples = Samples(self._read(listing))
+        samples = Samples(self._sample(words) for words in _read(listing))
         if not samples:
             raise UserError(f"{listing} lists no images: the split would be empty")
         seen: set[str] = set()
@@ -185,26 +185,12 @@ class OxfordPets:
         listings = [lists / f"{part}.txt" for part in _PARTS]
         if absent := [listing.name for listing in listings if not listing.is_file()]:
             return absent
-        samples = [sample for listing in listings for sample in self._read(listing)]
-        if folder == "annotations":
-            there = _files(where / "trimaps")
-            return [f"trimaps/{s.mask.name}" for s in samples if s.mask.name not in there]
-        there = _files(where)
-        return [sample.image.name for sample in samples if sample.image.name not in there]
+        sub, suffix = ("trimaps/", ".png") if folder == "annotations" else ("", ".jpg")
+        there = _files(where / sub)
+        files = (f"{name}{suffix}" for listing in listings for name, *_ in _read(listing))
+        return [f"{sub}{file}" for file in files if file not in there]
 
-    def _read(self, listing: Path) -> Iterator[Sample]:
-        # Editors on Windows put a mark before UTF-8; what is no UTF-8 fails as a name, by its line.
-        text = listing.read_text(encoding="utf-8-sig", errors="replace")
-        for number, line in enumerate(text.splitlines(), start=1):
-            if line.strip() and not line.lstrip().startswith("#"):
-                yield self._sample(line.split(), where=f"{listing}:{number}")
-
-    def _sample(self, words: list[str], *, where: str) -> Sample:
-        if len(words) != 4 or words[2] not in SPECIES or not _NAME.fullmatch(words[0]):
-            raise UserError(
-                f"{where}: expected a name, a class id, a species (1 cat, 2 dog) and a breed id, "
-                f"found {' '.join(words)!r}"
-            )
+    def _sample(self, words: list[str]) -> Sample:
         name = words[0]
         return Sample(
             name=name,
@@ -222,6 +208,21 @@ def _table(meaning: dict[int, int]) -> Mask:
     for value, class_id in meaning.items():
         table[value] = class_id
     return table
+
+
+def _read(listing: Path) -> Iterator[list[str]]:
+    """The four words of each line."""
+    # Editors on Windows put a mark before UTF-8; what is no UTF-8 fails as a name, by its line.
+    text = listing.read_text(encoding="utf-8-sig", errors="replace")
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip() and not line.lstrip().startswith("#"):
+            words = line.split()
+            if len(words) != 4 or words[2] not in SPECIES or not _NAME.fullmatch(words[0]):
+                raise UserError(
+                    f"{listing}:{number}: expected a name, a class id, a species (1 cat, 2 dog) "
+                    f"and a breed id, found {' '.join(words)!r}"
+                )
+            yield words
 
 
 def _archives(checksums: Mapping[str, str]) -> list[Archive]:

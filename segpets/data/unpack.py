@@ -8,7 +8,7 @@ import tarfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import IO, Final
+from typing import IO, Final, cast
 
 from segpets.errors import FileError, UserError
 
@@ -25,7 +25,7 @@ _REMEDY: Final = "nothing of it was unpacked; give the checksum and the address 
 class _Metered:
     """A stream that refuses to give more bytes than are allowed, however far it unfolds."""
 
-    def __init__(self, archive: Path, stream: IO[bytes]) -> None:
+    def __init__(self, archive: Path, stream: IO[bytes] | gzip.GzipFile) -> None:
         self._archive, self._stream = archive, stream
         self.left = _MAX_HEADERS
 
@@ -81,10 +81,10 @@ def _unpack(archive: Path, into: Path, top: str, limit: int, max_files: int) -> 
     with archive.open("rb") as file:
         compressed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
-        meter = _Metered(archive, gzip.open(file) if compressed else file)  # type: ignore[arg-type]
-        with tarfile.open(fileobj=meter, mode="r|") as tar:  # type: ignore[call-overload]
+        meter = _Metered(archive, gzip.open(file) if compressed else file)
+        # A stream is only ever read from.
+        with tarfile.open(fileobj=cast(IO[bytes], meter), mode="r|") as tar:
             for count, member in enumerate(tar, start=1):
-                tar.members.clear()  # else it keeps them all
                 if member.size < 0 or member.size > left or count > max_files:
                     raise FileError(
                         archive,
