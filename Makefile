@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.segpets-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all check tensorboard benchmark clean
+.PHONY: help setup train test test-all check browse doctor tensorboard benchmark clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -39,6 +39,12 @@ check: setup  ## format, lint, types and spelling
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/codespell
+
+browse: setup  ## show the data: contact sheets, augmentation, classes, in one HTML page
+	$(BIN)/python -m segpets.browse $(ARGS)
+
+doctor: setup  ## say what is wrong with the data
+	$(BIN)/python -m segpets.browse doctor=true $(ARGS)
 
 tensorboard: setup  ## compare runs in TensorBoard
 	$(BIN)/tensorboard --logdir logs/train $(ARGS)

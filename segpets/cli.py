@@ -18,6 +18,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import (
+    InterpolationResolutionError,
     InterpolationToMissingValueError,
     MissingMandatoryValue,
     OmegaConfBaseException,
@@ -52,25 +53,30 @@ def run_command(task: Callable[[DictConfig], Any], *, name: str, example: str) -
             _add(_directories_of(resumed[-1], name, argv))
         except UserError as error:
             fail(str(error))
-    begun = False
+    failure: list[Exception] = []
 
     @functools.wraps(task)
     def begin(cfg: DictConfig) -> Any:
-        nonlocal begun
-        begun = True
-        return task(cfg)
+        try:
+            return task(cfg)
+        except Exception as error:
+            failure.append(error)  # Hydra would print the overrides again, and a traceback
+            return None
 
     wants_traceback = os.environ.get(FULL_ERROR) == "1"
     os.environ[FULL_ERROR] = "1"  # Hydra then leaves exceptions to us
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(begin)()
+        if failure:
+            raise failure[0]
     except KeyboardInterrupt as interrupt:
         print(f"\nInterrupted. {interrupt}".rstrip(), file=sys.stderr)
         sys.exit(INTERRUPTED)
     except Exception as error:
         if wants_traceback:
             traceback.print_exc()
-        fail(explain(error, name) if begun else explain_config(error, name, argv))
+        known = isinstance(error, UserError) or error in failure
+        fail(explain(error, name) if known else explain_config(error, name, argv))
     finally:
         if not wants_traceback:
             os.environ.pop(FULL_ERROR, None)
@@ -127,8 +133,8 @@ def fail(message: str) -> NoReturn:
 
 def explain(error: BaseException, name: str) -> str:
     """Says what went wrong in a command."""
-    if isinstance(error, UserError):
-        return str(error)
+    if (mendable := _user_error(error)) is not None:
+        return str(mendable)
     if isinstance(error, (MissingMandatoryValue, InterpolationToMissingValueError)):
         missing = re.search(r"[Mm]issing[^\n]*?\b((?:\w+\.)+\w+)", str(error))
         key = missing[1] if missing else getattr(error, "full_key", None) or str(error)
@@ -147,12 +153,22 @@ def explain_config(error: BaseException, name: str, argv: Sequence[str]) -> str:
             "quotes closed? A value with spaces, commas or brackets wants quotes: "
             "\"key='a value'\""
         )
+    if (mendable := _user_error(error)) is not None:
+        return str(mendable)
     try:
         suggestion = suggest(name, argv)
     except (HydraException, OmegaConfBaseException, OSError, ValueError):
         suggestion = None
     cause = f" ({error.__cause__})" if error.__cause__ else ""
     return suggestion or f"{error}{cause}".strip()
+
+
+def _user_error(error: BaseException) -> UserError | None:
+    """The error itself, or what a resolver raised before OmegaConf made another error of it."""
+    inner: BaseException | None = error
+    while isinstance(inner, InterpolationResolutionError):
+        inner = inner.__cause__ or inner.__context__
+    return inner if isinstance(inner, UserError) else None
 
 
 def groups(folders: Sequence[Path]) -> dict[str, list[str]]:

@@ -1,15 +1,22 @@
 """Where the configs lie, and the resolvers that they use. Imports nothing heavy."""
 
 import hashlib
+import json
 import re
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from segpets.coco_files import class_names
 from segpets.paths import user_cache
 
+CONTROLS: Final = ("sweep", "sweep_mismatch", "fail_fast", "dry_run", "resume")
+"""The keys that say how a sweep or a run is started, not what it is."""
+
+_HOW = ("hydra.", "hydra/", "paths.", *(f"{key}=" for key in CONTROLS))
 _NAME_LENGTH = 100
 _WORD = r"[A-Za-z0-9.]+(_[A-Za-z0-9.]+)*"
 _LOSSLESS = re.compile(rf"[A-Za-z0-9._-]+|{_WORD}={_WORD}(,{_WORD}={_WORD})*")
@@ -39,8 +46,23 @@ def safe_name(text: str) -> str:
 
 
 def sweep_name(overrides: Sequence[str]) -> str:
-    """A sweep's name when none is given: a hash of its sorted overrides, so it is found again."""
+    """A sweep's name when none is given: a hash of its sorted overrides, so it is found again.
+
+    How the sweep is run, by Hydra's own keys and by `CONTROLS`, doesn't matter.
+    """
+    overrides = [word for word in overrides if not word.lstrip("+~").startswith(_HOW)]
     return hashlib.sha256("\n".join(sorted(overrides)).encode()).hexdigest()[:10]
+
+
+def fingerprint(cfg: DictConfig) -> str:
+    """Names what a config says of an experiment; where and how it is run doesn't matter.
+
+    References are not filled in, so that it is the same on every machine.
+    """
+    plain = OmegaConf.to_container(cfg, resolve=False)
+    assert isinstance(plain, dict)
+    kept = {str(k): v for k, v in plain.items() if k not in (*CONTROLS, "hydra", "paths")}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
 def _fastest_precision(accelerator: str) -> str:
@@ -63,6 +85,7 @@ def register_resolvers() -> None:
     """Registers the resolvers of conf/; once is enough, more do no harm."""
     OmegaConf.register_new_resolver("len", _length, replace=True)
     OmegaConf.register_new_resolver("fastest_precision", _fastest_precision, replace=True)
+    OmegaConf.register_new_resolver("coco_classes", class_names, replace=True)
     OmegaConf.register_new_resolver("data_workers", _data_workers, replace=True)
     OmegaConf.register_new_resolver("safe_name", safe_name, replace=True)
     OmegaConf.register_new_resolver(

@@ -1,6 +1,8 @@
 """What this machine computes fastest with."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -23,6 +25,21 @@ def fastest_precision(accelerator: str = "auto") -> str:
     if accelerator != "cpu" and torch.backends.mps.is_available():
         return "32-true"
     return "bf16-mixed" if cpu_flags() & {"avx512_bf16", "amx_bf16"} else "32-true"
+
+
+@contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """Computes with so many threads meanwhile, as results depend on it in their last digits.
+
+    Args:
+        count: How many; None leaves it as it is.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def data_workers() -> int:

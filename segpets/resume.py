@@ -65,7 +65,7 @@ def _moved(node: Any, old: str, new: str) -> Any:
 
 def newest_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint of a run that can be read; None if it had not saved any."""
-    for name in ("last.ckpt", "best.ckpt"):
+    for name in ("last.ckpt", "previous.ckpt", "best.ckpt"):
         file = folder / name
         try:
             torch.load(file, map_location="cpu", weights_only=True, mmap=True)

@@ -7,12 +7,17 @@ A live process holds `.lock`; a summary that says `running` without one was inte
 """
 
 import fcntl
+import functools
+import hashlib
 import json
+import logging
 import os
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -25,9 +30,16 @@ from omegaconf import OmegaConf
 import segpets
 from segpets.errors import UserError
 
+log = logging.getLogger(__name__)
+
+LOCK: Final = ".lock"
 SUMMARY: Final = "summary.json"
 CONFIG: Final = "config.yaml"
 PACKAGES: Final = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "numpy")
+
+
+class HeldError(UserError):
+    """Another process writes the run directory."""
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -55,6 +67,12 @@ def point(link: Path, target: Path) -> None:
     os.replace(temporary, link)
 
 
+def shown(path: Path) -> str:
+    """A path as one would type it here."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
 class Run:
     """A run directory that this process writes.
 
@@ -78,45 +96,53 @@ class Run:
         return self.path / "checkpoints"
 
     @contextmanager
-    def hold(self, config: Mapping[str, Any], *, resuming: bool = False) -> Iterator["Run"]:
+    def hold(
+        self, config: Mapping[str, Any], *, resuming: bool = False, **facts: Any
+    ) -> Iterator["Run"]:
         """Owns the directory while a training runs, and records how it ends.
 
         Args:
             config: The resolved config, as plain data.
             resuming: Whether the directory holds the run that goes on.
+            **facts: What stands in `summary.json` from the first moment on.
 
         Raises:
             UserError: Another process holds the directory, or it holds another run.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("w") as lock:
+        with (self.path / LOCK).open("a+") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                raise UserError(
-                    f"{self.path} is being written by another process: wait until it ends"
+                raise HeldError(
+                    f"{self.path} is being written by {holder_of(self.path) or 'another process'}: "
+                    "wait until it ends"
                 ) from error
+            lock.truncate(0)
+            lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+            lock.flush()
             if not resuming and (self.path / SUMMARY).exists():
                 raise UserError(
                     f"{self.path} already holds a run: choose another hydra.run.dir, or continue "
                     "it with resume=RUN"
                 )
             if resuming:
-                self.summary = read_summary(self.path)
+                self.summary = _summary_or_none(self.path)
                 self._seconds_before = self.summary.get("seconds", 0.0)
             write_atomically(self.path / CONFIG, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
             started = datetime.now(UTC).isoformat(timespec="seconds")
-            self.update(status="running", started=started, versions=versions())
+            self.update(status="running", started=started, versions=versions(), **facts)
             try:
                 yield self
             except BaseException as error:
-                interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
+                interrupted = isinstance(error, KeyboardInterrupt)
                 status = "interrupted" if interrupted else "failed"
                 reason = None if interrupted else f"{type(error).__name__}: {error}"
-                self.update(status=status, error=reason, seconds=self.seconds)
+                text = None if interrupted else traceback.format_exc()
+                self.update(status=status, error=reason, traceback=text, seconds=self.seconds)
                 raise
             else:
-                self.update(status="completed", error=None, seconds=self.seconds)
+                self.update(status="completed", error=None, traceback=None, seconds=self.seconds)
 
     def update(self, **facts: Any) -> None:
         """Adds facts to `summary.json`."""
@@ -138,9 +164,21 @@ def read_summary(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} holds no {SUMMARY}: it is not a run directory") from error
     except ValueError as error:
         raise UserError(f"{path / SUMMARY} can't be read: {error}") from error
-    if summary.get("status") == "running" and not _is_held(path):
+    if not isinstance(summary, dict):
+        raise UserError(f"{path / SUMMARY} can't be read: it holds no table of names and values")
+    if summary.get("status") == "running" and holder_of(path) is None:
         summary["status"] = "interrupted"
     return summary
+
+
+def _summary_or_none(path: Path) -> dict[str, Any]:
+    """The summary of a run that goes on; where it is damaged, it is kept beside a new one."""
+    try:
+        return read_summary(path)
+    except UserError as error:
+        (path / SUMMARY).rename(path / f"damaged-{SUMMARY}")
+        log.warning("%s. A new one is begun; the old one is damaged-%s", error, SUMMARY)
+        return {}
 
 
 def find_run(run: str | Path, *, log_dir: Path, key: str = "run") -> Path:
@@ -162,15 +200,17 @@ def find_run(run: str | Path, *, log_dir: Path, key: str = "run") -> Path:
     return path.resolve()
 
 
-def _is_held(path: Path) -> bool:
+def holder_of(path: Path) -> str | None:
+    """Which process holds a run directory, in words; None if none does."""
     try:
-        with (path / ".lock").open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with (path / LOCK).open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return lock.read().strip() or "another process"
     except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return False
+        pass
+    return None
 
 
 def versions() -> dict[str, str | None]:
@@ -178,6 +218,7 @@ def versions() -> dict[str, str | None]:
     found: dict[str, str | None] = {
         "segpets": segpets.__version__,
         "git": git_revision(),
+        "code": code_revision(),
         "python": ".".join(map(str, sys.version_info[:3])),
     }
     for package in PACKAGES:
@@ -194,15 +235,26 @@ def git_revision() -> str | None:
     None when segpets is installed from a wheel.
     """
     package = Path(segpets.__file__).resolve().parent
-
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(package), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
     try:
-        if Path(git("rev-parse", "--show-toplevel")) / "segpets" != package:
+        if Path(_git("rev-parse", "--show-toplevel")) / "segpets" != package:
             return None
-        changed = git("status", "--porcelain", "--untracked-files=no")
-        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
+        changed = _git("status", "--porcelain", "--untracked-files=no")
+        return _git("rev-parse", "HEAD") + ("+changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+@functools.cache
+def code_revision() -> str:
+    """Names the code that trains: the package's content, whatever else has changed beside it."""
+    package = Path(segpets.__file__).resolve().parent
+    digest = hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        digest.update(f"{file.relative_to(package)}\n".encode() + file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _git(*words: str) -> str:
+    folder = str(Path(segpets.__file__).resolve().parent)
+    command = ["git", "-C", folder, *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from segpets.cli import run_command
+from segpets.config import fingerprint
 from segpets.errors import UserError
 
 if TYPE_CHECKING:
@@ -56,27 +57,35 @@ def train(cfg: DictConfig, *, overrides: Sequence[str] = ()) -> Result:
     Raises:
         UserError: Something is wrong that the user can mend.
     """
+    import torch
+
+    from segpets.hardware import threads
     from segpets.resume import resumed_config
-    from segpets.run import Run
+    from segpets.run import Run, shown
 
     resuming = cfg.resume is not None
+    facts: dict[str, Any] = {"task": "train"}
     if resuming:
         cfg = resumed_config(cfg, overrides)
+    else:
+        facts |= {"overrides": list(overrides), "config_fingerprint": fingerprint(cfg)}
+        facts |= {"threads": torch.get_num_threads()}
     config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    facts |= {"seed": config["seed"], "tags": config["tags"]}
     run = Run(Path(config["paths"]["output_dir"]))
-    with run.hold(config, resuming=resuming):
+    with run.hold(config, resuming=resuming, **facts):
         if resuming:
             run.update(resumed=[*run.summary.get("resumed", []), list(overrides)])
-        else:
-            run.update(task="train", overrides=list(overrides), seed=config["seed"])
-        run.update(tags=config["tags"])
         try:
-            return _train(OmegaConf.create(config), run, resuming=resuming)
-        except SystemExit as exit_:  # how Lightning answers Ctrl-C, and then it ignores SIGINT
+            with threads(run.summary.get("threads")):
+                return _train(OmegaConf.create(config), run, resuming=resuming)
+        except SystemExit as exit_:
+            if not _is_an_interruption(exit_):
+                raise
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            shown = _shown(run.path)
+            place = shown(run.path)
             raise KeyboardInterrupt(
-                f"What is done so far lies in {shown}; resume={shown} goes on from there"
+                f"What is done so far lies in {place}; resume={place} goes on from there"
             ) from exit_
         except Exception as error:
             log.debug("the run failed", exc_info=error)
@@ -139,6 +148,13 @@ def _train(cfg: DictConfig, run: Run, *, resuming: bool) -> Result:
     _log_hparams(cfg, run, metrics)
     _say_end(cfg, run, metrics)
     return Result(metrics=metrics, path=run.path, module=module, datamodule=datamodule)
+
+
+def _is_an_interruption(exit_: SystemExit) -> bool:
+    """Whether Lightning was stopped by Ctrl-C, after which it ignores SIGINT, or by SIGTERM."""
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+    return isinstance(exit_, SIGTERMException) or isinstance(exit_.__context__, KeyboardInterrupt)
 
 
 def _quieten() -> None:
@@ -245,6 +261,7 @@ def _say_start(
 ) -> None:
     from segpets.hardware import device_name
     from segpets.report.table import as_text, facts_table
+    from segpets.run import shown
 
     splits = datamodule.splits
     counts = ", ".join(f"{len(getattr(splits, s)):,} {s}" for s in ("train", "val", "test"))
@@ -258,28 +275,23 @@ def _say_start(
         "device": device_name(trainer.strategy.root_device) + several,
         "precision": f"{cfg.trainer.precision}, channels last",
         "epochs": str(trainer.max_epochs),
-        "run": _shown(run.path),
+        "run": shown(run.path),
     }
     log.info("%s", as_text(facts_table(facts, title="segpets")))
 
 
 def _say_end(cfg: DictConfig, run: Run, metrics: dict[str, float]) -> None:
     from segpets.report.table import as_text, class_table
+    from segpets.run import shown
 
     stage = "test" if cfg.test else "val"
     if f"{stage}/mean_iou" in metrics:
         log.info("%s", as_text(class_table(metrics, cfg.data.classes, stage=stage)))
     if absent := run.summary["absent_classes"]:
         log.info("Neither truth nor prediction has %s: left out of the means", ", ".join(absent))
-    log.info("%.0f s. Everything lies in %s:", run.seconds, _shown(run.path))
+    log.info("%.0f s. Everything lies in %s:", run.seconds, shown(run.path))
     log.info("  summary.json  metrics.csv  checkpoints/  predictions/  tensorboard/")
     log.info("Compare runs: tensorboard --logdir %s", cfg.paths.log_dir)
-
-
-def _shown(path: Path) -> str:
-    """A path as one would type it here."""
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def _log_hparams(cfg: DictConfig, run: Run, metrics: dict[str, float]) -> None:
@@ -304,17 +316,22 @@ def _log_hparams(cfg: DictConfig, run: Run, metrics: dict[str, float]) -> None:
 
 
 def _task(cfg: DictConfig) -> float | None:
-    """What Hydra calls: a training, and the metric that a search maximises."""
+    """What Hydra calls: a training, or a job of a sweep."""
     from hydra.core.hydra_config import HydraConfig
 
     from segpets.run import point
+    from segpets.sweeping import attempt
 
     hydra_config = HydraConfig.get()
-    latest = Path(cfg.paths.log_dir) / "latest"
     output_dir = Path(hydra_config.runtime.output_dir)
+    overrides = hydra_config.overrides.task
+    if not OmegaConf.is_missing(hydra_config.job, "num"):
+        attempt(cfg, overrides, output_dir, train=lambda c, words: train(c, overrides=words))
+        return None
+    latest = Path(cfg.paths.log_dir) / "latest"
     latest.parent.mkdir(parents=True, exist_ok=True)
     point(latest, output_dir)
-    result = train(cfg, overrides=hydra_config.overrides.task)
+    result = train(cfg, overrides=overrides)
     return result.metrics.get(cfg.optimized_metric)
 
 
@@ -324,4 +341,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    import segpets.train  # by its name, under which the processes of a sweep find it, too
+
+    segpets.train.main()

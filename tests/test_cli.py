@@ -32,7 +32,7 @@ TYPOS = [
     (["model=unet", "loss=dise", "data.size=64"], "Did you mean loss=dice?"),
     (["-m", "model=unet,segnt"], "Did you mean model=segnet?"),
     (["model=unet,segnt", "loss=dice", "--multirun"], "Did you mean model=segnet?"),
-    (["data=3"], "Available: folder, oxford_pets, pets_mini"),
+    (["data=3"], "there is no such data. Available: "),
     (["loss="], "Available: combined, cross_entropy"),
     (["model=[unet"], "model=[unet can't be read"),
     (["--cfg", "jobb"], "choose from 'job'"),

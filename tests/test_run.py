@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -84,9 +85,10 @@ def test_a_run_that_lives_is_running_and_cannot_be_entered(
     try:
         assert read_summary(path)["status"] == "running"
         before = (path / "summary.json").read_bytes()
+        host = socket.gethostname()
         for resuming in (False, True):
             with (
-                pytest.raises(UserError, match="is being written by another process"),
+                pytest.raises(UserError, match=rf"is being written by process \d+ on {host}"),
                 Run(path).hold({"seed": 2}, resuming=resuming),
             ):
                 raise AssertionError("entered")

@@ -26,7 +26,8 @@ class BestAndLast(Checkpoint):
 
     Lightning's ModelCheckpoint can link `last` only to the newest *best* file, or writes the
     weights twice; here `best.ckpt` is a hard link to the file that was `last.ckpt`. Each is written
-    under another name and then moved, so a kill leaves the one before. A checkpoint holds the
+    under another name and then moved, so a kill leaves the one before; and that of the epoch before
+    stays as `previous.ckpt`, in case a disk damages the last. A checkpoint holds the
     metrics of its epoch under `metrics`, and the state of torch's random numbers, with which
     dropout goes on where it was.
 
@@ -50,6 +51,8 @@ class BestAndLast(Checkpoint):
         writing = self.folder / ".last.ckpt"
         trainer.save_checkpoint(writing)
         if trainer.is_global_zero:
+            if last.exists():
+                os.replace(last, self.folder / "previous.ckpt")
             if improved:
                 _link(writing, self.folder / "best.ckpt")
             os.replace(writing, last)

@@ -35,6 +35,14 @@ class Augment(Protocol):
         ...
 
 
+class Readable(Protocol):
+    """Pixels by row, as `Pixels` has them."""
+
+    def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
+        """Gives image, uint8 (3, H, W), and mask, uint8 (H, W)."""
+        ...
+
+
 class EpochSampler(Sampler[tuple[int, int]]):
     """Yields (epoch, index): the epoch's order, divided among processes.
 
@@ -89,7 +97,7 @@ class SegmentationDataset(Dataset[Item]):
         self,
         samples: Samples,
         rows: Rows,
-        pixels: Pixels,
+        pixels: Readable,
         *,
         augment: Augment | None,
         seed: int,

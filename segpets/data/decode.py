@@ -112,12 +112,11 @@ def read_indices(path: Path) -> Mask:
         return np.asarray(load(mask, path)).astype(np.uint8)
 
 
-def read_pair(sample: Sample, source: Source, size: int) -> tuple[Pixel8, Mask]:
-    """Decodes a sample.
+def read_whole(sample: Sample, source: Source, size: int) -> tuple[Pixel8, Mask]:
+    """Decodes a sample, and leaves its mask as large as it is.
 
     Returns:
-        Image, (3, size, size), and class ids, (size, size), by nearest neighbour. Values are
-        judged and sizes compared before resizing.
+        Image, (3, size, size), and class ids, (H, W) of the files.
 
     Raises:
         FileError: A file can't be used, or the two differ in size.
@@ -131,6 +130,20 @@ def read_pair(sample: Sample, source: Source, size: int) -> tuple[Pixel8, Mask]:
             f"{ids.shape[1]}x{ids.shape[0]}",
             "they must be the same",
         )
+    return image, ids
+
+
+def read_pair(sample: Sample, source: Source, size: int) -> tuple[Pixel8, Mask]:
+    """Decodes a sample.
+
+    Returns:
+        Image, (3, size, size), and class ids, (size, size), by nearest neighbour. Values are
+        judged and sizes compared before resizing.
+
+    Raises:
+        FileError: A file can't be used, or the two differ in size.
+    """
+    image, ids = read_whole(sample, source, size)
     if ids.shape != (size, size):
         small = Image.fromarray(ids).resize((size, size), Image.Resampling.NEAREST)
         ids = np.asarray(small).copy()

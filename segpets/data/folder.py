@@ -9,13 +9,20 @@ import io
 import itertools
 import logging
 import os
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from segpets.data.decode import load, open_image
+from segpets.data.listing import (
+    SUFFIXES,
+    Names,
+    inventory,
+    normal,
+    pictures,
+    read_text,
+)
 from segpets.data.meaning import Meaning, lossy_compression
 from segpets.data.source import (
     STAGES,
@@ -32,13 +39,7 @@ from segpets.errors import FileError, UserError
 
 log = logging.getLogger(__name__)
 
-Names = dict[str, str]
-"""Stem, with its sub-folder, to file; to files with a NUL between them where there are several."""
-
-SUFFIXES: Final = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-
 _STEM = "{stem}"
-_CLUTTER = {"thumbs.db", "desktop.ini"}
 _AMBIGUOUS = -1
 
 
@@ -103,7 +104,7 @@ class Folder:
                 "data.masks and data.mask_pattern"
             )
         _check_pattern(mask_pattern)
-        mask_pattern = _normal(mask_pattern)
+        mask_pattern = normal(mask_pattern)
         home = Path(pairs or images or "").expanduser().parent if pairs or images else Path()
         self.root = Path(root).expanduser() if root else home
         self.images = self._place(images) if images else self.root / "images"
@@ -178,7 +179,7 @@ class Folder:
             if not place.is_dir():
                 raise UserError(
                     f"data.{key}: {place} is not a folder. data.root={self.root} "
-                    f"{_inventory(self.root)}, but must hold images/ and masks/. Or give "
+                    f"{inventory(self.root)}, but must hold images/ and masks/. Or give "
                     "data.images=DIR data.masks=DIR, or data.pairs=FILE.csv"
                 )
         images, masks = self._names()
@@ -215,14 +216,14 @@ class Folder:
     def _names(self) -> tuple[Names, Names]:
         """Images and masks, which may lie in one folder if a pattern tells them apart."""
         if not self.images.samefile(self.masks):
-            images = _pictures(self.images, key="images", without=self.masks)
-            return images, _pictures(self.masks, key="masks", without=self.images)
+            images = pictures(self.images, key="images", without=self.masks)
+            return images, pictures(self.masks, key="masks", without=self.images)
         if self.mask_pattern == _STEM:
             raise UserError(
                 f"data.images and data.masks are the same folder, {self.images}: say which of its "
                 "files are masks, as in 'data.mask_pattern=\"{stem}_mask\"'"
             )
-        both = _pictures(self.images, key="images")
+        both = pictures(self.images, key="images")
         wanted = (_mask_stem(stem, self.mask_pattern) for stem in both)
         masks = {stem: both[stem] for stem in wanted if stem in both}
         if not masks:
@@ -337,6 +338,7 @@ class Folder:
         known = {problem.name for problem in problems}
         rows: dict[str, list[int]] = {stage: [] for stage in STAGES}
         taken: dict[int, str] = {}
+        twice: set[int] = set()
         for stage in filter(lists.__contains__, STAGES):
             path = self._place(lists[stage])
             if stage == "test" and self.files is None and not path.exists():
@@ -346,10 +348,14 @@ class Folder:
                 row = by_path.get(word, by_name.get(word))
                 if row is not None and row != _AMBIGUOUS:
                     if row in taken:
-                        raise UserError(
-                            f"{path}:{number} names {word}, as {taken[row]} does: an image belongs "
-                            "to one split, once"
+                        error = FileError(
+                            path,
+                            f"names {word} in line {number}, as {taken[row]} does",
+                            "remove one of the lines, as an image belongs to one split, once",
                         )
+                        problems.append(Problem(samples.name(row), error))
+                        twice.add(row)
+                        continue
                     taken[row] = f"{path.name}:{number}"
                     rows[stage].append(row)
                 elif row == _AMBIGUOUS or not {name, sample_name(word)} & known:
@@ -360,7 +366,7 @@ class Folder:
                         "correct the name (sub-folder/name.suffix is exact), or remove the line",
                     )
                     problems.append(Problem(name, error))
-        return rows
+        return {stage: [row for row in rows[stage] if row not in twice] for stage in STAGES}
 
 
 def _calls(samples: Samples, bases: Sequence[Path]) -> tuple[dict[str, int], dict[str, int]]:
@@ -370,7 +376,7 @@ def _calls(samples: Samples, bases: Sequence[Path]) -> tuple[dict[str, int], dic
     for row, sample in enumerate(samples):
         paths = set(_within(bases, os.path.abspath(sample.image)))
         for calls, names in ((by_path, paths), (by_name, {sample.image.name, sample.name})):
-            for name in map(_normal, names):
+            for name in map(normal, names):
                 for call in {name, os.path.splitext(name)[0]}:
                     calls[call] = row if calls.get(call, row) == row else _AMBIGUOUS
     return by_path, by_name
@@ -403,11 +409,6 @@ def _mask_stem(stem: str, pattern: str) -> str:
     folder, _, last = stem.rpartition("/")
     mask = pattern.replace(_STEM, last)
     return f"{folder}/{mask}" if folder else mask
-
-
-def _normal(path: str) -> str:
-    """The spelling by which paths are compared: some systems store an accent by itself."""
-    return unicodedata.normalize("NFC", path)
 
 
 def _strays(images: Names, masks: Names, pattern: str) -> dict[str, list[str]]:
@@ -445,58 +446,9 @@ def _guessed_pattern(images: Names, masks: Names) -> str | None:
     return f"'\"{best}\"'" if best and fits[best] > len(lasts) / 2 else None
 
 
-def _pictures(folder: Path, *, key: str, without: Path | None = None) -> Names:
-    """The pictures in a folder and its sub-folders, without those of another folder."""
-    apart = os.path.realpath(without) if without else None
-    found: Names = {}
-    others: Counter[str] = Counter()
-
-    def fail(error: OSError) -> None:
-        raise UserError(f"data.{key}: {error.filename} can't be read: {error.strerror}")
-
-    seen = {apart}
-    for base, folders, files in os.walk(folder, followlinks=True, onerror=fail):
-        real = os.path.realpath(base)
-        if real in seen:  # by a link: a circle, or what is listed already
-            folders.clear()
-            continue
-        seen.add(real)
-        # Links come last, so that what can be reached twice has its own name.
-        folders.sort(key=lambda name: (os.path.islink(os.path.join(base, name)), name))
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        where = os.path.relpath(base, folder)
-        for name in sorted(files):
-            suffix = os.path.splitext(name)[1].lower()
-            if name.startswith(".") or name.lower() in _CLUTTER:
-                continue
-            if suffix not in SUFFIXES:
-                others[suffix or name] += 1
-                continue
-            file = name if where == "." else f"{where}/{name}"
-            stem = os.path.splitext(_normal(file))[0]
-            found[stem] = f"{found[stem]}\0{file}" if stem in found else file
-    kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(8))
-    if not found:
-        hint = f" but {kinds}" if kinds else ""
-        raise UserError(
-            f"data.{key}: {folder} holds no pictures{hint}: give a folder with files of "
-            f"{', '.join(SUFFIXES)}"
-        )
-    if kinds:
-        log.info("%s: files of other kinds are left out: %s", folder, kinds)
-    return found
-
-
-def _inventory(folder: Path) -> str:
-    if not folder.is_dir():
-        return "is not there"
-    names = sorted(f"{p.name}/" for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
-    return f"holds {', '.join(names[:8]) or 'no folders'}{' ...' if names[8:] else ''}"
-
-
 def _rows(table: Path, *, with_split: bool) -> Iterator[tuple[int, dict[str, str]]]:
     """The lines of a CSV by column, with their numbers; delimited by comma, semicolon or tab."""
-    text = _text(table, "data.pairs")
+    text = read_text(table, "data.pairs")
     delimiter = max(",;\t", key=text.lstrip().partition("\n")[0].count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
@@ -525,16 +477,7 @@ def _rows(table: Path, *, with_split: bool) -> Iterator[tuple[int, dict[str, str
 
 def _words(path: Path, stage: str, bases: Sequence[Path]) -> Iterator[tuple[int, str]]:
     """The names in a list, with their lines; `#` begins a comment."""
-    for number, line in enumerate(_text(path, f"data.files.{stage}").split("\n"), start=1):
+    for number, line in enumerate(read_text(path, f"data.files.{stage}").split("\n"), start=1):
         if (word := line.strip()) and not word.startswith("#"):
             word = os.path.normpath(word.replace("\\", "/"))
-            yield number, _normal(next(_within(bases, word), word))
-
-
-def _text(path: Path, key: str) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"{key}: {path} is missing: write it, or give another file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{key}: {path} can't be read ({error}): save it as UTF-8") from error
+            yield number, normal(next(_within(bases, word), word))

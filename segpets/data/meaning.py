@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from segpets.data.decode import load, open_image
 from segpets.data.source import Mask
 from segpets.errors import FileError, UserError
 from segpets.labels import IGNORE_INDEX
@@ -38,6 +39,8 @@ class Meaning:
             or None ignores. Without values and threshold, numbers are ids, and 255 is ignored.
         threshold: What is above it is the second of two classes, the rest the first.
         ignore_value: Further values to ignore, whatever else they would mean.
+        named_by: Where `values` come from, as errors say it.
+        remedy: What to do about a value that isn't there.
 
     Attributes:
         rules: All of that as a text.
@@ -53,8 +56,11 @@ class Meaning:
         values: Mapping[Any, str | None] | None,
         threshold: float | None,
         ignore_value: int | str | Sequence[int | str] | None,
+        named_by: str = "data.values",
+        remedy: str = "add them there, each with a class or ignore, or say data.ignore_value",
     ) -> None:
         self.classes = _class_names(classes)
+        self._named_by, self._remedy = named_by, remedy
         self.threshold = threshold
         if threshold is not None:
             self._check_threshold(values)
@@ -112,6 +118,10 @@ class Meaning:
             )
         return ids
 
+    def knows(self, values: Numbers) -> bool:
+        """Whether all of some numbers, or colours as 0xRRGGBB, mean something."""
+        return bool((self._looked_up(values) != _UNKNOWN).all())
+
     def _looked_up(self, values: Numbers) -> Mask:
         if self.threshold is not None:
             ids = (values > self.threshold).astype(np.uint8)
@@ -152,9 +162,7 @@ class Meaning:
 
     def _indices(self, image: Image.Image, file: Path) -> Numbers:
         indices = np.asarray(image) if image.mode == "P" else np.asarray(image)[..., 0]
-        palette = np.zeros((256, 3), dtype=np.uint8)
-        stored = np.array(image.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)
-        palette[: len(stored)] = stored
+        palette = _palette(image)
         is_gif = image.format == "GIF"
         if (palette != palette[:, :1]).any():
             if is_gif:
@@ -200,8 +208,8 @@ class Meaning:
         if self._by_values:
             return FileError(
                 file,
-                f"has the values [{shown}], which data.values doesn't name",
-                f"add them there, each with a class or {IGNORE}, or say data.ignore_value",
+                f"has the values [{shown}], which {self._named_by} doesn't name",
+                self._remedy,
             )
         low, high = int(all_of_them[0]), int(strange[-1])
         first, last = self.classes[0], self.classes[-1]
@@ -286,7 +294,7 @@ def _number(value: object, key: str) -> tuple[int, bool]:
 
 
 def _packed(rgb: NDArray[np.uint8]) -> Numbers:
-    """Colours, (H, W, 3), as the numbers 0xRRGGBB, (H, W)."""
+    """Colours, (..., 3), as the numbers 0xRRGGBB, (...)."""
     wide = rgb.astype(np.int32)
     packed: Numbers = wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
     return packed
@@ -294,6 +302,58 @@ def _packed(rgb: NDArray[np.uint8]) -> Numbers:
 
 def _as_hex(colour: int) -> str:
     return f"#{colour:06x}"
+
+
+def _palette(image: Image.Image) -> NDArray[np.uint8]:
+    """The colours of all 256 indices, (256, 3); black where none is stored."""
+    palette = np.zeros((256, 3), dtype=np.uint8)
+    stored = np.array(image.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)
+    palette[: len(stored)] = stored
+    return palette
+
+
+def holds(image: Image.Image, colours: Meaning) -> str | None:
+    """Whether a mask of a set that knows both holds `colours` or `numbers`.
+
+    Pixels that aren't grey are colours. A palette counts by its colours where these tell all the
+    used indices apart and all mean something, because a program that shrinks files may change the
+    indices, but never the colours. Grey stored as colour counts by whatever has a meaning.
+
+    Args:
+        image: The decoded mask.
+        colours: What colours mean.
+
+    Returns:
+        None for a mask that is all black, or all 0.
+    """
+    if image.mode in ("P", "PA"):
+        indices = np.asarray(image) if image.mode == "P" else np.asarray(image)[..., 0]
+        used = np.flatnonzero(np.bincount(indices.reshape(-1), minlength=256))
+        shown = _packed(_palette(image)[used])
+        if len(np.unique(shown)) < len(used) or not colours.knows(shown):
+            return "numbers"
+        return "colours" if shown.any() or used.any() else None
+    pixels = np.asarray(image)
+    if image.mode in ("RGB", "RGBA"):
+        rgb = pixels[..., :3]
+        if (rgb != rgb[..., :1]).any() or (rgb.any() and colours.knows(_packed(rgb))):
+            return "colours"
+        pixels = rgb
+    return "numbers" if pixels.any() else None
+
+
+def read_lossless(file: Path) -> Image.Image:
+    """Decodes a mask whose values are what was saved.
+
+    Raises:
+        FileError: It can't be decoded, or was compressed with loss.
+    """
+    with open_image(file) as opened:
+        if kind := lossy_compression(opened, file):
+            raise FileError(
+                file, f"is a mask stored as lossy {kind}, which invents values", "store it as PNG"
+            )
+        return load(opened, file)
 
 
 def lossy_compression(image: Image.Image, file: Path) -> str | None:

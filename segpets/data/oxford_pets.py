@@ -10,6 +10,7 @@ O. M. Parkhi, A. Vedaldi, A. Zisserman, C. V. Jawahar, "Cats and Dogs", CVPR 201
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -115,12 +116,13 @@ class OxfordPets:
         problems: list[Problem] = []
         trainval, test = (self._listed(part, problems) for part in _PARTS)
         if twice := set(trainval.names()) & set(test.names()):
-            raise UserError(
-                f"{self.root / 'annotations'}: {len(twice)} images stand in trainval.txt and in "
-                f"test.txt, for example {min(twice)}: remove them from one"
-            )
+            listing = self.root / "annotations" / "test.txt"
+            for name in sorted(twice):
+                error = FileError(listing, f"lists {name}, as trainval.txt does", _ONE_SPLIT)
+                problems.append(Problem(name, error))
+            trainval, test = _without(trainval, twice), _without(test, twice)
         named = {sample.image.name for samples in (trainval, test) for sample in samples}
-        named |= {problem.error.file.name for problem in problems}
+        named |= {f"{problem.name}.jpg" for problem in problems}
         folder = self.root / "images"
         unused = [folder / name for name in sorted(_files(folder) - named) if name[0] != "."]
         if self.split == "article":
@@ -160,11 +162,11 @@ class OxfordPets:
         samples = Samples(self._sample(words) for words in _read(listing))
         if not samples:
             raise UserError(f"{listing} lists no images: the split would be empty")
-        seen: set[str] = set()
-        for name in samples.names():
-            if name in seen:
-                raise UserError(f"{listing} lists {name} more than once: remove the repeated lines")
-            seen.add(name)
+        counts = Counter(samples.names())
+        for name in (name for name, count in counts.items() if count > 1):
+            error = FileError(listing, f"lists {name} more than once", "remove the repeated lines")
+            problems.append(Problem(name, error))
+        samples = _without(samples, {name for name, count in counts.items() if count > 1})
         images = _files(self.root / "images")
         trimaps = _files(self.root / "annotations" / "trimaps")
         whole = []
@@ -201,6 +203,7 @@ class OxfordPets:
 
 
 _UNKNOWN: Final = 254
+_ONE_SPLIT: Final = "remove it from one of them, as an image belongs to one split"
 
 
 def _table(meaning: dict[int, int]) -> Mask:
@@ -235,6 +238,10 @@ def _archives(checksums: Mapping[str, str]) -> list[Archive]:
         )
         for folder in _FOLDERS
     ]
+
+
+def _without(samples: Samples, names: set[str]) -> Samples:
+    return samples.select([row for row, name in enumerate(samples.names()) if name not in names])
 
 
 def _files(folder: Path) -> set[str]:

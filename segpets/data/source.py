@@ -91,6 +91,11 @@ class Samples(Sequence[Sample]):
 
     __hash__ = None  # type: ignore[assignment]  # as of any list
 
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """The keys of what is known of the samples, such as breed and species."""
+        return self._keys
+
     def name(self, index: int) -> str:
         """The name of one sample."""
         return self._words(index)[0]

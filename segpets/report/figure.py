@@ -1,14 +1,16 @@
 """Pictures of images, masks and confusion matrices."""
 
+import io
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from segpets.labels import palette
+from segpets.labels import IGNORE_INDEX, palette
 
 RGB = NDArray[np.uint8]
 _IGNORED = (128, 128, 128)
@@ -44,33 +46,107 @@ def prediction_sheet(
     """
     inputs = images.permute(0, 2, 3, 1).cpu().numpy()
     truth, predicted = colourise(masks, len(classes)), colourise(preds, len(classes))
-    mixed = (0.55 * inputs + 0.45 * predicted).astype(np.uint8)
+    tiles = (inputs, truth, predicted, mixed(inputs, predicted))
+    heading = "input | truth | prediction | prediction over input"
+    return sheet(tiles, heading=heading, captions=captions, classes=classes)
+
+
+def mixed(inputs: RGB, painted: RGB) -> RGB:
+    """Lays colours, (..., H, W, 3), over images of the same shape."""
+    over: RGB = (0.55 * inputs + 0.45 * painted).astype(np.uint8)
+    return over
+
+
+def outlined(image: RGB, mask: NDArray[np.uint8], num_classes: int) -> RGB:
+    """Draws the edges of a mask's regions into an image, in the colours of their classes.
+
+    Args:
+        image: (H, W, 3).
+        mask: Class ids, (H, W); what is ignored turns grey.
+        num_classes: How many classes there are.
+    """
+    edge = np.zeros(mask.shape, dtype=bool)
+    edge[:, :-1] |= mask[:, :-1] != mask[:, 1:]
+    edge[:-1] |= mask[:-1] != mask[1:]
+    painted = colourise(torch.from_numpy(mask), num_classes)
+    drawn = image.copy()
+    drawn[mask == IGNORE_INDEX] = _IGNORED
+    drawn[edge] = painted[edge]
+    return drawn
+
+
+def sheet(
+    tiles: Sequence[RGB], *, heading: str, captions: Sequence[str], classes: Sequence[str]
+) -> RGB:
+    """Lays out rows of pictures, with a legend.
+
+    Args:
+        tiles: For each column of a row the N pictures, (N, H, W, 3).
+        heading: What stands above all.
+        captions: What stands under each of the N rows.
+        classes: Class names, for the legend.
+
+    Returns:
+        The picture, (height, width, 3). Rows stand in two columns from six rows on.
+    """
     gap, line = 4, 16
-    tiles = [np.pad(x, ((0, 0), (0, line), (0, gap), (0, 0)), constant_values=255)
-             for x in (inputs, truth, predicted, mixed)]  # fmt: skip
-    rows = np.concatenate(tiles, axis=2)  # (N, H + line, 4 * (W + gap), 3)
+    padded = [
+        np.pad(tile, ((0, 0), (0, line), (0, gap), (0, 0)), constant_values=255) for tile in tiles
+    ]
+    rows = np.concatenate(padded, axis=2)  # (N, H + line, len(tiles) * (W + gap), 3)
     columns = 2 if len(rows) >= 6 else 1
     if len(rows) % columns:
         rows = np.concatenate([rows, np.full_like(rows[:1], 255)])
     height, width = rows.shape[1], rows.shape[2]
     blocks = rows.reshape(-1, columns, height, width, 3)
-    sheet = blocks.swapaxes(1, 2).reshape(-1, columns * width, 3)
-    sheet = np.pad(sheet, ((2 * line, 0), (0, 0), (0, 0)), constant_values=255)
-
-    canvas = Image.fromarray(sheet)
-    draw = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(size=11)
-    draw.text((2, 1), "input | truth | prediction | prediction over input", "black", font)
-    x = 2.0
-    for name, colour in zip(classes, palette(len(classes)), strict=True):
-        draw.rectangle((x, line + 3, x + 9, line + 12), fill=colour)
-        draw.text((x + 13, line + 1), name, "black", font)
-        x += 25 + draw.textlength(name, font)
+    places, x, y = [], 2.0, line
+    for name in classes:
+        length = 25 + font.getlength(name)
+        if x + length > columns * width and x > 2:
+            x, y = 2.0, y + line
+        places.append((x, y))
+        x += length
+    top = y + line
+    grid = blocks.swapaxes(1, 2).reshape(-1, columns * width, 3)
+    canvas = Image.fromarray(np.pad(grid, ((top, 0), (0, 0), (0, 0)), constant_values=255))
+    draw = ImageDraw.Draw(canvas)
+    draw.text((2, 1), heading, "black", font)
+    for name, colour, (x, y) in zip(classes, palette(len(classes)), places, strict=True):
+        draw.rectangle((x, y + 3, x + 9, y + 12), fill=colour)
+        draw.text((x + 13, y + 1), name, "black", font)
     for index, caption in enumerate(captions):
         row, column = divmod(index, columns)
-        top = 2 * line + row * height + height - line
-        draw.text((column * width + 2, top), caption, "black", font)
+        bottom = top + (row + 1) * height - line
+        draw.text((column * width + 2, bottom), caption, "black", font)
     return np.asarray(canvas)
+
+
+def size_figure(sizes: NDArray[np.int64]) -> Figure:
+    """Draws how large images are.
+
+    Args:
+        sizes: Height and width in pixels, (N, 2).
+    """
+    different, images = np.unique(sizes, axis=0, return_counts=True)
+    figure = Figure(figsize=(5, 4), dpi=110)
+    axes = figure.subplots()
+    area = 12 + 300 * images / images.max()
+    axes.scatter(different[:, 1], different[:, 0], s=area, alpha=0.4, linewidths=0)
+    axes.set_xlim(0, None)
+    axes.set_ylim(0, None)
+    axes.set_xlabel("width in pixels")
+    axes.set_ylabel("height in pixels")
+    axes.set_title(f"{len(sizes):,} images of {len(different):,} sizes; area: how many", size=9)
+    figure.tight_layout()
+    return figure
+
+
+def as_picture(figure: Figure) -> RGB:
+    """Renders a figure, (height, width, 3)."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    return np.asarray(Image.open(content).convert("RGB"))
 
 
 def confusion_figure(confusion: Tensor, classes: Sequence[str]) -> Figure:

@@ -2,8 +2,10 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 SCORES = ("iou", "dice", "precision", "recall")
@@ -39,9 +41,63 @@ def class_table(metrics: Mapping[str, float], classes: Sequence[str], *, stage: 
         return "-" if value is None else f"{value:.4f}"
 
     for name in classes:
-        table.add_row(name, *(cell(f"{score}/{name}") for score in SCORES))
+        table.add_row(escape(name), *(cell(f"{score}/{name}") for score in SCORES))
     table.add_section()
     table.add_row("mean", *(cell(f"mean_{score}") for score in SCORES))
+    return table
+
+
+class Share(Protocol):
+    """The share of a class: of the pixels, and of the images, within [0, 1]."""
+
+    @property
+    def pixels(self) -> float:
+        """Of the pixels."""
+        ...
+
+    @property
+    def images(self) -> float:
+        """Of the images."""
+        ...
+
+
+def frequency_table(shares: Mapping[str, Mapping[str, Share]]) -> Table:
+    """Lays out the share that each class has of the pixels and of the images of each stage."""
+    table = Table(title="share of the pixels, and of the images that show it", title_justify="left")
+    table.add_column("class", style="bold")
+    for stage in next(iter(shares.values())):
+        table.add_column(stage, justify="right")
+    for name, stages in shares.items():
+        table.add_row(name, *(f"{s.pixels:6.2%} {s.images:6.1%}" for s in stages.values()))
+    return table
+
+
+def findings_table(rows: Sequence[tuple[bool, str, str, str]], *, total: int) -> Table:
+    """Lays out what the doctor found: file, problem and remedy.
+
+    Args:
+        rows: Whether it is serious, the file, the problem, the remedy.
+        total: How many there are, of which these are the first.
+    """
+    title = f"{total} found" + (f", the first {len(rows)}" if total > len(rows) else "")
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    table.add_column("file", overflow="fold", ratio=3)
+    table.add_column("problem", overflow="fold", ratio=3)
+    table.add_column("remedy", overflow="fold", ratio=3)
+    for serious, *words in rows:
+        table.add_row("ERROR" if serious else "warning", *(escape(word) for word in words))
+    return table
+
+
+def jobs_table(rows: Sequence[tuple[str, str, str]], *, title: str) -> Table:
+    """Lays out a sweep's jobs: name, state, and what else there is to say."""
+    table = Table(title=escape(title), title_justify="left")
+    table.add_column("job", overflow="fold")
+    table.add_column("state")
+    table.add_column("", overflow="fold")
+    for row in rows:
+        table.add_row(*map(escape, row))
     return table
 
 

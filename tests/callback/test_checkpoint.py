@@ -65,7 +65,9 @@ def test_best_is_the_best_epoch_and_last_the_last(
     assert scripted.epochs == list(zip(best, [0, 1, 2], strict=True))
     files = [scripted.folder / f"{name}.ckpt" for name in ("best", "last")]
     assert files[0].samefile(files[1]) == (best[-1] == 2)
-    assert set(os.listdir(scripted.folder)) == {"best.ckpt", "last.ckpt"}
+    assert set(os.listdir(scripted.folder)) == {"best.ckpt", "last.ckpt", "previous.ckpt"}
+    assert load(scripted.folder / "last.ckpt")["epoch"] == 2
+    assert load(scripted.folder / "previous.ckpt")["epoch"] == 1
 
 
 def test_a_checkpoint_is_plain_data_with_its_metrics(train_tiny: Train) -> None:

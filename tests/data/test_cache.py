@@ -94,7 +94,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "another_version": lambda content: b"SEGPETS0" + content[8:],
     "header": lambda content: content[:20] + b"\xff" * 30 + content[50:],
     "header_of_no_json_object": lambda content: content[:12] + b"[]".ljust(4096) + content[4108:],
-    "table": lambda content: content[:4110] + b"\xff" + content[4111:],
+    "table": lambda content: content[:4110] + bytes([content[4110] ^ 0xFF]) + content[4111:],
     "no_cache_at_all": lambda content: b"\x89PNG\r\n",
 }
 

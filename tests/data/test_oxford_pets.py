@@ -206,14 +206,24 @@ def test_an_empty_list(pets: PetFolder, part: str, text: str) -> None:
 
 def test_a_repeated_line(pets: PetFolder) -> None:
     pets.list("test", [pets.line(name) for name in [*pets.names("test"), "beagle_201"]])
-    assert f"{pets.listing('test')} lists beagle_201 more than once" in message(pets)
+    splits = OxfordPets(root=pets.root).splits()
+    (problem,) = splits.problems
+    assert str(problem.error).startswith(f"{pets.listing('test')} lists beagle_201 more than once")
+    assert problem.name == "beagle_201" not in {sample.name for sample in splits.test}
 
 
-def test_an_image_in_both_parts(pets: PetFolder) -> None:
-    pets.list("test", [pets.line(name) for name in [*pets.names("test"), "beagle_1"]])
-    told = message(pets)
-    assert "beagle_1" in told
-    assert "trainval.txt and in test.txt" in told
+@pytest.mark.parametrize("split", ["holdout", "article"])
+def test_images_in_both_parts(pets: PetFolder, split: str) -> None:
+    both = ["beagle_1", "beagle_2"]
+    pets.list("test", [pets.line(name) for name in [*pets.names("test"), *both]])
+    splits = OxfordPets(root=pets.root, split=split).splits()
+    assert [problem.name for problem in splits.problems] == both
+    assert f"{pets.listing('test')} lists beagle_1, as trainval.txt does" in str(
+        splits.problems[0].error
+    )
+    listed = {sample.name for sample in [*splits.train, *splits.val, *splits.test]}
+    assert len(listed) == 36 - 2
+    assert not listed & set(both)
 
 
 @pytest.mark.parametrize(

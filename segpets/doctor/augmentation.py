@@ -1,0 +1,147 @@
+"""Whether an augmentation keeps its promises, seen on a pattern made for that."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import max_pool2d
+from torch.utils.data import DataLoader
+
+from segpets.data.datamodule import Augment, SegmentationDataset, collate
+from segpets.data.source import Sample, Samples
+from segpets.doctor.finding import Finding
+from segpets.labels import IGNORE_INDEX, Item
+
+AGREEMENT: Final = 0.8
+"""The part of a mask's pixels, away from edges, that must lie where the image has moved to. Blur,
+noise and masked-out patches cost some; a flip or a turn of one of the two leaves about a half."""
+
+_SEEDS = 24
+_ID = 200  # far from 0, so that a blend of the two shows
+_CELLS = 16
+_WORKERS = 2
+
+
+def examine_augmentation(augment: Augment, *, size: int) -> list[Finding]:
+    """Finds augmentations that change image and mask differently, or aren't functions of the seed.
+
+    The pattern is a field of light and dark squares, and its mask the same field; so wherever the
+    image goes, the mask must be found there.
+
+    Args:
+        augment: The joint transform.
+        size: Height and width in pixels of the images that it is used on.
+    """
+    try:
+        problems = [*_of_pairs(augment, size), *_of_workers(augment, size)]
+    except Exception as error:  # of somebody else's transform: anything
+        problems = [(f"fails: {error}", "correct its parameters")]
+    return [Finding(True, "augment", problem, remedy) for problem, remedy in problems]
+
+
+def pattern(size: int) -> tuple[Tensor, Tensor]:
+    """Makes an image, uint8 (3, size, size), and the mask that belongs to it, (size, size)."""
+    cells = np.random.default_rng(0).integers(0, 2, (_CELLS, _CELLS), dtype=np.uint8)
+    index = np.arange(size) * _CELLS // size
+    field = torch.from_numpy(cells[np.ix_(index, index)])
+    image = (64 + 128 * field).expand(3, size, size).contiguous()
+    return image, _ID * field
+
+
+def _of_pairs(augment: Augment, size: int) -> Iterator[tuple[str, str]]:
+    before = pattern(size)
+    given = tuple(tensor.clone() for tensor in before)
+    pairs = [augment(given[0], given[1], seed=seed) for seed in range(_SEEDS)]
+    if not all(torch.equal(a, b) for a, b in zip(before, given, strict=True)):
+        yield "works on its inputs in place, which may be cached", "let it copy them first"
+    again = [augment(given[0], given[1], seed=seed) for seed in range(_SEEDS)]
+    if not all(_same(a, b) for a, b in zip(pairs, again, strict=True)):
+        yield (
+            "gives another result when the same seed is given again",
+            "draw all random numbers from a generator that is made of the seed",
+        )
+    if len(shapes := sorted({tuple(mask.shape) for _, mask in pairs})) > 1:
+        yield (
+            f"gives images of {len(shapes)} sizes, such as {shapes[0]} and {shapes[1]}",
+            "let a crop or resize to one size come last",
+        )
+    values = {value for _, mask in pairs for value in np.unique(mask.numpy()).tolist()}
+    if invented := sorted(values - {0, _ID, IGNORE_INDEX}):
+        yield (
+            f"invents values in masks, such as {invented[0]} between 0 and {_ID}",
+            "resample masks by nearest neighbour, and fill them with 255",
+        )
+    agreements = [agreement(image, mask) for image, mask in pairs]
+    worst = int(np.argmin(agreements))
+    if agreements[worst] < AGREEMENT:
+        yield (
+            f"moves image and mask differently: with seed {worst}, {agreements[worst]:.0%} of the "
+            "mask lie where the image has gone to",
+            "let one transform move both, by the same parameters",
+        )
+
+
+def agreement(image: Tensor, mask: Tensor) -> float:
+    """The part of a mask's pixels that fit to the image of an augmented pattern.
+
+    Args:
+        image: uint8 (3, H, W).
+        mask: uint8 (H, W); ignored pixels and those at edges don't count.
+    """
+    grey = image.float().mean(0)
+    field = mask.float()[None, None]
+    flat = (max_pool2d(field, 5, 1, 2) == -max_pool2d(-field, 5, 1, 2))[0, 0]
+    counted = flat & (mask != IGNORE_INDEX)
+    if not counted.any():
+        return 1.0
+    light, dark = grey[counted].quantile(0.95), grey[counted].quantile(0.05)
+    if light - dark < 8:  # the colours were all but washed out
+        return 1.0
+    fits = ((grey > (light + dark) / 2) == (mask == _ID))[counted].float().mean().item()
+    return max(fits, 1 - fits)  # inverted colours fit as well
+
+
+def _of_workers(augment: Augment, size: int) -> Iterator[tuple[str, str]]:
+    """Reads the same image many times, with and without worker processes."""
+    alone = _read(augment, size, workers=0)
+    apart = _read(augment, size, workers=_WORKERS)
+    varied = any(not _same_item(item, alone[0]) for item in alone)
+    first, second = apart[::_WORKERS], apart[1::_WORKERS]
+    if varied and all(_same_item(a, b) for a, b in zip(first, second, strict=True)):
+        yield (
+            "repeats its random numbers in every data worker",
+            "draw all random numbers from a generator that is made of the seed",
+        )
+    elif not all(_same_item(a, b) for a, b in zip(alone, apart, strict=True)):
+        yield (
+            "gives other results in data workers than without",
+            "draw all random numbers from a generator that is made of the seed",
+        )
+
+
+def _read(augment: Augment, size: int, *, workers: int) -> list[Item]:
+    file = Path("pattern")
+    samples = Samples(Sample(f"pattern_{index}", file, file) for index in range(_SEEDS))
+    rows = np.zeros(_SEEDS, dtype=np.int64)
+    pixels = [pattern(size)]
+    data = SegmentationDataset(samples, rows, pixels, augment=augment, seed=0)
+    loader: DataLoader[Item] = DataLoader(
+        data,
+        sampler=[(0, index) for index in range(_SEEDS)],
+        batch_size=1,
+        num_workers=workers,
+        generator=torch.Generator(),
+        collate_fn=collate,
+    )
+    return list(loader)
+
+
+def _same(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> bool:
+    return torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])
+
+
+def _same_item(a: Item, b: Item) -> bool:
+    return _same((a["image"], a["mask"]), (b["image"], b["mask"]))

@@ -1,0 +1,42 @@
+"""HTML pages of one file, which need no network."""
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from numpy.typing import NDArray
+from PIL import Image
+
+_WEBP_LIMIT = 16383
+
+
+def render(template: str, **values: Any) -> str:
+    """Fills in a template of this folder; all values are escaped.
+
+    Args:
+        template: Its file's name.
+        **values: What it names.
+    """
+    environment = Environment(
+        loader=PackageLoader("segpets.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(**values)
+
+
+def embedded(picture: NDArray[np.uint8]) -> str:
+    """A picture, uint8 (H, W, 3), as an address that holds the picture itself."""
+    content = io.BytesIO()
+    image = Image.fromarray(picture)
+    if max(image.size) > _WEBP_LIMIT:
+        image.save(content, "PNG")
+        kind = "png"
+    else:
+        image.save(content, "WEBP", quality=90)
+        kind = "webp"
+    return f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}"

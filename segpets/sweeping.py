@@ -1,0 +1,271 @@
+"""How a sweep is run, whatever launches its jobs: planned, watched, and told of in the end."""
+
+import gc
+import logging
+import os
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from omegaconf import DictConfig, OmegaConf
+
+from segpets.config import fingerprint
+from segpets.errors import UserError
+from segpets.jobs import (
+    MISMATCH,
+    Job,
+    Plan,
+    State,
+    ask_to_stop,
+    asked_to_stop,
+    labels,
+    look,
+    may_start,
+    plan,
+    planning,
+    record_failure,
+    remember,
+    standing,
+    threads_of,
+)
+from segpets.run import HeldError, holder_of, shown
+
+log = logging.getLogger(__name__)
+
+Words = Sequence[str]
+
+_SECONDS_BETWEEN_LOOKS: Final = 2.0
+_SECONDS_FOR_AN_ORPHAN: Final = 10.0
+
+
+def run_grid(
+    config: DictConfig,
+    combinations: Sequence[Words],
+    *,
+    compose: Callable[[Words], DictConfig],
+    launch: Callable[[Sequence[Words]], None],
+) -> None:
+    """Runs what is missing of a sweep.
+
+    Args:
+        config: The sweep's config, with Hydra's own.
+        combinations: The overrides of each job.
+        compose: Makes a job's config of its overrides; all are made before the first job starts,
+            so that a typo costs nothing.
+        launch: Runs jobs, by their overrides; returns when all have ended.
+
+    Raises:
+        UserError: A job can't be composed, jobs were begun otherwise, or jobs failed.
+    """
+    check(config)
+    folder = Path(config.hydra.sweep.dir).absolute()
+    composed = {job.path: (job, words) for words in combinations for job in [_job(compose(words))]}
+    jobs = [job for job, _ in composed.values()]
+    if config.dry_run:
+        _list(jobs, folder)
+        return
+    with planning(folder):
+        planned = plan(jobs, mismatch=config.sweep_mismatch)
+        remember(folder, jobs, metric=config.optimized_metric)
+        may_start(folder)
+    counts = {action: sum(a == action for _, a in planned) for action in Plan}
+    told = ", ".join(f"{n} {action}" for action, n in counts.items() if n)
+    log.info("Sweep %s, %d jobs: %s", shown(folder), len(jobs), told)
+    to_do = [composed[job.path][1] for job, action in planned if action != Plan.DONE]
+    if to_do:
+        with watched(folder):
+            launch(to_do)
+    conclude(folder, [job.path.name for job in jobs])
+
+
+def check(config: DictConfig) -> None:
+    """Refuses values that say nothing.
+
+    Raises:
+        UserError: One does.
+    """
+    if config.sweep_mismatch not in MISMATCH:
+        raise UserError(
+            f"sweep_mismatch={config.sweep_mismatch} is unknown: choose {', '.join(MISMATCH)}"
+        )
+    for key in ("fail_fast", "dry_run"):
+        if not isinstance(config[key], bool):
+            raise UserError(f"{key}={config[key]} must be true or false")
+
+
+def _job(cfg: DictConfig) -> Job:
+    """What a composed config says of its job."""
+    from hydra.core.hydra_config import HydraConfig
+
+    before = HydraConfig.instance().cfg
+    HydraConfig.instance().set_config(cfg)  # the names of folders refer to it
+    try:
+        path = Path(cfg.hydra.sweep.dir, cfg.hydra.sweep.subdir).absolute()
+    finally:
+        HydraConfig.instance().cfg = before
+    words = OmegaConf.to_container(cfg.hydra.overrides.task)
+    assert isinstance(words, list)
+    return Job(path, tuple(map(str, words)), fingerprint(cfg))
+
+
+def _list(jobs: Sequence[Job], folder: Path) -> None:
+    from segpets.report.table import as_text, jobs_table
+
+    told = labels({job.path.name: job.overrides for job in jobs})
+    rows = [(told[job.path.name], str(look(job.path)[0]), job.path.name) for job in jobs]
+    log.info("%s", as_text(jobs_table(rows, title=f"{len(jobs)} jobs of {shown(folder)}")))
+    done = sum(state == str(State.COMPLETED) for _, state, _ in rows)
+    log.info("dry_run=true: nothing is run. %d would be", len(jobs) - done)
+
+
+@contextmanager
+def watched(folder: Path) -> Iterator[None]:
+    """Says how far a sweep is whenever a job ends."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        said = (0, 0)
+        while True:
+            over = ended.wait(_SECONDS_BETWEEN_LOOKS)
+            now = standing(folder)
+            counts = (now.count(State.COMPLETED), now.count(State.FAILED))
+            if counts != said and not over:
+                log.info("[%s]", now)
+            said = counts
+            if over:
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True, name="sweep")
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def conclude(folder: Path, names: Sequence[str]) -> None:
+    """Shows how a sweep ended.
+
+    Args:
+        folder: The sweep's.
+        names: The jobs that were asked for.
+
+    Raises:
+        UserError: Some failed, or never ran.
+    """
+    from segpets.report.table import as_text, jobs_table
+
+    now = standing(folder)
+    ranked = sorted(names, key=lambda name: -(now.score(name) or -1.0))
+    rows = []
+    for name in ranked:
+        score = now.score(name)
+        shown_score = "-" if score is None else f"{score:.4f}"
+        rows.append((now.labels[name], str(now.states[name]), shown_score))
+    title = f"{shown(folder)}: {now.metric}"
+    log.info("%s", as_text(jobs_table(rows, title=title)))
+    log.info("%s", now)
+    log.info("Compare them: python -m segpets.compare runs=%s", shown(folder))
+    failed = [name for name in names if now.states[name] == State.FAILED]
+    unrun = [name for name in names if now.states[name] in (State.NEW, State.INTERRUPTED)]
+    if running := [name for name in names if now.states[name] == State.RUNNING]:
+        holder = holder_of(folder / running[0]) or "another process"
+        log.info("%d jobs are run by others, %s by %s", len(running), running[0], holder)
+    if failed:
+        reason = now.summaries[failed[0]].get("error") or "its summary.json is damaged"
+        more = f", and {len(unrun)} didn't start" if unrun else ""
+        raise UserError(
+            f"{len(failed)} of {len(names)} jobs failed{more}. The first, "
+            f"{shown(folder / failed[0])}: {reason}. The same command tries them again"
+        )
+    if unrun:
+        raise UserError(
+            f"{len(unrun)} of {len(names)} jobs have not ended, such as {unrun[0]}: the same "
+            "command goes on with them"
+        )
+
+
+def attempt(
+    cfg: DictConfig,
+    overrides: Words,
+    path: Path,
+    *,
+    train: Callable[[DictConfig, Words], Any],
+) -> None:
+    """Runs one job of a sweep, and never takes the sweep down.
+
+    Args:
+        cfg: The job's config.
+        overrides: Its overrides.
+        path: Its run directory.
+        train: Runs it, by a config and the overrides that belong to that; a config whose `resume`
+            is set goes on.
+    """
+    import torch
+
+    from segpets.hardware import threads
+
+    _end_with_the_parent()
+    state = _settled(path)
+    if state in (State.COMPLETED, State.RUNNING):
+        why = "is complete" if state == State.COMPLETED else f"is run by {holder_of(path)}"
+        log.info("%s %s", path.name, why)
+        return
+    if cfg.fail_fast and asked_to_stop(path.parent):
+        log.info("%s doesn't start, as another job failed", path.name)
+        return
+    words = list(overrides)
+    if state == State.INTERRUPTED:
+        words = [f"resume={path}"]
+        OmegaConf.set_struct(cfg, False)
+        cfg.resume = str(path)
+    try:
+        with threads(threads_of(path.parent, torch.get_num_threads())):
+            train(cfg, words)
+    except HeldError as error:
+        log.info("%s", error)
+    except (Exception, SystemExit) as error:
+        log.error("%s failed: %s: %s", path.name, type(error).__name__, error)
+        record_failure(path, overrides, error, traceback.format_exc())
+        if cfg.fail_fast:
+            ask_to_stop(path.parent)
+    finally:
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
+def _settled(path: Path) -> State:
+    """A job's state; what a process left that was just killed gets a moment to end."""
+    import time
+
+    until = time.monotonic() + _SECONDS_FOR_AN_ORPHAN
+    while (state := look(path)[0]) == State.RUNNING and time.monotonic() < until:
+        time.sleep(0.2)
+    return state
+
+
+def _end_with_the_parent() -> None:
+    """Ends a worker process when the sweep that started it was killed.
+
+    Else it would go on unseen, and hold the job that the next start of the sweep wants.
+    """
+    import multiprocessing
+    import signal
+
+    name = multiprocessing.current_process().name
+    if name == "MainProcess" or any(t.name == "parent" for t in threading.enumerate()):
+        return
+    parent = os.getppid()
+
+    def watch() -> None:
+        import time
+
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True, name="parent").start()
