@@ -59,8 +59,10 @@ SHARED = {
     "loss": {"base"},
     "augment": {"pair"},
     "data": {
-        *("cache", "decode", "download", "fetch", "instances", "listing", "meaning", "outline"),
-        *("pairs", "pixels", "source", "unpack"),
+        "data": {
+            *("cache", "decode", "download", "fetch", "instances", "listing", "meaning", "outline"),
+            *("pairs", "pixels", "source", "unpack"),
+        },
     },
     "callback": {"tensorboard"},
     "report": {"figure"},
