@@ -63,6 +63,8 @@ SHARED = {
     "data": {
         "cache",
         "decode",
+        "download",
+        "fetch",
         "instances",
         "listing",
         "meaning",
@@ -70,6 +72,7 @@ SHARED = {
         "pairs",
         "pixels",
         "source",
+        "unpack",
     },
     "callback": {"tensorboard"},
     "report": {"figure"},

@@ -11,13 +11,15 @@ O. M. Parkhi, A. Vedaldi, A. Zisserman, C. V. Jawahar, "Cats and Dogs", CVPR 201
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from segpets.data.decode import read_indices
+from segpets.data.download import Archive, download
+from segpets.data.fetch import check_checksum, check_mirrors
 from segpets.data.source import Mask, Problem, Sample, Samples, Splits, check_seed, holdout
 from segpets.errors import FileError, UserError
 from segpets.labels import IGNORE_INDEX
@@ -43,6 +45,11 @@ _LABELS: Final[dict[str, dict[str, dict[int, int]]]] = {
         ),
     )
 }
+_PARTS: Final = ("trainval", "test")
+_FOLDERS: Final = ("annotations", "images")
+_LIMIT: Final = 2 * 10**9
+"""Bytes of an archive or of what it holds; the larger one has 0.8e9 of each."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -59,10 +66,22 @@ class OxfordPets:
             its border, background. `border_ignored`: pet, background, and the border is no
             pixel's class. `species`: background, cat, dog, and the border is no pixel's class.
         seed: Chooses the images that `holdout` holds out.
+        download: Whether what lacks in `root` is downloaded, when the samples are listed. What the
+            user put there is used as it is. Needs 1.7 GB of room, of which 0.9 GB stay in use.
+        mirrors: Addresses or folders that `images.tar.gz` and `annotations.tar.gz` may lie under.
+        checksums: The checksums of these archives by folder: `images` and `annotations`.
     """
 
     def __init__(
-        self, *, root: str | Path, split: str = "holdout", labels: str = "trimap", seed: int = 0
+        self,
+        *,
+        root: str | Path,
+        split: str = "holdout",
+        labels: str = "trimap",
+        seed: int = 0,
+        download: bool = False,
+        mirrors: Sequence[str] = (),
+        checksums: Mapping[str, str] | None = None,
     ) -> None:
         if split not in ("holdout", "article"):
             raise UserError(f"data.split={split} is unknown: choose holdout or article")
@@ -74,17 +93,28 @@ class OxfordPets:
         self.seed = seed
         self.rules = f"trimap as {labels}"
         self._tables = {species: _table(meaning) for species, meaning in _LABELS[labels].items()}
+        if not isinstance(download, bool):
+            raise UserError(f"data.download={download} must be true or false")
+        self._mirrors = check_mirrors("data.mirrors", mirrors)
+        if download and not self._mirrors:
+            raise UserError(
+                "data.download=true, but data.mirrors names no address: data=oxford_pets has those "
+                "of the whole data set, and data=pets_mini lies in the package and needs none"
+            )
+        self._archives = _archives(checksums or {}) if download else []
 
     def splits(self) -> Splits:
-        """Lists the samples of each stage; see `Source.splits`."""
+        """Lists the samples of each stage, downloaded if need be; see `Source.splits`."""
+        if self._archives:
+            download(self.root, self._archives, mirrors=self._mirrors, lacking=self._lacking)
         if not self.root.is_dir():
             raise UserError(
                 f"data.root={self.root} is not a folder: give the folder that holds images/ and "
-                "annotations/ of the Oxford-IIIT Pet data set, or use data=pets_mini, which needs "
-                "no files"
+                "annotations/ of the Oxford-IIIT Pet data set, add data.download=true, which "
+                "downloads them, or use data=pets_mini, which needs no files"
             )
         problems: list[Problem] = []
-        trainval, test = self._listed("trainval", problems), self._listed("test", problems)
+        trainval, test = (self._listed(part, problems) for part in _PARTS)
         if twice := set(trainval.names()) & set(test.names()):
             listing = self.root / "annotations" / "test.txt"
             for name in sorted(twice):
@@ -127,9 +157,9 @@ class OxfordPets:
         if not listing.is_file():
             raise UserError(
                 f"{listing} is missing: data.root={self.root} must hold images/ and annotations/ "
-                "of the Oxford-IIIT Pet data set"
+                "of the Oxford-IIIT Pet data set; data.download=true downloads them"
             )
-        samples = Samples(self._read(listing))
+        samples = Samples(self._sample(words) for words in _read(listing))
         if not samples:
             raise UserError(f"{listing} lists no images: the split would be empty")
         counts = Counter(samples.names())
@@ -151,19 +181,18 @@ class OxfordPets:
                 whole.append(row)
         return samples.select(whole)
 
-    def _read(self, listing: Path) -> Iterator[Sample]:
-        # Editors on Windows put a mark before UTF-8; what is no UTF-8 fails as a name, by its line.
-        text = listing.read_text(encoding="utf-8-sig", errors="replace")
-        for number, line in enumerate(text.splitlines(), start=1):
-            if line.strip() and not line.lstrip().startswith("#"):
-                yield self._sample(line.split(), where=f"{listing}:{number}")
+    def _lacking(self, folder: str, where: Path) -> list[str]:
+        """The files that the lists need in a folder, which isn't in its place yet, and it lacks."""
+        lists = where if folder == "annotations" else self.root / "annotations"
+        listings = [lists / f"{part}.txt" for part in _PARTS]
+        if absent := [listing.name for listing in listings if not listing.is_file()]:
+            return absent
+        sub, suffix = ("trimaps/", ".png") if folder == "annotations" else ("", ".jpg")
+        there = _files(where / sub)
+        files = (f"{name}{suffix}" for listing in listings for name, *_ in _read(listing))
+        return [f"{sub}{file}" for file in files if file not in there]
 
-    def _sample(self, words: list[str], *, where: str) -> Sample:
-        if len(words) != 4 or words[2] not in SPECIES or not _NAME.fullmatch(words[0]):
-            raise UserError(
-                f"{where}: expected a name, a class id, a species (1 cat, 2 dog) and a breed id, "
-                f"found {' '.join(words)!r}"
-            )
+    def _sample(self, words: list[str]) -> Sample:
         name = words[0]
         return Sample(
             name=name,
@@ -184,6 +213,33 @@ def _table(meaning: dict[int, int]) -> Mask:
     return table
 
 
+def _read(listing: Path) -> Iterator[list[str]]:
+    """The four words of each line."""
+    # Editors on Windows put a mark before UTF-8; what is no UTF-8 fails as a name, by its line.
+    text = listing.read_text(encoding="utf-8-sig", errors="replace")
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip() and not line.lstrip().startswith("#"):
+            words = line.split()
+            if len(words) != 4 or words[2] not in SPECIES or not _NAME.fullmatch(words[0]):
+                raise UserError(
+                    f"{listing}:{number}: expected a name, a class id, a species (1 cat, 2 dog) "
+                    f"and a breed id, found {' '.join(words)!r}"
+                )
+            yield words
+
+
+def _archives(checksums: Mapping[str, str]) -> list[Archive]:
+    return [
+        Archive(
+            file=f"{folder}.tar.gz",
+            folder=folder,
+            checksum=check_checksum(f"data.checksums.{folder}", checksums.get(folder)),
+            limit=_LIMIT,
+        )
+        for folder in _FOLDERS
+    ]
+
+
 def _without(samples: Samples, names: set[str]) -> Samples:
     return samples.select([row for row, name in enumerate(samples.names()) if name not in names])
 
@@ -195,6 +251,7 @@ def _files(folder: Path) -> set[str]:
 def _missing(file: Path, there: set[str], listing: Path) -> FileError:
     near = {name.lower(): name for name in there}.get(file.name.lower())
     hint = f" (but there is {near}: rename it)" if near else ""
-    return FileError(
-        file, f"is missing, though {listing} lists it{hint}", "restore it, or remove its line"
-    )
+    remedy = "restore it, or remove its line"
+    if not there:  # not even their folder, perhaps
+        remedy += "; data.download=true downloads the whole data set"
+    return FileError(file, f"is missing, though {listing} lists it{hint}", remedy)
