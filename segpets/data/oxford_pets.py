@@ -121,10 +121,13 @@ class OxfordPets:
                 error = FileError(listing, f"lists {name}, as trainval.txt does", _ONE_SPLIT)
                 problems.append(Problem(name, error))
             trainval, test = _without(trainval, twice), _without(test, twice)
-        named = {sample.image.name for samples in (trainval, test) for sample in samples}
-        named |= {f"{problem.name}.jpg" for problem in problems}
+        named = {*trainval.names(), *test.names(), *(problem.name for problem in problems)}
         folder = self.root / "images"
-        unused = [folder / name for name in sorted(_files(folder) - named) if name[0] != "."]
+        unused = [
+            folder / file  # the official archive has some .mat files beside its images
+            for file in sorted(_files(folder))
+            if file.endswith(".jpg") and file[0] != "." and file.removesuffix(".jpg") not in named
+        ]
         if self.split == "article":
             return Splits(
                 train=trainval,

@@ -148,6 +148,7 @@ def test_files_that_no_list_names_do_no_harm(pets: PetFolder) -> None:
     expected = OxfordPets(root=pets.root).splits()
     pets.image("Egyptian_Mau_1").write_bytes(b"GIF89a")  # the official archive has such, too
     (pets.trimap("x").parent / "._beagle_1.png").write_bytes(b"\0")
+    (pets.root / "images" / "Abyssinian_100.mat").touch()
     unused = [pets.image("Egyptian_Mau_1")]
     assert OxfordPets(root=pets.root).splits() == replace(expected, unused=unused)
     assert OxfordPets(root=pets.root, split="article").splits().unused == unused
