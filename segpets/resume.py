@@ -63,18 +63,42 @@ def _moved(node: Any, old: str, new: str) -> Any:
     return node
 
 
+def original_overrides(path: Path) -> list[str]:
+    """The overrides that a run was started with, as Hydra noted them."""
+    try:
+        words = OmegaConf.to_container(OmegaConf.load(path / ".hydra" / "overrides.yaml"))
+    except OSError:
+        return []
+    return [str(word) for word in words] if isinstance(words, list) else []
+
+
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint of a run that can be read; None if it had not saved any."""
-    for name in ("last.ckpt", "previous.ckpt", "best.ckpt"):
-        file = folder / name
-        try:
-            torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-        except FileNotFoundError:
-            continue
-        except Exception as error:
-            log.warning("%s can't be read (%s): the one before is taken", file, error)
-            continue
-        log.info("Continuing from %s", file)
-        return file
+    """The newest checkpoint of a run that can be read; None if the run has to begin anew.
+
+    It has to if it had saved none, or if its best weights are lost, which come from an epoch that
+    would not be trained again.
+    """
+    last, best = folder / "last.ckpt", folder / "best.ckpt"
+    if best.exists() and not _readable(best):
+        if not (last.exists() and last.samefile(best)):
+            log.warning("%s can't be read, and with it the best weights are lost", best)
+            log.info("The run begins anew")
+            return None
+        best.unlink()  # the last epoch was the best; it is trained again
+    for file in (last, folder / "previous.ckpt"):
+        if _readable(file):
+            log.info("Continuing from %s", file)
+            return file
     log.info("The run has no checkpoint yet: it begins anew")
     return None
+
+
+def _readable(file: Path) -> bool:
+    try:
+        torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except FileNotFoundError:
+        return False
+    except Exception as error:  # of damaged bytes: anything
+        log.warning("%s can't be read (%s): the one before is taken", file, error)
+        return False
+    return True

@@ -60,7 +60,7 @@ def train(cfg: DictConfig, *, overrides: Sequence[str] = ()) -> Result:
     import torch
 
     from segpets.hardware import threads
-    from segpets.resume import resumed_config
+    from segpets.resume import original_overrides, resumed_config
     from segpets.run import Run, shown
 
     resuming = cfg.resume is not None
@@ -75,7 +75,9 @@ def train(cfg: DictConfig, *, overrides: Sequence[str] = ()) -> Result:
     run = Run(Path(config["paths"]["output_dir"]))
     with run.hold(config, resuming=resuming, **facts):
         if resuming:
-            run.update(resumed=[*run.summary.get("resumed", []), list(overrides)])
+            begun_with = run.summary.get("overrides", original_overrides(run.path))
+            resumed = [*run.summary.get("resumed", []), list(overrides)]
+            run.update(overrides=begun_with, resumed=resumed)
         try:
             with threads(run.summary.get("threads")):
                 return _train(OmegaConf.create(config), run, resuming=resuming)

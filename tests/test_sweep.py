@@ -1,0 +1,362 @@
+"""Sweeps: what is complete stays, what was stopped goes on, what failed is tried again."""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fixture_types import Command, Tiny
+
+ROOT = Path(__file__).parents[1]
+LOSS = """
+import sys
+import time
+
+import torch
+from torch import Tensor
+
+from segpets.loss import CrossEntropyLoss
+
+
+class Moody(CrossEntropyLoss):
+    def __init__(self, *, num_classes: int, mood: str) -> None:
+        super().__init__(num_classes=num_classes)
+        self.mood = mood
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        if self.mood == "raise":
+            raise RuntimeError("what a bad mood")
+        if self.mood == "exit":
+            sys.exit(0)
+        if self.mood == "slow":
+            time.sleep(0.1)
+        return super().forward(logits, target)
+"""
+CONFIG = "_target_: moody.Moody\nnum_classes: ${len:${data.classes}}\nmood: good\n"
+NAMES = """
+from pathlib import Path
+
+from lightning.pytorch import Callback
+
+
+class Names(Callback):
+    \"\"\"Writes down which images each step of a training sees.\"\"\"
+
+    def __init__(self, folder: str) -> None:
+        self.file = Path(folder, "names.txt")
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        with self.file.open("a") as file:
+            file.write(f"{trainer.global_step} {' '.join(batch['name'])}\\n")
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A folder of the user's own code: a loss with moods, and a callback that notes names."""
+    folder = tmp_path / "own"
+    for group, text in {"loss": CONFIG, "experiment": "# @package _global_\nseed: 7\n"}.items():
+        (folder / "conf" / group).mkdir(parents=True)
+        name = {"loss": "moody", "experiment": "mine"}[group]
+        (folder / "conf" / group / f"{name}.yaml").write_text(text)
+    (folder / "moody.py").write_text(LOSS)
+    (folder / "names.py").write_text(NAMES)
+    return folder
+
+
+@pytest.fixture
+def words(tiny: Tiny, own: Path) -> list[str]:
+    """What the sweeps here have in common: one epoch of four steps."""
+    conf = ["--config-dir", str(own / "conf"), "-m", "sweep=s"]
+    return [*conf, *tiny("trainer.max_epochs=1", "loss=moody", "data.size=32")]
+
+
+def environment(own: Path) -> dict[str, str]:
+    return {"PYTHONPATH": os.pathsep.join([str(own), str(ROOT)]), "OMP_NUM_THREADS": "1"}
+
+
+def jobs(folder: Path) -> dict[str, dict[str, Any]]:
+    """The summaries of a sweep's jobs, by the mood or the seed that tells them apart."""
+    found = {}
+    for file in (folder / "logs" / "train" / "multiruns" / "s").glob("*/summary.json"):
+        if "failed-" not in file.parent.name and "replaced-" not in file.parent.name:
+            summary = json.loads(file.read_text()) | {"path": file.parent}
+            told = [w for w in summary["overrides"] if w.startswith(("loss.mood", "seed", "tags"))]
+            found[" ".join(sorted(told))] = summary
+    return found
+
+
+def metrics(summary: dict[str, Any]) -> dict[str, float]:
+    measured = ("images_per_second", "peak_memory_mb")
+    return {k: v for k, v in summary.items() if "/" in k and not k.endswith(measured)}
+
+
+def weights(summary: dict[str, Any]) -> dict[str, torch.Tensor]:
+    file = summary["path"] / "checkpoints" / "last.ckpt"
+    state: dict[str, torch.Tensor] = torch.load(file, weights_only=True)["state_dict"]
+    return state
+
+
+def names_of_steps(summary: dict[str, Any]) -> dict[str, set[str]]:
+    """The images of each step; a step that was done again must have had the same ones."""
+    seen: dict[str, set[str]] = {}
+    for line in (summary["path"] / "names.txt").read_text().splitlines():
+        step, _, listed = line.partition(" ")
+        seen.setdefault(step, set()).add(listed)
+    return seen
+
+
+def test_a_failing_job_stops_no_other_and_is_tried_again(
+    command: Command, words: list[str], own: Path, tmp_path: Path
+) -> None:
+    moods = "loss.mood=raise,exit,good"
+    done = command(*words, moods, **environment(own))
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout
+    assert "failed: RuntimeError: what a bad mood" in done.stdout
+    assert "2 of 3 jobs failed" in done.stdout
+    assert re.search(r"error: 2 of 3 jobs failed\. The first, .*RuntimeError: what a", done.stdout)
+    first = jobs(tmp_path)
+    assert {k: v["status"] for k, v in first.items()} == {
+        "loss.mood=raise": "failed",
+        "loss.mood=exit": "failed",
+        "loss.mood=good": "completed",
+    }
+    failed = first["loss.mood=raise"]
+    assert failed["error"] == "RuntimeError: what a bad mood"
+    assert "moody.py" in failed["traceback"]
+    assert "moody.py" in (failed["path"] / "train.log").read_text()
+    good = first["loss.mood=good"]["path"] / "checkpoints" / "last.ckpt"
+    before = good.stat().st_mtime_ns
+
+    listed = command(*words, moods, "dry_run=true", **environment(own))
+    assert listed.returncode == 0
+    assert "dry_run=true: nothing is run. 2 would be" in listed.stdout
+    assert jobs(tmp_path) == first
+
+    status = command(
+        "status=logs/train/multiruns/s", module="segpets.sweep", **environment(own)
+    ).stdout
+    assert "1 of 3 done, 0 running, 2 failed, 0 left" in status
+    assert "best val/mean_iou" in status
+
+    (own / "moody.py").write_text(LOSS.replace('"raise"', '"never"').replace('"exit"', '"never"'))
+    again = command(*words, moods, **environment(own))
+    assert again.returncode == 0, again.stdout
+    assert "2 to try again, 1 complete" in again.stdout
+    second = jobs(tmp_path)
+    assert {summary["status"] for summary in second.values()} == {"completed"}
+    assert good.stat().st_mtime_ns == before
+    kept = [path.name for path in failed["path"].parent.glob("*.failed-1")]
+    assert sorted(kept) == sorted(
+        f"{first[f'loss.mood={mood}']['path'].name}.failed-1" for mood in ("raise", "exit")
+    )
+
+
+def test_fail_fast_starts_no_further_job(
+    command: Command, words: list[str], own: Path, tmp_path: Path
+) -> None:
+    done = command(*words, "loss.mood=raise,good", "fail_fast=true", **environment(own))
+    assert done.returncode == 1
+    assert "doesn't start, as another job failed" in done.stdout
+    assert "1 of 2 jobs failed, and 1 didn't start" in done.stdout
+    assert list(jobs(tmp_path)) == ["loss.mood=raise"]
+    (own / "moody.py").write_text(LOSS.replace('"raise"', '"never"'))
+    again = command(*words, "loss.mood=raise,good", "fail_fast=true", **environment(own))
+    assert again.returncode == 0, again.stdout
+
+
+def test_another_base_config_is_noticed(
+    command: Command, words: list[str], own: Path, tmp_path: Path
+) -> None:
+    words = [*words, "experiment=mine", "loss.mood=good"]
+    assert command(*words, **environment(own)).returncode == 0
+    (before,) = jobs(tmp_path).values()
+    (own / "conf" / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: 8\n")
+    refused = command(*words, **environment(own))
+    assert refused.returncode == 1
+    assert "1 of 1 jobs of this sweep were begun otherwise" in refused.stdout
+    assert "another base config" in refused.stdout
+    assert list(jobs(tmp_path).values()) == [before]
+    accepted = command(*words, "sweep_mismatch=accept", **environment(own))
+    assert accepted.returncode == 0
+    assert list(jobs(tmp_path).values()) == [before]
+    restarted = command(*words, "sweep_mismatch=restart", **environment(own))
+    assert restarted.returncode == 0, restarted.stdout
+    (after,) = jobs(tmp_path).values()
+    assert (before["seed"], after["seed"]) == (7, 8)
+    old = before["path"].with_name(f"{before['path'].name}.replaced-1")
+    assert json.loads((old / "summary.json").read_text())["seed"] == 7
+
+
+def test_damage_and_growth(command: Command, words: list[str], own: Path, tmp_path: Path) -> None:
+    words = [word for word in words if not word.startswith("trainer.max_epochs")]
+    words += ["trainer.max_epochs=3", "+callback.names._target_=names.Names"]
+    words += ["+callback.names.folder=${paths.output_dir}"]
+    assert command(*words, "seed=1,2,3", **environment(own)).returncode == 0
+    whole = jobs(tmp_path)
+    undisturbed = {seed: weights(summary) for seed, summary in whole.items()}
+
+    summary = whole["seed=1"]["path"] / "summary.json"
+    summary.write_text(summary.read_text()[:100])
+    checkpoints = whole["seed=2"]["path"] / "checkpoints"
+    for name in ("last", "best"):  # one file where the last epoch was the best
+        content = (checkpoints / f"{name}.ckpt").read_bytes()
+        (checkpoints / f"{name}.ckpt").write_bytes(content[: len(content) // 2])
+    note = whole["seed=2"]["path"] / "summary.json"
+    note.write_text(note.read_text().replace('"completed"', '"interrupted"'))
+    shutil.rmtree(whole["seed=3"]["path"])
+
+    again = command(*words, "seed=1,2,3,4", **environment(own))
+    assert again.returncode == 0, again.stdout
+    assert "2 new, 2 to go on" in again.stdout
+    assert "can't be read" in again.stdout and "the one before is taken" in again.stdout
+    mended = jobs(tmp_path)
+    assert set(mended) == {"seed=1", "seed=2", "seed=3", "seed=4"}
+    for seed, before in whole.items():
+        assert metrics(mended[seed]) == metrics(before)
+        torch.testing.assert_close(weights(mended[seed]), undisturbed[seed], rtol=0, atol=0)
+    assert len(names_of_steps(mended["seed=1"])) == len(names_of_steps(mended["seed=4"]))
+    assert (mended["seed=1"]["path"] / "damaged-summary.json").is_file()
+
+
+def test_two_commands_share_a_sweep(words: list[str], own: Path, tmp_path: Path) -> None:
+    line = [sys.executable, "-m", "segpets.train", *words, "loss.mood=slow", "seed=1,2,3"]
+    both = [
+        subprocess.Popen(
+            line,
+            cwd=tmp_path,
+            env=os.environ | environment(own),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    told = "".join(process.communicate(timeout=200)[0] for process in both)
+    assert [process.returncode for process in both] == [0, 0], told
+    assert told.count("Everything lies in") == 3, told
+    assert {summary["status"] for summary in jobs(tmp_path).values()} == {"completed"}
+    assert all("resumed" not in summary for summary in jobs(tmp_path).values())
+
+
+def test_names_of_folders_are_short_and_safe_whatever_the_overrides(
+    command: Command, words: list[str], own: Path, tmp_path: Path
+) -> None:
+    odd = ["a b", "c/d", "../../up", "é,ü", "x" * 500, "y=z"]
+    values = ",".join(f"['{value}']" for value in odd)
+    done = command(*words, f"tags={values}", "trainer.limit_train_batches=1", **environment(own))
+    assert done.returncode == 0, done.stdout
+    found = jobs(tmp_path)
+    assert [summary["tags"] for summary in found.values()].sort() == [[v] for v in odd].sort()
+    assert len(found) == len(odd)
+    for summary in found.values():
+        assert re.fullmatch(r"[A-Za-z0-9._-]{1,100}", summary["path"].name)
+
+
+def test_a_typo_costs_nothing(
+    command: Command, words: list[str], own: Path, tmp_path: Path
+) -> None:
+    done = command(*words, "optimizer=adam,adamv", **environment(own))
+    assert done.returncode == 1
+    assert "Did you mean optimizer=adam" in done.stdout
+    assert not (tmp_path / "logs" / "train" / "multiruns" / "s" / "sweep.json").exists()
+    wrong = command(*words, "sweep_mismatch=yes", **environment(own))
+    assert wrong.returncode == 1
+    assert "sweep_mismatch=yes is unknown: choose refuse, restart, accept" in wrong.stdout
+
+
+def killed(
+    line: list[str], own: Path, folder: Path, *, kills: int, longest: float
+) -> subprocess.CompletedProcess[str]:
+    """Kills a sweep, with all its processes, at random moments, and lets it end at last."""
+    moments = random.Random(f"{line}")
+    for _ in range(kills):
+        process = subprocess.Popen(
+            line,
+            cwd=folder,
+            env=os.environ | environment(own),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        until = time.monotonic() + 60
+        sweep = folder / "logs" / "train" / "multiruns" / "s" / "sweep.json"
+        while not sweep.exists() and time.monotonic() < until:  # not during the imports
+            time.sleep(0.1)
+        time.sleep(moments.uniform(0.5, longest))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    return subprocess.run(
+        line,
+        cwd=folder,
+        env=os.environ | environment(own),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=500,
+    )
+
+
+@pytest.mark.parametrize(
+    ("launcher", "seeds", "kills", "longest"),
+    [
+        pytest.param("basic", "1,2", 2, 6.0),
+        pytest.param("basic", "1,2,3,4,5,6,7,8", 10, 10.0, marks=pytest.mark.slow),
+        pytest.param("joblib", "1,2,3,4,5,6,7,8", 10, 12.0, marks=pytest.mark.slow),
+    ],
+)
+def test_a_sweep_that_was_killed_ends_as_if_it_had_not_been(
+    words: list[str],
+    own: Path,
+    tmp_path: Path,
+    launcher: str,
+    seeds: str,
+    kills: int,
+    longest: float,
+) -> None:
+    words = [word for word in words if not word.startswith("trainer.max_epochs")]
+    words += ["trainer.max_epochs=4", f"seed={seeds}", "loss.mood=slow"]
+    words += ["+callback.names._target_=names.Names"]
+    words += ["+callback.names.folder=${paths.output_dir}", f"hydra/launcher={launcher}"]
+    words += ["hydra.launcher.n_jobs=2"] if launcher == "joblib" else []
+    line = [sys.executable, "-m", "segpets.train", *words]
+    (tmp_path / "killed").mkdir()
+    (tmp_path / "straight").mkdir()
+    straight = killed(line, own, tmp_path / "straight", kills=0, longest=0)
+    assert straight.returncode == 0, straight.stdout
+    done = killed(line, own, tmp_path / "killed", kills=kills, longest=longest)
+    assert done.returncode == 0, done.stdout
+
+    expected, found = jobs(tmp_path / "straight"), jobs(tmp_path / "killed")
+    assert set(found) == set(expected)
+    assert len(found) == len(seeds.split(","))
+    for seed, summary in expected.items():
+        assert names_of_steps(found[seed]) == names_of_steps(summary)
+        assert metrics(found[seed]) == metrics(summary)
+        torch.testing.assert_close(weights(found[seed]), weights(summary), rtol=0, atol=0)
+
+
+@pytest.mark.slow
+def test_jobs_of_slurms_launcher_keep_the_promises(
+    command: Command, words: list[str], own: Path, tmp_path: Path
+) -> None:
+    """By its local mode, which starts real processes as SLURM would."""
+    launcher = ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5"]
+    done = command(*words, *launcher, "loss.mood=raise,exit,good", **environment(own))
+    assert done.returncode == 1, done.stdout
+    assert "2 of 3 jobs failed" in done.stdout
+    assert jobs(tmp_path)["loss.mood=good"]["status"] == "completed"
+    (own / "moody.py").write_text(LOSS.replace('"raise"', '"never"').replace('"exit"', '"never"'))
+    again = command(*words, *launcher, "loss.mood=raise,exit,good", **environment(own))
+    assert again.returncode == 0, again.stdout
+    assert "2 to try again, 1 complete" in again.stdout
