@@ -101,24 +101,27 @@ class SegmentationDataset(Dataset[Item]):
         return len(self.samples)
 
     def __getitem__(self, key: tuple[int, int]) -> Item:
+        return self._item(key, *self.pixels[int(self.rows[key[1]])])
+
+    def _item(self, key: tuple[int, int], image: Tensor, mask: Tensor) -> Item:
         epoch, index = key
-        name = self.samples.name(index)
-        image, mask = self.pixels[int(self.rows[index])]
         if self.augment is not None:
             seed = int(np.random.SeedSequence([self.seed, epoch, index]).generate_state(1)[0])
             image, mask = self.augment(image, mask, seed=seed)
-        return Item(image=image, mask=mask, name=name)
+        return Item(image=image, mask=mask, name=self.samples.name(index))
 
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> list[Item]:
-        """Gives the items of one batch, on one thread.
+        """Gives the items of one batch, augmented on one thread.
 
         A worker process has one thread, the main process several; a sum over many threads could
         differ in its last bit.
         """
+        rows = [int(self.rows[index]) for _, index in keys]
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            return [self[key] for key in keys]
+            pairs = self.pixels.several(rows, threads=threads)
+            return [self._item(key, *pair) for key, pair in zip(keys, pairs, strict=True)]
         finally:
             torch.set_num_threads(threads)
 

@@ -92,7 +92,7 @@ def _rgb(image: Image.Image, path: Path) -> Image.Image:
         raise FileError(path, f"has pixels of type {image.mode}", "convert it to 8-bit RGB")
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def read_indices(path: Path) -> Mask:
@@ -109,7 +109,7 @@ def read_indices(path: Path) -> Mask:
                 "pixel",
                 "store it as a greyscale or palette PNG",
             )
-        return np.asarray(load(mask, path)).astype(np.uint8)
+        return np.array(load(mask, path), dtype=np.uint8)
 
 
 def read_pair(sample: Sample, source: Source, size: int) -> tuple[Pixel8, Mask]:
