@@ -326,15 +326,12 @@ def merged(stages: Sequence[Samples]) -> tuple[Samples, list[Rows]]:
     Returns:
         Each sample once, sorted by name, and for each stage the rows of its samples.
     """
-    names = np.array([n for samples in stages for n in samples.names()], dtype=np.bytes_)
+    joined = Samples.joined(stages)
+    longest = max(map(len, joined.names()), default=1)
+    names = np.fromiter(joined.names(), dtype=f"S{longest}", count=len(joined))
     _, first, rows = np.unique(names, return_index=True, return_inverse=True)
     ends = np.cumsum([len(samples) for samples in stages])
-    begins = ends - [len(samples) for samples in stages]
-    which = np.searchsorted(ends, first, side="right")
-    everything = Samples(
-        stages[stage][int(index - begins[stage])] for stage, index in zip(which, first, strict=True)
-    )
-    return everything, np.split(rows, ends[:-1])
+    return joined.select(first), np.split(rows, ends[:-1])
 
 
 def collate(items: Sequence[Item]) -> Batch:

@@ -162,10 +162,8 @@ class Pixels:
         except (OSError, ValueError) as error:
             log.info("The cache %s is built anew: %s", path, error)
             return None
-        looks = (_looks(sample) for sample in self._samples)
-        if all(
-            look == known for look, known in zip(looks, cache.table["files"].tolist(), strict=True)
-        ):
+        looks = map(_looks, self._samples)
+        if all(look == known for look, known in zip(looks, cache.table["files"], strict=True)):
             return cache
         log.info("The cache %s is built anew: files have changed", path)
         return None
