@@ -50,6 +50,9 @@ class Names(Mapping[str, str]):
 
     Args:
         files: Paths within a folder, in any order.
+
+    Attributes:
+        claimed: Which of the files were asked for as somebody's partner.
     """
 
     def __init__(self, files: Iterable[str]) -> None:
@@ -59,8 +62,10 @@ class Names(Mapping[str, str]):
             self._ends.append(len(self._text))
             hashes.append(hash(_stem(file)))
         self._order = np.argsort(np.array(hashes), kind="stable")
-        self._hashes = array("q", np.array(hashes)[self._order].tobytes())
-        self._used = np.zeros(len(hashes), dtype=np.bool_)
+        ascending = np.array(hashes)[self._order]
+        self._hashes = array("q", ascending.tobytes())
+        self._distinct = bool((np.diff(ascending) > 0).all())
+        self.claimed = np.zeros(len(hashes), dtype=np.bool_)
 
     def __getitem__(self, stem: str) -> str:
         if files := [self._file(row) for row in self._rows(stem)]:
@@ -73,7 +78,7 @@ class Names(Mapping[str, str]):
     def __iter__(self) -> Iterator[str]:
         for row in range(len(self._hashes)):
             stem = _stem(self._file(row))
-            if row == next(self._rows(stem)):
+            if self._distinct or row == next(self._rows(stem)):
                 yield stem
 
     def __len__(self) -> int:
@@ -83,13 +88,15 @@ class Names(Mapping[str, str]):
         """All files, in order."""
         return map(self._file, range(len(self._hashes)))
 
-    def use(self, stem: str) -> None:
-        """Remembers that a stem has found its partner."""
-        self._used[list(self._rows(stem))] = True
+    def claim(self, stem: str) -> list[str]:
+        """The files of a stem, if there are any, which have found their partner."""
+        rows = list(self._rows(stem))
+        self.claimed[rows] = True
+        return [self._file(row) for row in rows]
 
-    def unused(self) -> list[str]:
+    def unclaimed(self) -> list[str]:
         """The stems without a partner, sorted."""
-        return sorted({_stem(self._file(row)) for row in np.flatnonzero(~self._used).tolist()})
+        return sorted({_stem(self._file(row)) for row in np.flatnonzero(~self.claimed).tolist()})
 
     def _rows(self, stem: object) -> Iterator[int]:
         """The rows of a stem's files, in order."""
@@ -251,11 +258,9 @@ class Folder:
             rivals[tuple(found)].append(stem)
         for stem in images:
             wanted = _mask_stem(stem, self.mask_pattern)
-            found = [wanted] if wanted in masks else strays.get(stem, [])
-            for mask in found:
-                masks.use(mask)
-            mine = [self.masks / file for mask in found for file in masks[mask].split("\0")]
-            claims = [stem] if wanted in masks or not found else rivals[tuple(found)]
+            found = strays.get(stem, [wanted])
+            mine = [self.masks / file for mask in found for file in masks.claim(mask)]
+            claims = rivals.get(tuple(found), [stem])
             ours = [self.images / file for claim in claims for file in images[claim].split("\0")]
             if not mine:
                 missing = f"has no mask {self.masks / wanted}.*"
@@ -266,10 +271,9 @@ class Folder:
                 yield Sample(sample_name(stem), ours[0], mine[0])
                 continue
             problems.append(Problem(sample_name(stem), error))
-        orphans = masks.unused()
-        if len(orphans) == len(masks):
+        if not masks.claimed.any():
             self._refuse(images, masks)
-        for stem in orphans:
+        for stem in masks.unclaimed():
             orphan = self.masks / masks[stem].split("\0")[0]
             error = FileError(
                 orphan, "is a mask without an image", "add it, or exclude the mask by data.exclude"
