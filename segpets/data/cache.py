@@ -34,7 +34,7 @@ MAGIC: Final = b"SEGPETS1"
 TABLE: Final = np.dtype([("files", "<u8"), ("checksum", "<u4")])
 _PAGE: Final = 4096
 _TABLE_START: Final = len(MAGIC) + 4 + _PAGE
-_RELEASE_AFTER: Final = 4 * 2**20  # systems map a few times as much, the neighbours, too
+_RELEASE_AFTER: Final = 2**20  # a system maps a few times as much, since it adds neighbours
 _OURS: Final = re.compile(r"\d+px-[0-9a-f]{16}\.(pixels|tmp)")
 
 
