@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.segpets-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all check browse doctor tensorboard benchmark clean
+.PHONY: help setup train test test-all check browse doctor tensorboard benchmark benchmark-data clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -51,6 +51,9 @@ tensorboard: setup  ## compare runs in TensorBoard
 
 benchmark: setup  ## measure the training loop against a bare PyTorch loop
 	$(BIN)/python benchmarks/train_step.py $(ARGS)
+
+benchmark-data: setup  ## measure reading and augmenting against the article's and torchvision's way
+	$(BIN)/python benchmarks/data.py $(ARGS)
 
 clean:  ## remove the environment and caches; logs/ stays
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist

@@ -52,6 +52,9 @@ def build_net(cfg: DictConfig) -> tuple[nn.Module, Cost]:
     net: nn.Module = build(cfg.model, "model")
     size = (cfg.data.size, cfg.data.size)
     expected = (1, len(cfg.data.classes), *size)
+    threads = torch.get_num_threads()
+    # Where other programs keep the cores busy, waiting for threads took seconds; one takes 0.1 s.
+    torch.set_num_threads(1)
     try:
         with torch.no_grad():
             shape = tuple(net.eval()(torch.zeros(1, 3, *size)).shape)
@@ -60,6 +63,8 @@ def build_net(cfg: DictConfig) -> tuple[nn.Module, Cost]:
         raise UserError(
             f"the model {cfg.model._target_} doesn't take images of {size[0]}x{size[1]}: {error}"
         ) from error
+    finally:
+        torch.set_num_threads(threads)
     if shape != expected:
         raise UserError(
             f"the model {cfg.model._target_} maps (1, 3, {size[0]}, {size[1]}) to {shape}, but "

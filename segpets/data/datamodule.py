@@ -42,6 +42,10 @@ class Readable(Protocol):
         """Gives image, uint8 (3, H, W), and mask, uint8 (H, W)."""
         ...
 
+    def several(self, rows: Sequence[int], *, threads: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Gives what `[row]` gives for each row, prepared by so many threads."""
+        ...
+
 
 class EpochSampler(Sampler[tuple[int, int]]):
     """Yields (epoch, index): the epoch's order, divided among processes.
@@ -109,24 +113,27 @@ class SegmentationDataset(Dataset[Item]):
         return len(self.samples)
 
     def __getitem__(self, key: tuple[int, int]) -> Item:
+        return self._item(key, *self.pixels[int(self.rows[key[1]])])
+
+    def _item(self, key: tuple[int, int], image: Tensor, mask: Tensor) -> Item:
         epoch, index = key
-        name = self.samples.name(index)
-        image, mask = self.pixels[int(self.rows[index])]
         if self.augment is not None:
             seed = int(np.random.SeedSequence([self.seed, epoch, index]).generate_state(1)[0])
             image, mask = self.augment(image, mask, seed=seed)
-        return Item(image=image, mask=mask, name=name)
+        return Item(image=image, mask=mask, name=self.samples.name(index))
 
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> list[Item]:
-        """Gives the items of one batch, on one thread.
+        """Gives the items of one batch, augmented on one thread.
 
         A worker process has one thread, the main process several; a sum over many threads could
         differ in its last bit.
         """
+        rows = [int(self.rows[index]) for _, index in keys]
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            return [self[key] for key in keys]
+            pairs = self.pixels.several(rows, threads=threads)
+            return [self._item(key, *pair) for key, pair in zip(keys, pairs, strict=True)]
         finally:
             torch.set_num_threads(threads)
 
@@ -331,15 +338,12 @@ def merged(stages: Sequence[Samples]) -> tuple[Samples, list[Rows]]:
     Returns:
         Each sample once, sorted by name, and for each stage the rows of its samples.
     """
-    names = np.array([n for samples in stages for n in samples.names()], dtype=np.bytes_)
+    joined = Samples.joined(stages)
+    longest = max(map(len, joined.names()), default=1)
+    names = np.fromiter(joined.names(), dtype=f"S{longest}", count=len(joined))
     _, first, rows = np.unique(names, return_index=True, return_inverse=True)
     ends = np.cumsum([len(samples) for samples in stages])
-    begins = ends - [len(samples) for samples in stages]
-    which = np.searchsorted(ends, first, side="right")
-    everything = Samples(
-        stages[stage][int(index - begins[stage])] for stage, index in zip(which, first, strict=True)
-    )
-    return everything, np.split(rows, ends[:-1])
+    return joined.select(first), np.split(rows, ends[:-1])
 
 
 def collate(items: Sequence[Item]) -> Batch:

@@ -1,6 +1,7 @@
 """Files to arrays: one file at a time, hostile until it has been decoded."""
 
 import io
+import warnings
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,12 @@ DRAFT: Final = 2
 """A JPEG is decoded at 1/2, 1/4 or 1/8 of its size where at least this many times the wanted size
 is left; benchmarks/data.py shows how far that is from decoding it whole."""
 
+MAX_PIXELS: Final = 89_478_485
+"""What a file may claim, decoded 256 MB of RGB: from there on, Pillow takes it for an attack."""
+
+# What Pillow warns of is refused here.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
 _IMAGE_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
 _INDEX_MODES = {"1", "L", "P"}
 
@@ -34,14 +41,21 @@ def open_image(path: Path) -> Image.Image:
     """
     try:
         # Read whole: what Pillow reads later, lazily, could come from a file that has changed.
-        return Image.open(io.BytesIO(path.read_bytes()), formats=FORMATS)
+        image = Image.open(io.BytesIO(path.read_bytes()), formats=FORMATS)
+        if image.width * image.height > MAX_PIXELS:
+            raise Image.DecompressionBombError(f"Image size ({image.width * image.height} pixels)")
+        return image
     except UnidentifiedImageError as error:
         names = ", ".join(FORMATS)
         raise FileError(
             path, "is not an image that can be read", f"replace it by one of {names}"
         ) from error
-    except Image.DecompressionBombError as error:
-        raise FileError(path, f"claims too many pixels ({error})", "shrink it") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise FileError(
+            path,
+            f"claims too many pixels ({error}), more than {MAX_PIXELS:,}",
+            "shrink it, or cut it into tiles",
+        ) from error
     except Exception as error:  # on damaged bytes Pillow's decoders raise whatever they like
         raise FileError(path, f"can't be opened ({error})", "replace it") from error
 
@@ -92,7 +106,7 @@ def _rgb(image: Image.Image, path: Path) -> Image.Image:
         raise FileError(path, f"has pixels of type {image.mode}", "convert it to 8-bit RGB")
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def read_indices(path: Path) -> Mask:
@@ -109,7 +123,7 @@ def read_indices(path: Path) -> Mask:
                 "pixel",
                 "store it as a greyscale or palette PNG",
             )
-        return np.asarray(load(mask, path)).astype(np.uint8)
+        return np.array(load(mask, path), dtype=np.uint8)
 
 
 def read_whole(sample: Sample, source: Source, size: int) -> tuple[Pixel8, Mask]:

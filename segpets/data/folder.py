@@ -22,6 +22,7 @@ from segpets.data.listing import (
     normal,
     pictures,
     read_text,
+    stem_of,
 )
 from segpets.data.meaning import Meaning, lossy_compression
 from segpets.data.source import (
@@ -187,13 +188,11 @@ class Folder:
         rivals = defaultdict(list)
         for stem, found in strays.items():
             rivals[tuple(found)].append(stem)
-        used: set[str] = set()
         for stem in images:
             wanted = _mask_stem(stem, self.mask_pattern)
-            found = [wanted] if wanted in masks else strays.get(stem, [])
-            used.update(found)
-            mine = [self.masks / file for mask in found for file in masks[mask].split("\0")]
-            claims = [stem] if wanted in masks or not found else rivals[tuple(found)]
+            found = strays.get(stem, [wanted])
+            mine = [self.masks / file for mask in found for file in masks.claim(mask)]
+            claims = rivals.get(tuple(found), [stem])
             ours = [self.images / file for claim in claims for file in images[claim].split("\0")]
             if not mine:
                 missing = f"has no mask {self.masks / wanted}.*"
@@ -204,9 +203,9 @@ class Folder:
                 yield Sample(sample_name(stem), ours[0], mine[0])
                 continue
             problems.append(Problem(sample_name(stem), error))
-        if images and not used:
+        if not masks.claimed.any():
             self._refuse(images, masks)
-        for stem in sorted(masks.keys() - used):
+        for stem in masks.unclaimed():
             orphan = self.masks / masks[stem].split("\0")[0]
             error = FileError(
                 orphan, "is a mask without an image", "add it, or exclude the mask by data.exclude"
@@ -224,14 +223,14 @@ class Folder:
                 "files are masks, as in 'data.mask_pattern=\"{stem}_mask\"'"
             )
         both = pictures(self.images, key="images")
-        wanted = (_mask_stem(stem, self.mask_pattern) for stem in both)
-        masks = {stem: both[stem] for stem in wanted if stem in both}
+        wanted = {_mask_stem(stem, self.mask_pattern) for stem in both}
+        masks = Names(file for file in both.files() if stem_of(file) in wanted)
         if not masks:
             raise UserError(
                 f"no file in {self.images} is named {self.mask_pattern} after another, such as "
                 f"{next(iter(both.values()))}: correct data.mask_pattern"
             )
-        return {stem: files for stem, files in both.items() if stem not in masks}, masks
+        return Names(file for file in both.files() if stem_of(file) not in wanted), masks
 
     def _refuse(self, images: Names, masks: Names) -> None:
         """Says that no name fits, and which pattern would."""

@@ -1,8 +1,10 @@
 """What a data set tells of itself: the names of its images and how their masks are read."""
 
 import hashlib
+import itertools
 import os
 import re
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,8 +50,7 @@ class Samples(Sequence[Sample]):
     """
 
     def __init__(self, samples: Iterable[Sample] = ()) -> None:
-        text = bytearray()
-        ends: list[int] = []
+        text, ends = bytearray(), array("q", [0])
         folders: dict[Path, int] = {}
         keys: tuple[str, ...] = ()
         for sample in samples:
@@ -61,9 +62,9 @@ class Samples(Sequence[Sample]):
             words += [sample.attributes[key] for key in keys]
             text += os.fsencode("\0".join(words))
             ends.append(len(text))
-        self._text, self._ends = bytes(text), np.array([0, *ends], dtype=np.int64)
+        self._text, self._ends = text, ends
         self._folders, self._keys = list(folders), keys
-        self._rows: Rows = np.arange(len(ends))
+        self._rows: Rows = np.arange(len(ends) - 1)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -122,9 +123,16 @@ class Samples(Sequence[Sample]):
         chosen._rows = wanted if of_all else self._rows[wanted]
         return chosen
 
+    @staticmethod
+    def joined(lists: "Sequence[Samples]") -> "Samples":
+        """One list after the other; what is selected from one list goes on to share its texts."""
+        if any(samples._text is not lists[0]._text for samples in lists):
+            return Samples(itertools.chain.from_iterable(lists))
+        return lists[0].select(np.concatenate([samples._rows for samples in lists]), of_all=True)
+
     def _words(self, index: int) -> list[str]:
         row = self._rows[index]
-        return os.fsdecode(self._text[self._ends[row] : self._ends[row + 1]]).split("\0")
+        return os.fsdecode(bytes(self._text[self._ends[row] : self._ends[row + 1]])).split("\0")
 
 
 @dataclass(frozen=True, slots=True)

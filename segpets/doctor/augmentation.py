@@ -1,6 +1,6 @@
 """Whether an augmentation keeps its promises, seen on a pattern made for that."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -122,11 +122,24 @@ def _of_workers(augment: Augment, size: int) -> Iterator[tuple[str, str]]:
         )
 
 
+class _Same:
+    """Pixels that are the same in every row."""
+
+    def __init__(self, pair: tuple[Tensor, Tensor]) -> None:
+        self.pair = pair
+
+    def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
+        return self.pair
+
+    def several(self, rows: Sequence[int], *, threads: int) -> Iterator[tuple[Tensor, Tensor]]:
+        return (self.pair for _ in rows)
+
+
 def _read(augment: Augment, size: int, *, workers: int) -> list[Item]:
     file = Path("pattern")
     samples = Samples(Sample(f"pattern_{index}", file, file) for index in range(_SEEDS))
     rows = np.zeros(_SEEDS, dtype=np.int64)
-    pixels = [pattern(size)]
+    pixels = _Same(pattern(size))
     data = SegmentationDataset(samples, rows, pixels, augment=augment, seed=0)
     loader: DataLoader[Item] = DataLoader(
         data,

@@ -4,20 +4,23 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from pet_folder import PetFolder
+from PIL import Image
 from test_pixels import SIZE, names, pixels
 
-from segpets.data import OxfordPets
-from segpets.data.cache import bytes_needed
+from segpets.data import Folder, OxfordPets
+from segpets.data.cache import bytes_needed, locked
 from segpets.data.datamodule import merged
 from segpets.data.pixels import CACHE_FOLDER, Pixels
-from segpets.data.source import Samples
+from segpets.data.source import Mask, Sample, Samples
 from segpets.errors import UserError
 
 
@@ -182,40 +185,178 @@ def test_the_cache_that_was_unused_the_longest_gives_way(pets: PetFolder) -> Non
     assert [file.name.partition("px")[0] for file in caches(own(pets))] == ["32", "34", "35"]
 
 
+def _set_up(pets: PetFolder, cache_dir: Path | None, cache: str) -> str:
+    """Code that lists and caches, and prints where and the fingerprint, or the user's error."""
+    return f"""
+import logging, sys
+sys.path[:0] = {sys.path!r}
+logging.basicConfig(level=logging.INFO)
+from segpets.data import OxfordPets, SegmentationDataModule
+from segpets.errors import UserError
+module = SegmentationDataModule(
+    source=OxfordPets(root={str(pets.root)!r}), augment=None, size=32, batch_size=2,
+    num_workers=0, run_seed=1, cache={cache!r}, cache_dir={cache_dir and str(cache_dir)!r})
+print("begin", flush=True)
+try:
+    module.setup()
+except UserError as error:
+    print("UserError", error)
+else:
+    print(module.pixels.cache and module.pixels.cache.path, module.pixels.fingerprint)
+"""
+
+
+def _mounted(options: str, folder: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Runs code where a folder is mounted otherwise, which only that process sees."""
+    command = f'mount {options} "$0" && exec "$1" -c "$2"'
+    words = ["unshare", "--mount", "sh", "-c", command, str(folder), sys.executable, code]
+    try:
+        tried = subprocess.run([*words[:-1], ""], capture_output=True, timeout=120)
+    except FileNotFoundError:
+        pytest.skip("there is no unshare")
+    if tried.returncode:
+        pytest.skip("only root may mount")
+    return subprocess.run(words, capture_output=True, text=True, timeout=120)
+
+
+def test_a_read_only_data_folder_sends_the_cache_elsewhere_and_says_where(
+    pets: PetFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    options = f"--bind -o ro '{pets.root}'"
+    done = _mounted(options, pets.root, _set_up(pets, None, "auto"))
+    (file,) = caches(tmp_path / "home" / "segpets")
+    assert done.stdout.split()[1:] == [str(file), pixels(pets).fingerprint], done.stderr
+    assert f"the cache of pixels is {file}" in done.stderr
+    assert not own(pets).exists()
+
+
+def test_a_cache_in_a_folder_that_has_become_read_only_is_used(pets: PetFolder) -> None:
+    built = pixels(pets, cache="disk")
+    assert built.cache is not None
+    done = _mounted(f"--bind -o ro '{pets.root}'", pets.root, _set_up(pets, None, "disk"))
+    assert done.stdout.split()[1:] == [str(built.cache.path), built.fingerprint], done.stderr
+
+
+@pytest.mark.parametrize("cache", ["auto", "disk"])
+def test_on_a_full_disk_auto_goes_on_and_disk_refuses(
+    pets: PetFolder, tmp_path: Path, cache: str
+) -> None:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    done = _mounted("-t tmpfs -o size=64k tmpfs", folder, _set_up(pets, folder, cache))
+    if cache == "auto":
+        assert done.stdout.split()[1:] == ["None", pixels(pets).fingerprint], done.stderr
+        assert "without a cache" in done.stderr
+    else:
+        assert "UserError data.cache=disk, but no cache can be kept" in done.stdout
+    assert str(folder) in done.stderr + done.stdout
+
+
 def test_a_full_disk_leaves_nothing_behind(pets: PetFolder, tmp_path: Path) -> None:
     # A limit on the size of files is what a process can set for itself; the error is another
     # number, so the cache is tried with it through the same path as a full disk's.
-    code = f"""
-import resource, signal, sys
+    limit = """
+import resource, signal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-sys.path[:0] = {sys.path!r}
-from pathlib import Path
-from segpets.data import OxfordPets, SegmentationDataModule
-module = SegmentationDataModule(
-    source=OxfordPets(root={str(pets.root)!r}), augment=None, size=32, batch_size=2,
-    num_workers=0, run_seed=1, cache_dir={str(tmp_path / "c")!r})
-module.setup()
-print(module.pixels.cache, module.pixels.fingerprint)
 """
+    code = limit + _set_up(pets, tmp_path / "c", "auto")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert done.stdout.split() == ["None", pixels(pets).fingerprint], done.stderr
+    assert done.stdout.split() == ["begin", "None", pixels(pets).fingerprint], done.stderr
     assert [file.suffix for file in (tmp_path / "c").iterdir()] == [".lock"]
 
 
 # processes
 
 
-def _fingerprint(pets: PetFolder) -> str:
-    return pixels(pets, cache="disk").fingerprint
+def _fingerprint(pets: PetFolder) -> tuple[str, int]:
+    found = pixels(pets, cache="disk")
+    assert found.cache is not None
+    return found.fingerprint, found.cache.path.stat().st_ino
 
 
 def test_processes_at_once_build_one_cache(pets: PetFolder) -> None:
     with multiprocessing.get_context("spawn").Pool(3) as pool:
-        found = pool.map(_fingerprint, [pets] * 3)
-    assert set(found) == {pixels(pets).fingerprint}
-    assert len(caches(own(pets))) == 1
+        found = pool.map(_fingerprint, [pets] * 3, chunksize=1)
+    (file,) = caches(own(pets))
+    assert set(found) == {(pixels(pets).fingerprint, file.stat().st_ino)}  # nobody built anew
     assert equal(pets, cache="disk")
+
+
+def test_a_process_waits_for_the_one_that_builds(
+    pets: PetFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    built = pixels(pets, cache="disk")
+    assert built.cache is not None
+    path = built.cache.path
+    path.unlink()
+    waiting = threading.Thread(target=pixels, args=[pets], kwargs={"cache": "disk"})
+    with locked(path):
+        waiting.start()
+        while "waiting for it" not in caplog.text:
+            time.sleep(0.01)
+        assert waiting.is_alive()
+        assert not path.exists()
+    waiting.join()
+    assert path.exists()
+
+
+def test_files_that_change_while_the_cache_is_built_are_never_taken_for_what_they_were(
+    pets: PetFolder,
+) -> None:
+    class Changing(OxfordPets):
+        """Another program writes a trimap after it has been read."""
+
+        changes = 1
+
+        def mask(self, sample: Sample) -> Mask:
+            ids = super().mask(sample)
+            if sample.name == "beagle_1" and self.changes:
+                self.changes -= 1
+                other_mask(pets)
+            return ids
+
+    source = Changing(root=pets.root)
+    splits = source.splits()
+    samples, _ = merged([Samples(splits.train), Samples(splits.val), Samples(splits.test)])
+    kept = Pixels(samples, source=source, size=SIZE, cache="auto")
+    assert torch.equal(kept.of("beagle_1")[1], pixels(pets).of("beagle_1")[1])
+    assert equal(pets, cache="disk")
+
+
+def test_a_folder_that_moves_or_is_reached_by_a_link_gives_the_same(
+    pets: PetFolder, tmp_path: Path
+) -> None:
+    expected = pixels(pets, cache="disk").fingerprint
+    link = tmp_path / "a link with späces"
+    link.symlink_to(pets.root, target_is_directory=True)
+    moved = tmp_path / "moved\nhere"
+    pets.root = link
+    assert pixels(pets, cache="disk").fingerprint == expected
+    assert equal(pets, cache="disk")
+    pets.root = link.resolve().rename(moved)
+    other_mask(pets)  # what the cache of the old place doesn't know
+    assert equal(pets, cache="disk")
+    assert pixels(pets, cache="disk").fingerprint != expected
+
+
+def test_names_with_spaces_umlauts_and_line_breaks_are_cached(tmp_path: Path) -> None:
+    for number, name in enumerate(["a b", "ä ö", "line\nbreak", "'quoted'", "日本"]):
+        for place, suffix in (("images", "png"), ("masks", "png")):
+            file = tmp_path / "my set" / place / f"{name}.{suffix}"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            values = np.full((40, 40), number * 40 if place == "images" else number % 2, np.uint8)
+            Image.fromarray(values).save(file)
+    source = Folder(root=tmp_path / "my set", classes=["background", "leaf"])
+    splits = source.splits()
+    samples, _ = merged([Samples(splits.train), Samples(splits.val), Samples(splits.test)])
+    built = Pixels(samples, source=source, size=SIZE, cache="disk")
+    opened = Pixels(samples, source=source, size=SIZE, cache="disk")
+    assert built.cache is not None and opened.fingerprint == built.fingerprint
+    shades = {int(opened[row][0].unique().item()) for row in range(len(samples))}
+    assert shades == {0, 40, 80, 120, 160}
 
 
 def test_a_worker_process_opens_the_cache_for_itself(pets: PetFolder) -> None:
@@ -231,20 +372,10 @@ def test_a_worker_process_opens_the_cache_for_itself(pets: PetFolder) -> None:
 
 def test_a_killed_process_leaves_nothing_that_the_next_one_takes_for_whole(tmp_path: Path) -> None:
     pets = PetFolder(tmp_path / "pets", trainval=100, test=20, width=300, height=300)
-    code = f"""
-import sys
-sys.path[:0] = {sys.path!r}
-from segpets.data import OxfordPets, SegmentationDataModule
-module = SegmentationDataModule(
-    source=OxfordPets(root={str(pets.root)!r}), augment=None, size=32, batch_size=2,
-    num_workers=0, run_seed=1)
-print("begin", flush=True)
-module.setup()
-print("end", flush=True)
-"""
+    code = _set_up(pets, None, "disk")
     expected = pixels(pets).fingerprint
     command = [sys.executable, "-c", code]
-    for delay in (0.0, 0.05, 0.1):
+    for delay in np.random.default_rng(0).uniform(0, 0.3, 6):
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
             assert child.stdout is not None
             assert child.stdout.readline() == b"begin\n"

@@ -1,8 +1,11 @@
 import io
+import resource
 import struct
+import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ from PIL import Image
 
 from segpets.data import OxfordPets, Sample
 from segpets.data.decode import Pixel8, read_image, read_pair
-from segpets.errors import UserError
+from segpets.errors import FileError, UserError
 
 SIZE = 32
 COLOURS = np.array([[[200, 30, 40], [20, 180, 60]], [[30, 50, 220], [240, 230, 90]]], np.uint8)
@@ -229,6 +232,65 @@ def test_a_file_that_cannot_be_read_is_named(pets: PetFolder, path: str, damage:
     told = message(pets)
     assert str(file) in told
     assert words in told
+
+
+def claimed(kind: str, width: int, height: int) -> bytes:
+    """A file of less than 5 kB whose header claims a size."""
+    if kind == "PNG":
+        header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+        data = chunk(b"IDAT", zlib.compress(bytes(2_000)))
+        return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + data + chunk(b"IEND", b"")
+    if kind == "WEBP":  # 14 bits a side; 24 in the extended header
+        extended = bytes(4) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+        frame = encoded(RGB, "WEBP", lossless=True)[12:]
+        body = b"WEBPVP8X" + struct.pack("<I", 10) + extended + frame
+        return b"RIFF" + struct.pack("<I", len(body)) + body
+    content = bytearray(encoded(RGB, kind))
+    if kind == "JPEG":
+        at = content.index(b"\xff\xc0") + 5  # behind marker, length and precision
+        content[at : at + 4] = struct.pack(">HH", height, width)
+    elif kind == "GIF":
+        content[6:10] = struct.pack("<HH", width, height)
+    elif kind == "BMP":
+        content[18:26] = struct.pack("<ii", width, height)
+    else:  # the tags 256 and 257 of a TIFF, which hold one short or long each
+        for tag, side in ((256, width), (257, height)):
+            for type_ in (3, 4):
+                entry = struct.pack("<HHI", tag, type_, 1)
+                if entry in content:
+                    at = content.index(entry)
+                    content[at : at + 12] = struct.pack("<HHII", tag, 4, 1, side)
+    return bytes(content)
+
+
+CLAIMING = ["JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP"]
+
+
+@pytest.mark.parametrize("side", [60_000, 10_000])  # what Pillow refuses, and what it warns of
+@pytest.mark.parametrize("kind", CLAIMING)
+@pytest.mark.parametrize("warning", ["error", "ignore"])  # ignored is what reading makes it
+def test_an_absurd_size_is_refused_before_anything_is_allocated(
+    tmp_path: Path, kind: str, side: int, warning: Literal["error", "ignore"]
+) -> None:
+    file = tmp_path / "bomb"
+    file.write_bytes(claimed(kind, side, side))
+    assert file.stat().st_size < 5_000
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with warnings.catch_warnings(record=True) as caught, pytest.raises(FileError) as refused:
+        warnings.simplefilter(warning, Image.DecompressionBombWarning)
+        read_image(file, SIZE)
+    assert not caught
+    assert refused.value.file == file
+    if kind != "WEBP":  # whose own decoder notices that frame and canvas contradict each other
+        assert f"claims too many pixels (Image size ({side * side} pixels)" in str(refused.value)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kB
+
+
+def test_a_large_image_within_the_limit_is_read(tmp_path: Path) -> None:
+    Image.new("L", (9_400, 9_400), 7).save(tmp_path / "large.png")
+    image, shape = read_image(tmp_path / "large.png", SIZE)
+    assert shape == (9_400, 9_400)
+    assert (image == 7).all()
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "TIFF", "WEBP"])
