@@ -129,7 +129,7 @@ def _train(cfg: DictConfig, run: Run, *, resuming: bool) -> Result:
     if cfg.train:
         checkpoint = newest_checkpoint(run.checkpoints) if resuming else None
         trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
-        metrics |= _values(trainer)
+        metrics |= _of_last_epoch(run) | _values(trainer)
         if not datamodule.splits.val_is_test:
             metrics |= _best(run)
     if cfg.test:
@@ -217,6 +217,17 @@ def _absent(cfg: DictConfig, metrics: dict[str, float]) -> list[str]:
 def _values(trainer: Trainer) -> dict[str, float]:
     logged = trainer.callback_metrics.items()
     return {name: value.item() for name, value in logged if not name.startswith("lr-")}
+
+
+def _of_last_epoch(run: Run) -> dict[str, float]:
+    """The metrics of the last checkpoint: a run that goes on may have nothing left to train."""
+    import torch
+
+    file = run.checkpoints / "last.ckpt"
+    if not file.exists():
+        return {}
+    last = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    return {k: v for k, v in last["metrics"].items() if not k.startswith("lr-")}
 
 
 def _best(run: Run) -> dict[str, float]:
