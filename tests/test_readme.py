@@ -12,14 +12,15 @@ from segpets.config import compose, conf_dir
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-COMMANDS = re.findall(r"^    python -m segpets\.train (.*)$", README, re.MULTILINE)
+COMMANDS = re.findall(r"^    python -m segpets\.(\w+) (.*)$", README, re.MULTILINE)
 
 
-@pytest.mark.parametrize("words", COMMANDS)
-def test_a_command_composes(words: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("task", "words"), COMMANDS)
+def test_a_command_composes(task: str, words: str, tmp_path: Path) -> None:
     overrides = [w for w in shlex.split(words.replace("FOLDER", str(tmp_path))) if w != "-m"]
-    several = [re.sub(r"=([^\[,]*),.*", r"=\1", word) for word in overrides]  # a sweep's first job
-    assert compose(several).task_name == "train"
+    several = [re.sub(r"=([^\[,(]*),.*", r"=\1", word) for word in overrides]  # a sweep's first job
+    several = [re.sub(r"=tag\(log,interval\(([^,]*),.*", r"=\1", word) for word in several]
+    assert compose(several, task=task).task_name == task
 
 
 def test_the_table_lists_every_group_and_option() -> None:
