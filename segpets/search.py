@@ -130,6 +130,8 @@ def run_search(
                 words = [*fixed, *_words(trial.params)]
                 job = job_of(compose(words))
                 job.path.mkdir(parents=True, exist_ok=True)
+                if "job" not in trial.user_attrs:
+                    study._storage.set_trial_user_attr(trial._trial_id, "job", job.path.name)
                 if not (job.path / TRIAL).exists():
                     text = json.dumps({"number": trial.number}) + "\n"
                     write_atomically(job.path / TRIAL, text)
@@ -144,8 +146,8 @@ def run_search(
 def distribution(override: Override) -> "BaseDistribution":
     """Turns Hydra's syntax into what Optuna draws from.
 
-    `choice(a,b)` and `a,b` are categories, `range(1,9,2)` steps, `interval(0,1)` real numbers or,
-    between `int`s, whole ones; `tag(log, ...)` draws the logarithm evenly.
+    `choice(a,b)` and `a,b` are categories, `range(1,9,2)` steps, `interval(0,1)` real numbers and
+    `int(interval(1,8))` whole ones; `tag(log, ...)` draws the logarithm evenly.
 
     Raises:
         UserError: It is something else.
