@@ -6,7 +6,7 @@ import sys
 
 from segpets.cli import fail
 
-COMMANDS = ("train", "browse", "sweep")
+COMMANDS = ("train", "browse", "sweep", "compare")
 USAGE = f"""usage: segpets COMMAND [GROUP=OPTION ...] [KEY=VALUE ...]
 commands: {", ".join(COMMANDS)}
 `segpets COMMAND --help` tells more."""

@@ -36,6 +36,8 @@ MAY_IMPORT = {
     "data": {"coco_files", "errors", "labels", "paths"},
     "doctor": {"data", "errors", "labels"},
     "report": {"labels"},
+    "statistics": set(),
+    "comparison": {"data", "errors", "run", "statistics"},
     "module": {"errors", "labels", "metric"},
     "callback": {"errors", "labels", "metric", "report", "run", "study"},
     "resume": {"errors", "run"},
@@ -53,6 +55,8 @@ MUST_NOT_IMPORT = {
     "callback": {"hydra", "omegaconf"},
     "doctor": {"hydra", "omegaconf", "matplotlib"},
     "report": {"lightning", "hydra", "omegaconf"},
+    "statistics": {"lightning", "hydra", "omegaconf", "matplotlib", "torch"},
+    "comparison": {"lightning", "hydra", "omegaconf", "matplotlib", "torch"},
     "run": {"lightning", "hydra", "torch"},
 }
 # What files of one folder share; their other siblings don't know each other.
@@ -75,7 +79,8 @@ SHARED = {
         "unpack",
     },
     "callback": {"tensorboard"},
-    "report": {"figure"},
+    "report": {"figure", "grid"},
+    "comparison": {"counts", "find", "group", "record"},
     "doctor": {"finding", "survey"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -152,9 +157,13 @@ def test_the_module_knows_no_net_and_no_loss_by_name() -> None:
         assert not words & names
 
 
-@pytest.mark.parametrize("module", ["segpets.train", "segpets.browse", "segpets.__main__"])
+@pytest.mark.parametrize(
+    "module", ["segpets.train", "segpets.browse", "segpets.compare", "segpets.__main__"]
+)
 def test_a_command_imports_nothing_heavy_before_it_has_a_config(module: str) -> None:
-    heavy = "torch numpy lightning albumentations torchvision torchmetrics matplotlib PIL rich"
+    heavy = (
+        "torch numpy lightning albumentations torchvision torchmetrics matplotlib PIL rich scipy"
+    )
     code = f"import sys, {module}; print(*(w for w in {heavy.split()} if w in sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT

@@ -4,9 +4,12 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from segpets.report.grid import Grid
 
 SCORES = ("iou", "dice", "precision", "recall")
 
@@ -101,8 +104,20 @@ def jobs_table(rows: Sequence[tuple[str, str, str]], *, title: str) -> Table:
     return table
 
 
-def as_text(table: Table) -> str:
+def grid_table(grid: Grid, *, title: str) -> Table:
+    """Lays out a table of results."""
+    table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in grid.columns:
+        table.add_column(
+            escape(column.title), justify="right" if column.numeric else "left", overflow="fold"
+        )
+    for row in grid.rows:
+        table.add_row(*(escape(cell.text) for cell in row))
+    return table
+
+
+def as_text(table: Table, *, width: int = 100) -> str:
     """Renders a table without colours, for a log file as well as for a terminal."""
     text = io.StringIO()
-    Console(width=100, file=text).print(table)
+    Console(width=width, file=text).print(table)
     return text.getvalue().rstrip()

@@ -1,0 +1,555 @@
+"""Compares runs: `python -m segpets.compare runs=logs/train/multiruns/first`.
+
+Nothing heavy is imported before the config stands, so `--help` and typos are answered at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from segpets.cli import run_command
+from segpets.errors import UserError
+
+if TYPE_CHECKING:
+    from segpets.comparison import Comparison, Configuration, Group, Record, Unranked
+    from segpets.report.chart import Chart
+    from segpets.report.grid import Cell, Grid
+
+log = logging.getLogger("segpets.compare")
+
+_STAGES = ("best/val/", "val/", "test/")
+_SHOWN_ROWS = 30
+_SHOWN_UNRANKED = 20
+_NAMES = {
+    "mean_iou": "mean IoU",
+    "pixel_accuracy": "pixel accuracy",
+    "mean_dice": "mean Dice",
+    "params": "parameters",
+    "mult_adds": "mult-adds",
+    "latency_ms": "latency in ms",
+    "seconds": "seconds",
+    "epochs_to_95": "epochs to 95 %",
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What comparing gives.
+
+    Attributes:
+        path: The folder with `compare.html`, `compare.csv`, `runs.csv`, `tests.csv`, `compare.md`
+            and `compare.tex`.
+        groups: The configurations of each protocol, the best first.
+        comparisons: The paired tests of each group.
+        unranked: The runs that are in no group, and why.
+    """
+
+    path: Path
+    groups: list[Group]
+    comparisons: list[list[Comparison]]
+    unranked: list[Unranked]
+
+
+def compare(cfg: DictConfig) -> Result:
+    """Ranks runs, tests their differences, and writes tables and a page.
+
+    Args:
+        cfg: The composed config of `conf/compare.yaml`; see `segpets.config.compose`.
+
+    Raises:
+        UserError: There is no run that could be ranked.
+    """
+    _check(cfg)
+    from segpets.comparison import Unranked, compared, find_runs, grouped, read_record
+    from segpets.run import write_atomically
+
+    words = [str(word) for word in (cfg.runs if OmegaConf.is_list(cfg.runs) else [cfg.runs])]
+    paths, unranked = find_runs(words, log_dir=Path(cfg.train_log_dir))
+    records: list[Record] = []
+    for path in paths:
+        try:
+            records.append(read_record(path))
+        except UserError as error:
+            unranked.append(Unranked(path, "unreadable", str(error)))
+    groups, others = grouped(records, metric=cfg.metric)
+    unranked += others
+    if not groups:
+        raise UserError(_nothing(cfg, records, unranked))
+    comparisons = []
+    for group in groups:
+        tests, notes = compared(
+            group, against_each_other=cfg.pairs, resamples=cfg.resamples, seed=cfg.seed
+        )
+        comparisons.append(tests)
+        group.notes += notes
+        group.notes += [
+            f"#{c.rank}, seed {run.seed}: {note}"
+            for c in group.configurations
+            for run in c.runs
+            for note in run.notes
+        ]
+    result = Result(Path(cfg.paths.output_dir), groups, comparisons, unranked)
+    result.path.mkdir(parents=True, exist_ok=True)
+    for name, text in _files(cfg, result):
+        write_atomically(result.path / name, text)
+    _say(cfg, result)
+    return result
+
+
+def _check(cfg: DictConfig) -> None:
+    for key, least in (("seed", 0), ("images", 0), ("pairs", 0), ("shown", 1), ("resamples", 99)):
+        value = cfg[key]
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise UserError(f"{key}={value} must be a whole number of at least {least}")
+    if cfg.runs is None or (OmegaConf.is_list(cfg.runs) and not cfg.runs):
+        raise UserError("runs names nothing: give a run directory, a sweep's folder, or a list")
+    if not isinstance(cfg.metric, str):
+        raise UserError(f"metric={cfg.metric} is no name: choose one such as test/mean_iou")
+    if (Path(cfg.paths.output_dir) / "compare.html").exists():
+        raise UserError(
+            f"{cfg.paths.output_dir} already holds a compare.html: choose another hydra.run.dir"
+        )
+
+
+def _nothing(cfg: DictConfig, records: Sequence[Record], unranked: Sequence[Unranked]) -> str:
+    """Why no run can be ranked."""
+    from segpets.run import shown
+
+    known = sorted({name for r in records if r.status == "completed" for name in r.values})
+    if known and cfg.metric not in known:
+        near = difflib.get_close_matches(cfg.metric, known, n=1, cutoff=0.5)
+        hint = f" Did you mean metric={near[0]}?" if near else ""
+        return f"no completed run has metric={cfg.metric}.{hint} They have: {', '.join(known)}"
+    first = unranked[0]
+    others = f", and {len(unranked) - 1} more like it or worse" if unranked[1:] else ""
+    return (
+        f"no run can be compared: {shown(first.path)} is {first.status} ({first.reason}){others}. "
+        "Compare completed runs"
+    )
+
+
+def _files(cfg: DictConfig, result: Result) -> Iterator[tuple[str, str]]:
+    """The names of all files, and what goes into them."""
+    from segpets.report.grid import as_csv, as_latex, as_markdown, latex_text, markdown_text
+
+    grids = [_grid(cfg, group) for group in result.groups]
+    yield "compare.csv", as_csv(list(_configuration_rows(result)))
+    yield "runs.csv", as_csv(list(_run_rows(result)))
+    yield "tests.csv", as_csv(list(_test_rows(result)))
+    markdown, latex = [], []
+    for index, (group, grid) in enumerate(zip(result.groups, grids, strict=True)):
+        heading = _heading(result, index)
+        lines = [*_sentences(result.comparisons[index]), *group.notes]
+        listed = "".join(f"- {markdown_text(line)}\n" for line in lines)
+        markdown.append(f"## {markdown_text(heading)}\n\n{as_markdown(grid)}\n{listed}")
+        latex.append(f"% {latex_text(heading)}\n{as_latex(grid)}")
+    if result.unranked:
+        listed = "".join(f"- {markdown_text(line)}\n" for line in _unranked_lines(result))
+        markdown.append(f"## Not ranked\n\n{listed}")
+    yield "compare.md", "\n".join(markdown)
+    yield "compare.tex", "\n".join(latex)
+    yield "compare.html", _page(cfg, result, grids)
+
+
+def _heading(result: Result, index: int) -> str:
+    """What a group's metrics mean, as far as that tells it from the others."""
+    group = result.groups[index]
+    if group.peculiar:
+        told = "; ".join(f"{key}: {value}" for key, value in group.peculiar.items())
+        return f"Protocol {index + 1} of {len(result.groups)}: {told}"
+    size = "x".join(map(str, _as_list(group.protocol.get("resolution"))))
+    return (
+        f"{group.protocol.get('data')}, split {group.protocol.get('split')}, {size}, "
+        f"classes {', '.join(group.classes)}"
+    )
+
+
+def _as_list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _stage(metric: str) -> str:
+    return next((stage for stage in _STAGES if metric.startswith(stage)), "test/")
+
+
+def _columns(cfg: DictConfig, group: Group) -> list[str]:
+    """The values that a table shows, by their names in the summary."""
+    stage = _stage(cfg.metric)
+    scores = [f"{stage}{name}" for name in ("mean_iou", "pixel_accuracy", "mean_dice")]
+    scores += [f"{stage}iou/{name}" for name in group.classes]
+    costs = ["params", "mult_adds", "latency_ms", "seconds", "epochs_to_95"]
+    wanted = dict.fromkeys([cfg.metric, *scores, *costs])
+    return [name for name in wanted if any(name in c.values for c in group.configurations)]
+
+
+def _title(name: str, stage: str) -> str:
+    plain = name.removeprefix(stage)
+    if plain.startswith("iou/"):
+        return f"IoU {plain.removeprefix('iou/')}"
+    if name.startswith(_STAGES) and not name.startswith(stage):
+        plain = name
+    return _NAMES.get(plain, plain)
+
+
+def _grid(cfg: DictConfig, group: Group) -> Grid:
+    from segpets.report.grid import Cell, Column, Grid
+
+    stage, names = _stage(cfg.metric), _columns(cfg, group)
+    heads = [Column("#"), *(Column(key, numeric=False) for key in group.keys), Column("seeds")]
+    for name in names:
+        heads.append(Column(_title(name, stage)))
+        if name == cfg.metric:
+            heads.append(Column("95 % interval", numeric=False))
+    heads.append(Column("front", numeric=False))
+    rows = []
+    for c in group.configurations:
+        row = [Cell(str(c.rank), c.rank)]
+        row += [Cell(c.choices.get(key, "(default)"), c.choices.get(key, "")) for key in group.keys]
+        seeds = ", ".join(str(run.seed) for run in c.runs)
+        row.append(Cell(str(len(c.runs)), len(c.runs), f"seeds {seeds}"))
+        for name in names:
+            row.append(_value_cell(c, name))
+            if name == cfg.metric:
+                row.append(_interval_cell(c, name))
+        fronts = ", ".join(_NAMES[cost].removesuffix(" in ms") for cost in c.fronts)
+        row.append(Cell(fronts, -len(c.fronts)))
+        rows.append(row)
+    return Grid(heads, rows)
+
+
+def _value_cell(configuration: Configuration, name: str) -> Cell:
+    from segpets.report.chart import number
+    from segpets.report.grid import Cell
+
+    estimate = configuration.values.get(name)
+    if estimate is None:
+        return Cell("-")
+    if name in ("params", "mult_adds"):
+        text = number(estimate.mean)
+    elif name in ("seconds", "epochs_to_95", "latency_ms"):
+        text = f"{estimate.mean:,.0f}" if estimate.mean >= 100 else f"{estimate.mean:.3g}"
+    else:
+        text = f"{estimate.mean:.4f}"
+    hint = f"{estimate.mean!r}"
+    if estimate.low is not None:
+        hint += f", 95 % interval {estimate.low:.6g} to {estimate.high:.6g}"
+    return Cell(text, estimate.mean, hint)
+
+
+def _interval_cell(configuration: Configuration, name: str) -> Cell:
+    from segpets.report.grid import Cell
+
+    estimate = configuration.values[name]
+    if estimate.low is None or estimate.high is None:
+        return Cell("one seed")
+    return Cell(f"{estimate.low:.4f} to {estimate.high:.4f}", estimate.high - estimate.low)
+
+
+def _configuration_rows(result: Result) -> Iterator[dict[str, object]]:
+    from segpets.comparison.group import COSTS
+
+    for index, group in enumerate(result.groups, 1):
+        for c in group.configurations:
+            row: dict[str, object] = {"group": index, "rank": c.rank, "configuration": c.label}
+            row |= {f"override.{key}": c.choices.get(key) for key in group.keys}
+            row |= {"seeds": len(c.runs), "runs": " ".join(run.path.name for run in c.runs)}
+            for name, estimate in c.values.items():
+                row[name] = estimate.mean
+                row[f"{name} low"], row[f"{name} high"] = estimate.low, estimate.high
+            row |= {f"front {cost}": cost in c.fronts for cost in COSTS}
+            row |= {f"protocol.{key}": value for key, value in group.peculiar.items()}
+            yield row
+
+
+def _run_rows(result: Result) -> Iterator[dict[str, object]]:
+    for index, group in enumerate(result.groups, 1):
+        for c in group.configurations:
+            for run in c.runs:
+                facts: dict[str, object] = {"path": str(run.path), "status": run.status}
+                facts |= {"reason": "", "group": index, "rank": c.rank, "seed": run.seed}
+                facts |= {f"override.{key}": value for key, value in run.overrides.items()}
+                yield facts | dict(run.values)
+    for one in result.unranked:
+        yield {"path": str(one.path), "status": one.status, "reason": one.reason}
+
+
+def _test_rows(result: Result) -> Iterator[dict[str, object]]:
+    for index, tests in enumerate(result.comparisons, 1):
+        for test in tests:
+            yield {
+                "group": index,
+                "first rank": test.first.rank,
+                "second rank": test.second.rank,
+                "first": test.first.label,
+                "second": test.second.label,
+                "images": test.images,
+                "difference": test.difference,
+                "low": test.low,
+                "high": test.high,
+                "p": test.p,
+                "p_holm": test.p_holm,
+                "real": test.real,
+            }
+
+
+def _sentences(tests: Sequence[Comparison]) -> list[str]:
+    """Says in words which differences are real."""
+    if not tests:
+        return []
+    real = [test for test in tests if test.real]
+    said = [
+        f"{len(real)} of {len(tests)} differences between configurations are real: p < 0.05 after "
+        f"Holm's correction for {len(tests)} paired tests on {tests[0].images:,} images."
+    ]
+    for test in real:
+        better, worse = test.first, test.second
+        difference, low, high = test.difference, test.low, test.high
+        if difference < 0:  # the ranking goes by another metric than the test
+            better, worse = worse, better
+            difference, low, high = -difference, -high, -low
+        said.append(
+            f"{_name(better)} is better than {_name(worse)} by {difference:.4f} mean IoU an image "
+            f"(95 % interval {low:.4f} to {high:.4f}, p = {_p(test.p_holm)})"
+        )
+    unclear = [test for test in tests if not test.real and test.first.rank == 1]
+    if unclear:
+        others = ", ".join(_name(test.second) for test in unclear)
+        said.append(f"{_name(unclear[0].first)} can't be told from {others}")
+    return said
+
+
+def _name(configuration: Configuration) -> str:
+    label = configuration.label
+    return f"#{configuration.rank} ({label if len(label) <= 80 else label[:79] + '…'})"
+
+
+def _p(value: float) -> str:
+    return f"{value:.4f}" if value >= 0.0001 else f"{value:.1e}"
+
+
+def _unranked_lines(result: Result) -> list[str]:
+    from segpets.run import shown
+
+    return [f"{one.status}: {shown(one.path)}: {one.reason}" for one in result.unranked]
+
+
+def _page(cfg: DictConfig, result: Result, grids: Sequence[Grid]) -> str:
+    from segpets.report.chart import colour
+    from segpets.report.page import render
+    from segpets.run import shown
+
+    sections = []
+    for index, (group, grid) in enumerate(zip(result.groups, grids, strict=True)):
+        best = group.configurations[: cfg.shown]
+        able, strips, notes = _pictures(cfg, group)
+        tests = result.comparisons[index]
+        sections.append(
+            {
+                "title": _heading(result, index),
+                "protocol": {k: v for k, v in group.protocol.items() if k != "classes"},
+                "classes": list(zip(group.classes, _class_colours(group), strict=True)),
+                "grid": grid,
+                "said": _sentences(tests),
+                "notes": group.notes,
+                "tests": [
+                    (_name(t.first), _name(t.second), t, _p(t.p), _p(t.p_holm)) for t in tests
+                ],
+                "curves": _curves(group),
+                "fronts": _fronts(cfg, group),
+                "labels": [_name(c) for c in best],
+                "colours": [colour(c.rank - 1) for c in best],
+                "bars": dict(_bars(cfg, group, best)),
+                "pictured": [_name(c) for c in able],
+                "strips": strips,
+                "picture_notes": notes,
+            }
+        )
+    return render(
+        "compare.html.j2",
+        metric=cfg.metric,
+        sections=sections,
+        unranked=[(one.status, shown(one.path), one.reason) for one in result.unranked],
+        pairs=cfg.pairs,
+        resamples=cfg.resamples,
+        seed=cfg.seed,
+    )
+
+
+def _curves(group: Group) -> Chart | None:
+    """val/mean_iou over epochs, the mean of the seeds that reached an epoch."""
+    from segpets.report.chart import chart
+
+    series = {}
+    for c in group.configurations:
+        by_epoch: dict[int, list[float]] = {}
+        for run in c.runs:
+            for epoch, value in run.curve:
+                by_epoch.setdefault(epoch, []).append(value)
+        series[_name(c)] = [(e, sum(v) / len(v)) for e, v in sorted(by_epoch.items())]
+    return chart(series, x_label="epoch", y_label="val/mean_iou")
+
+
+def _fronts(cfg: DictConfig, group: Group) -> list[tuple[str, Chart]]:
+    """Accuracy against each cost that is known."""
+    from segpets.comparison.group import COSTS, cost_points
+    from segpets.report.chart import chart
+
+    found = []
+    for cost in COSTS:
+        points = cost_points(group, cost, cfg.metric)
+        front = [points[str(c.rank)] for c in group.configurations if cost in c.fronts]
+        series = {
+            _name(c): [points[str(c.rank)]] if str(c.rank) in points else []
+            for c in group.configurations
+        }
+        drawn = chart(
+            series,
+            x_label=f"{_NAMES[cost]} (logarithmic)",
+            y_label=cfg.metric,
+            logarithmic=True,
+            front=front,
+            joined=False,
+        )
+        if drawn:
+            found.append((_NAMES[cost], drawn))
+    return found
+
+
+def _bars(
+    cfg: DictConfig, group: Group, best: Sequence[Configuration]
+) -> Iterator[tuple[str, dict[str, list[float | None]]]]:
+    """IoU by class, and mean IoU by what is known of the images, for each of the best."""
+    stage = _stage(cfg.metric)
+    yield (
+        "IoU by class",
+        {name: [c.mean(f"{stage}iou/{name}") for c in best] for name in group.classes},
+    )
+    attributes = dict.fromkeys(
+        key for c in best for run in c.runs if run.counts for key in run.counts.parts
+    )
+    for key in attributes:
+        columns = [_by_value(c, key) for c in best]
+        values = sorted({value for column in columns for value in column})
+        yield (
+            f"Mean IoU by {key}, of the test",
+            {value: [column.get(value) for column in columns] for value in values},
+        )
+
+
+def _by_value(configuration: Configuration, key: str) -> dict[str, float]:
+    """The mean IoU of the images of each value of an attribute, averaged over seeds."""
+    from math import isnan
+
+    from segpets.comparison.counts import mean_iou
+
+    found: dict[str, list[float]] = {}
+    for run in configuration.runs:
+        parts: Mapping[str, Any] = run.counts.parts.get(key, {}) if run.counts else {}
+        for value, confusion in parts.items():
+            if not isnan(score := mean_iou(confusion)):
+                found.setdefault(value, []).append(score)
+    return {value: sum(scores) / len(scores) for value, scores in found.items()}
+
+
+def _class_colours(group: Group) -> list[str]:
+    from segpets.labels import palette
+
+    return ["#{:02x}{:02x}{:02x}".format(*colour) for colour in palette(len(group.classes))]
+
+
+def _pictures(
+    cfg: DictConfig, group: Group
+) -> tuple[list[Configuration], list[tuple[str, list[tuple[str, str]]]], list[str]]:
+    """The images on which the best disagree most: for each the pictures, with their captions."""
+    import torch
+
+    from segpets.comparison import disputed
+    from segpets.report.figure import colourise
+    from segpets.report.page import embedded
+
+    able, images, notes = disputed(group, count=cfg.images, among=cfg.shown)
+    strips = []
+    for one in images:
+        tiles = []
+        if one.image is not None and one.truth is not None:
+            painted = colourise(torch.from_numpy(one.truth), len(group.classes))
+            tiles += [("image", embedded(one.image)), ("truth", embedded(painted))]
+        for c, mask, iou in zip(able, one.masks, one.iou, strict=True):
+            shown = ""
+            if mask is not None:
+                shown = embedded(colourise(torch.from_numpy(mask), len(group.classes)))
+            tiles.append((f"#{c.rank}: {iou:.3f}", shown))
+        strips.append((one.name, tiles))
+    return able, strips, notes
+
+
+def _say(cfg: DictConfig, result: Result) -> None:
+    from segpets.report.table import as_text, grid_table
+    from segpets.run import shown
+
+    for index, group in enumerate(result.groups):
+        grid = _short(_grid(cfg, group))
+        count = len(group.configurations)
+        title = f"{_heading(result, index)}: by {cfg.metric}"
+        log.info("%s", as_text(grid_table(grid, title=title), width=150))
+        if count > _SHOWN_ROWS:
+            log.info("The other %d configurations are in the files", count - _SHOWN_ROWS)
+        said = _sentences(result.comparisons[index])
+        for line in [*said[:_SHOWN_UNRANKED], *group.notes[:_SHOWN_UNRANKED]]:
+            log.info("  %s", line)
+        log.info("")
+    if len(result.groups) > 1:
+        log.info(
+            "%d protocols: their metrics don't mean the same, so they are not ranked together",
+            len(result.groups),
+        )
+    if result.unranked:
+        log.info("%d not ranked:", len(result.unranked))
+        for line in _unranked_lines(result)[:_SHOWN_UNRANKED]:
+            log.info("  %s", line)
+        if len(result.unranked) > _SHOWN_UNRANKED:
+            log.info("  and %d more, in runs.csv", len(result.unranked) - _SHOWN_UNRANKED)
+    folder = shown(result.path)
+    log.info("%s/compare.html shows all of it", folder)
+    log.info("  compare.csv  runs.csv  tests.csv  compare.md  compare.tex")
+
+
+def _short(grid: Grid) -> Grid:
+    """The part of a table that a terminal holds: the first rows, and few classes."""
+    from segpets.report.grid import Grid
+
+    classes = [i for i, column in enumerate(grid.columns) if column.title.startswith("IoU ")]
+    left_out = set(classes) if len(classes) > 3 else set()
+    kept = [i for i in range(len(grid.columns)) if i not in left_out]
+    rows = [[row[i] for i in kept] for row in grid.rows[:_SHOWN_ROWS]]
+    return Grid([grid.columns[i] for i in kept], rows)
+
+
+def _task(cfg: DictConfig) -> None:
+    """What Hydra calls."""
+    from segpets.run import point
+
+    result = compare(cfg)
+    latest = Path(cfg.paths.log_dir) / "latest"
+    latest.parent.mkdir(parents=True, exist_ok=True)
+    point(latest, result.path)
+
+
+def main() -> None:
+    """The command."""
+    run_command(
+        _task,
+        name="compare",
+        example="python -m segpets.compare runs=logs/train/multiruns/first",
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""Which runs are meant by `runs=`."""
+
+import glob
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from segpets.errors import UserError
+from segpets.run import CONFIG, SUMMARY
+
+SET_ASIDE: Final = re.compile(r".+\.failed-\d+")
+"""How a retry of a failed job names the directory that it keeps beside its own."""
+
+_TRACES = (".hydra", CONFIG, "checkpoints", "metrics.csv")
+
+
+@dataclass(frozen=True)
+class Unranked:
+    """A run that is in no table.
+
+    Attributes:
+        path: Its directory.
+        status: `completed`, `failed`, `interrupted`, `running`, or `unreadable`.
+        reason: Why it isn't ranked.
+    """
+
+    path: Path
+    status: str
+    reason: str
+
+
+def find_runs(runs: Sequence[str], *, log_dir: Path) -> tuple[list[Path], list[Unranked]]:
+    """Finds run directories, each once.
+
+    Args:
+        runs: Run directories, folders of runs such as a sweep's, `latest`, and patterns with `*`,
+            `?`, `[...]` and `**` for any of them. What exists under its name is no pattern. In a
+            folder of runs, hidden folders, failed tries that were set aside, and what is no run
+            are passed over.
+        log_dir: Where `latest` is looked for.
+
+    Returns:
+        The run directories, and those that were runs once and have lost their summary.
+
+    Raises:
+        UserError: A word finds nothing.
+    """
+    found: dict[Path, Path] = {}
+    lost: dict[Path, Unranked] = {}
+    for word in runs:
+        seen = False
+        for folder in _folders(word, log_dir):
+            for run in _runs_in(folder):
+                seen = True
+                if (run / SUMMARY).exists():
+                    found.setdefault(run.resolve(), run)
+                else:
+                    reason = f"holds no {SUMMARY}: delete it, or give its command again"
+                    lost.setdefault(run.resolve(), Unranked(run, "unreadable", reason))
+        if not seen:
+            raise UserError(
+                f"runs={word} holds no run: give a run directory, a sweep's folder, or a pattern "
+                "that finds some, such as 'logs/train/multiruns/*'"
+            )
+    return list(found.values()), list(lost.values())
+
+
+def _folders(word: str, log_dir: Path) -> list[Path]:
+    if word == "latest":
+        if not (log_dir / "latest").is_dir():
+            raise UserError(f"runs=latest: there is no {(log_dir / 'latest').absolute()} yet")
+        return [(log_dir / "latest").resolve()]
+    path = Path(word).expanduser()
+    try:
+        if path.is_dir():
+            return [path]
+        matches = sorted(Path(m) for m in glob.glob(str(path), recursive=True))
+    except (OSError, ValueError, re.error) as error:  # such as a name that is too long
+        raise UserError(f"runs={word} can't be looked for: {error}") from error
+    folders = [m for m in matches if m.is_dir() and not SET_ASIDE.fullmatch(m.name)]
+    if not folders:
+        what = "is a file" if path.is_file() else f"finds no folder from {Path.cwd()}"
+        raise UserError(
+            f"runs={word} {what}: give a run directory, a sweep's folder, latest, or a list"
+        )
+    return folders
+
+
+def _runs_in(folder: Path) -> Iterator[Path]:
+    """The folder itself if it is a run, else the runs that it holds."""
+    if (folder / SUMMARY).exists():
+        yield folder
+        return
+    try:
+        names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    except OSError as error:
+        raise UserError(f"{folder} can't be listed: {error}") from error
+    held = [
+        folder / name
+        for name in names
+        if not name.startswith(".") and not SET_ASIDE.fullmatch(name) and _is_run(folder / name)
+    ]
+    yield from held
+    if not held and _is_run(folder):
+        yield folder
+
+
+def _is_run(folder: Path) -> bool:
+    return any((folder / name).exists() for name in (SUMMARY, *_TRACES))

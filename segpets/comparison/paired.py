@@ -1,0 +1,137 @@
+"""Tests of differences, image by image."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from segpets.comparison.group import Configuration, Group
+from segpets.statistics import Floats, Ints, bootstrap_interval, holm, sign_flip_p
+
+ALPHA: Final = 0.05
+_FEWEST = 2  # images, below which nothing is tested
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A paired test of two configurations.
+
+    Attributes:
+        first: The one that ranks higher.
+        second: The other.
+        images: How many images both have.
+        difference: The mean over images of first less second, in mean IoU of an image.
+        low: Lower end of its 95 % bootstrap interval.
+        high: Upper end.
+        p: Two-sided, of the sign-flip permutation test.
+        p_holm: Corrected for the number of tests in the group.
+    """
+
+    first: Configuration
+    second: Configuration
+    images: int
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+
+    @property
+    def real(self) -> bool:
+        """Whether the difference is larger than chance among images explains."""
+        return self.p_holm < ALPHA
+
+
+def compared(
+    group: Group, *, against_each_other: int, resamples: int, seed: int
+) -> tuple[list[Comparison], list[str]]:
+    """Tests the best configuration against all others, and the best few against each other.
+
+    Each image has one number a configuration: its mean IoU, averaged over the configuration's
+    seeds. So the test asks whether these nets differ on images like these; how much another
+    training of the same configuration would differ, the interval over seeds says.
+
+    Args:
+        group: The configurations.
+        against_each_other: How many of the best are tested in all pairs.
+        resamples: Of the permutation test and of the bootstrap.
+        seed: Of their generators.
+
+    Returns:
+        The comparisons, in the order of ranks, and what must be said of them.
+    """
+    tested = [c for c in group.configurations if any(run.counts for run in c.runs)]
+    notes = _gaps(group, tested)
+    if len(tested) < 2:
+        return [], notes
+    iou, truth = _table(tested)
+    pairs = [
+        (i, j)
+        for i in range(len(tested))
+        for j in range(i + 1, len(tested))
+        if i == 0 or j < against_each_other
+    ]
+    # Pairs that have the same images share the draws.
+    alike: dict[bytes, list[tuple[int, int]]] = {}
+    valid = ~np.isnan(iou)
+    for i, j in pairs:
+        both = valid[i] & valid[j] & (truth[i] == truth[j])
+        alike.setdefault(both.tobytes(), []).append((i, j))
+    least = min(int(np.frombuffer(key, dtype=bool).sum()) for key in alike)
+    if least < (usable := int(valid.any(0).sum())):
+        notes.append(
+            "The tested images, or their truths, are not the same in all runs: a pair is compared "
+            f"on those that both have, at least {least} of {usable}"
+        )
+    results = {}
+    for key, members in alike.items():
+        images = np.frombuffer(key, dtype=bool)
+        if images.sum() < _FEWEST:
+            continue
+        differences = np.stack([iou[i, images] - iou[j, images] for i, j in members], axis=1)
+        p = sign_flip_p(differences, resamples=resamples, seed=seed)
+        low, high = bootstrap_interval(differences, resamples=resamples, seed=seed)
+        for column, pair in enumerate(members):
+            facts = (differences[:, column].mean(), low[column], high[column], p[column])
+            results[pair] = (int(images.sum()), *map(float, facts))
+    done = [pair for pair in pairs if pair in results]
+    corrected = holm([results[pair][4] for pair in done])
+    return [
+        Comparison(tested[i], tested[j], *results[i, j], p_holm=p_holm)
+        for (i, j), p_holm in zip(done, corrected, strict=True)
+    ], notes
+
+
+def _gaps(group: Group, tested: Sequence[Configuration]) -> list[str]:
+    notes = []
+    ranks = {c.rank for c in tested}
+    if missing := [f"#{c.rank}" for c in group.configurations if c.rank not in ranks]:
+        notes.append(f"Without paired tests, for want of predictions: {', '.join(missing)}")
+    for c in tested:
+        count = sum(run.counts is not None for run in c.runs)
+        if count < len(c.runs):
+            notes.append(f"#{c.rank}: {count} of {len(c.runs)} seeds have predictions")
+    return notes
+
+
+def _table(tested: Sequence[Configuration]) -> tuple[Floats, Ints]:
+    """IoU of each image, over the seeds, and its truth, (configurations, images).
+
+    NaN where a seed lacks the image, where no pixel of it counts, or where seeds have two truths.
+    """
+    counts = [[run.counts for run in c.runs if run.counts] for c in tested]
+    names = np.unique(np.concatenate([one.names for seeds in counts for one in seeds]))
+    iou = np.full((len(tested), len(names)), np.nan)
+    truth = np.zeros(iou.shape, dtype=np.int64)
+    for row, seeds in enumerate(counts):
+        values = np.full((len(seeds), len(names)), np.nan)
+        truths = np.zeros((len(seeds), len(names)), dtype=np.int64)
+        for place, one in enumerate(seeds):
+            at = np.searchsorted(names, one.names)
+            values[place, at] = one.iou
+            truths[place, at] = one.truth
+        agreed = (truths == truths[0]).all(0)
+        iou[row] = np.where(agreed, values.mean(0), np.nan)
+        truth[row] = truths[0]
+    return iou, truth

@@ -1,0 +1,164 @@
+"""The images on which runs disagree, taken from what the runs have left and from their data."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segpets.comparison.counts import MASKS, truth_keys
+from segpets.comparison.group import Configuration, Group
+from segpets.comparison.record import Record, read_yaml
+from segpets.errors import UserError
+from segpets.run import CONFIG
+
+if TYPE_CHECKING:
+    from segpets.data import Source
+
+Pixel8 = NDArray[np.uint8]
+
+_SAFE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+_LARGEST: Final = 4096
+
+
+@dataclass(frozen=True)
+class Disputed:
+    """An image on which runs disagree.
+
+    Attributes:
+        name: Its name.
+        image: Its pixels, (H, W, 3); None without its data.
+        truth: Its mask, (H, W); None without its data.
+        masks: What each configuration's first seed predicted, (H, W); None if it is lost.
+        iou: The mean IoU of each of these.
+    """
+
+    name: str
+    image: Pixel8 | None
+    truth: Pixel8 | None
+    masks: list[Pixel8 | None]
+    iou: list[float]
+
+
+def disputed(
+    group: Group, *, count: int, among: int
+) -> tuple[list[Configuration], list[Disputed], list[str]]:
+    """Finds the images with the largest range of mean IoU among the best configurations.
+
+    Args:
+        group: The configurations.
+        count: How many images.
+        among: How many configurations; of each its first seed that has predictions.
+
+    Returns:
+        The configurations, the images, and what must be said of them.
+    """
+    able = [c for c in group.configurations if any(run.counts for run in c.runs)][:among]
+    runs = [next(run for run in c.runs if run.counts) for c in able]
+    if len(runs) < 2 or count == 0:
+        return [], [], []
+    names = runs[0].counts.names if runs[0].counts else np.array([])
+    for run in runs[1:]:
+        names = np.intersect1d(names, run.counts.names if run.counts else [])
+    iou = np.stack([_of(run, names) for run in runs])  # (runs, images)
+    spread = np.nan_to_num(iou.max(0) - iou.min(0))
+    order = [int(i) for i in np.argsort(-spread, kind="stable") if spread[i] > 0]
+    chosen = [i for i in order if _SAFE_NAME.fullmatch(str(names[i]))][:count]
+    wanted = [str(names[i]) for i in chosen]
+    originals, notes = _originals(runs[0], wanted, group)
+    images = []
+    for name, place in zip(wanted, chosen, strict=True):
+        image, truth = originals.get(name, (None, None))
+        masks = [_mask(run.path / MASKS / f"{name}.png") for run in runs]
+        images.append(Disputed(name, image, truth, masks, iou[:, place].tolist()))
+    if any(mask is None for shown in images for mask in shown.masks):
+        notes.append("Some predicted masks are missing or can't be read")
+    return able, images, notes
+
+
+def _of(run: Record, names: NDArray[np.str_]) -> NDArray[np.float64]:
+    assert run.counts is not None
+    return run.counts.iou[np.searchsorted(run.counts.names, names)]
+
+
+def _mask(file: Path) -> Pixel8 | None:
+    from segpets.data.decode import load, open_image
+
+    try:
+        with open_image(file) as image:
+            if image.mode != "L" or max(image.size) > _LARGEST:
+                return None
+            return np.asarray(load(image, file)).copy()
+    except UserError:
+        return None
+
+
+def _originals(
+    run: Record, names: Sequence[str], group: Group
+) -> tuple[dict[str, tuple[Pixel8, Pixel8]], list[str]]:
+    """Images and true masks, from the data that the run's config names, if it is still there."""
+    from segpets.data.decode import read_pair
+
+    found: dict[str, tuple[Pixel8, Pixel8]] = {}
+    changed = 0
+    try:
+        size = _size(group)
+        source = _source(run.path)
+        splits = source.splits()
+        wanted = set(names)
+        for samples in (splits.test, splits.val, splits.train):
+            for sample in samples:
+                if sample.name not in wanted:
+                    continue
+                wanted.remove(sample.name)
+                pixels, ids = read_pair(sample, source, size)
+                if _is_as_tested(run, sample.name, ids, len(group.classes)):
+                    found[sample.name] = np.moveaxis(pixels, 0, -1), ids
+                else:
+                    changed += 1
+    except Exception as error:  # a config from anywhere can go wrong in any way
+        reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else repr(error)
+        return {}, [f"Only the predicted masks are shown, not the images: {reason}"]
+    if changed:
+        return found, [f"The data has changed since: {changed} images have another truth now"]
+    return found, [f"{len(wanted)} images are no longer in the data"] if wanted else []
+
+
+def _is_as_tested(run: Record, name: str, ids: Pixel8, classes: int) -> bool:
+    assert run.counts is not None
+    pixels = np.bincount(ids.ravel(), minlength=256)[:classes]
+    key = run.counts.truth[np.searchsorted(run.counts.names, name)]
+    return bool(truth_keys(pixels.astype(np.int64)) == key)
+
+
+def _size(group: Group) -> int:
+    size = (group.protocol.get("resolution") or [None])[0]
+    if not isinstance(size, int) or not 1 <= size <= _LARGEST:
+        raise UserError("the protocol says no resolution")
+    return size
+
+
+def _source(path: Path) -> "Source":
+    """Makes the data source of a run's config, which may be anyone's: one of ours, or none.
+
+    Nothing in the config is instantiated: the class is called with plain values.
+    """
+    import segpets.data
+    from segpets.data import Source
+
+    node: Any = read_yaml(path / CONFIG)["data"]["module"]["source"]
+    ours = {
+        f"segpets.data.{name}": part
+        for name in segpets.data.__all__
+        if (part := getattr(segpets.data, name)) is not Source
+        and hasattr(part, "splits")
+        and hasattr(part, "mask")
+    }
+    target = str(node["_target_"])
+    if target not in ours:
+        raise UserError(f"the data source {target} is none of segpets' own, and isn't started")
+    source: Source = ours[target](**{key: v for key, v in node.items() if key != "_target_"})
+    return source

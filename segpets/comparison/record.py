@@ -1,0 +1,292 @@
+"""What a run directory says of its run. All of it may be damaged, cut short or made up."""
+
+import csv
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from segpets.comparison.counts import COUNTS, Counts, read_counts
+from segpets.errors import UserError
+from segpets.run import CONFIG, read_summary
+
+CURVE: Final = "val/mean_iou"
+BENCHMARK: Final = "benchmark.json"
+"""Written into a run directory by a measurement of its latency: `latency_ms`, the median time of a
+forward pass of one image in milliseconds, and `device`, a text that names what it ran on."""
+
+_DECIDES = (
+    "data",
+    "augment",
+    "model",
+    "loss",
+    "optimizer",
+    "scheduler",
+    "trainer",
+    "callback",
+    "train",
+    "init_from",
+)
+"""The parts of a config that decide over weights and metrics, apart from the seed."""
+
+_OF_THE_MACHINE = {"root", "num_workers", "cache", "cache_dir", "cache_gb", "run_seed"}
+"""Keys of data that differ between seeds or machines; what they hold is in the fingerprint."""
+
+_NOT_CHOSEN = ("hydra.", "hydra/", "paths.", "logger")
+_NOT_CHOICES = {"seed", "sweep", "tags", "resume", "task_name", "test", "paths", "hydra"}
+
+_BYTES = 10_000_000  # more than this is no config
+_LEAVES = 20_000  # nor is this, which aliases in YAML can reach within few bytes
+
+Flat = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of a run.
+
+    Attributes:
+        path: The run directory.
+        status: As `summary.json` has it; `running` only where a process holds the run.
+        error: Why it failed.
+        started: When, ISO 8601.
+        revision: The git revision of segpets that made it.
+        seed: Its seed.
+        overrides: What was chosen, by key; without seed, paths and the like.
+        values: All finite numbers of the summary, by name.
+        protocol: What the metrics mean.
+        config: The parts of the resolved config that decide over the result, flat; None if it
+            can't be read.
+        curve: Epoch, from 1, and `val/mean_iou`.
+        counts: What the test left of each image; None if it isn't there or can't be believed.
+        device: On which the latency was measured.
+        notes: What is odd about it, as sentences without the run's name.
+    """
+
+    path: Path
+    status: str
+    error: str | None = None
+    started: str = ""
+    revision: str | None = None
+    seed: int | None = None
+    overrides: Flat = field(default_factory=dict)
+    values: dict[str, float] = field(default_factory=dict)
+    protocol: dict[str, Any] = field(default_factory=dict)
+    config: Flat | None = None
+    curve: list[tuple[int, float]] = field(default_factory=list)
+    counts: Counts | None = None
+    device: str | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def classes(self) -> list[str]:
+        """The names of the classes, in the order of their ids."""
+        return list(self.protocol["classes"])
+
+
+def read_record(path: Path) -> Record:
+    """Reads a run directory.
+
+    Raises:
+        UserError: Its summary can't be read.
+    """
+    try:
+        summary: Any = read_summary(path)
+    except (AttributeError, RecursionError, OSError) as error:
+        raise UserError(f"{path}/summary.json can't be read: {error}") from error
+    status, protocol = summary.get("status"), summary.get("protocol")
+    record = Record(
+        path=path,
+        status=status if isinstance(status, str) else "unknown",
+        error=_line(summary.get("error")),
+        started=str(summary.get("started", "")),
+        revision=_revision(summary.get("versions")),
+        seed=_whole(summary.get("seed")),
+        overrides=_overrides(summary),
+        values=_numbers(summary),
+        # The fingerprint says which images and masks there were.
+        protocol=protocol | {"data_fingerprint": summary.get("data_fingerprint")}
+        if _is_protocol(protocol)
+        else {},
+    )
+    return _with_files(record) if record.status == "completed" and record.protocol else record
+
+
+def _with_files(record: Record) -> Record:
+    """Adds what lies beside the summary; what can't be read is noted and missing."""
+    found: dict[str, Any] = {}
+    notes: list[str] = []
+    latency: dict[str, float] = {}
+    try:
+        found["config"] = _read_config(record.path / CONFIG)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        notes.append(f"{CONFIG} can't be read ({_line(error)}): told apart by its overrides alone")
+    try:
+        found["curve"] = _read_curve(record.path / "metrics.csv")
+    except (OSError, ValueError, csv.Error) as error:
+        notes.append(f"metrics.csv can't be read ({_line(error)}): it has no learning curve")
+    try:
+        counts = read_counts(record.path / COUNTS, record.classes)
+        notes += (gap := _gap(counts, record.values.get("test/mean_iou")))
+        found["counts"] = None if gap else counts
+    except FileNotFoundError:
+        notes.append(f"{COUNTS} is missing: it is in no paired test")
+    except (OSError, ValueError, OverflowError, csv.Error) as error:
+        notes.append(f"{COUNTS} can't be read ({_line(error)}): it is in no paired test")
+    try:
+        found["device"], latency = _read_benchmark(record.path / BENCHMARK)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, RecursionError) as error:
+        notes.append(f"{BENCHMARK} can't be read ({_line(error)}): its latency is unknown")
+    fields = vars(record) | found | {"notes": notes, "values": record.values | latency}
+    return Record(**fields)
+
+
+def _gap(counts: Counts, tested: float | None) -> list[str]:
+    """Says when the counts are those of another test than the summary's."""
+    counted = counts.mean_iou()
+    if tested is None or abs(counted - tested) < 1e-3:
+        return []
+    return [
+        f"{COUNTS} gives a mean IoU of {counted:.4f}, summary.json {tested:.4f}: they are of two "
+        "tests, so it is in no paired test"
+    ]
+
+
+def _line(value: object) -> str | None:
+    """The first line of a text."""
+    lines = str(value).strip().splitlines() if value else []
+    return lines[0][:300] if lines else None
+
+
+def _revision(versions: object) -> str | None:
+    return _line(versions.get("git")) if isinstance(versions, dict) else None
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _is_protocol(protocol: object) -> bool:
+    if not isinstance(protocol, dict):
+        return False
+    classes = protocol.get("classes")
+    return (
+        isinstance(classes, list)
+        and len(classes) > 0
+        and all(isinstance(name, str) for name in classes)
+    )
+
+
+def _numbers(summary: Mapping[str, Any]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for name, value in summary.items():
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            try:
+                number = float(value)
+            except OverflowError:
+                continue
+            if math.isfinite(number):
+                found[name] = number
+    return found
+
+
+def _overrides(summary: Mapping[str, Any]) -> Flat:
+    """What was chosen at the start, and when the run was resumed."""
+    resumed = summary.get("resumed")
+    parts = [summary.get("overrides"), *(resumed if isinstance(resumed, list) else [])]
+    chosen: Flat = {}
+    for part in parts:
+        for word in part if isinstance(part, list) else []:
+            key, equals, value = str(word).partition("=")
+            plain = key.lstrip("+~")
+            if plain in _NOT_CHOICES or plain.startswith(_NOT_CHOSEN):
+                continue
+            chosen[plain] = value if equals and not key.startswith("~") else "(removed)"
+    return chosen
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """Reads a mapping of plain values.
+
+    Raises:
+        OSError: The file can't be read.
+        ValueError: It holds no mapping, or is too large.
+        yaml.YAMLError: It is no YAML.
+    """
+    with file.open("rb") as stream:
+        content = stream.read(_BYTES + 1)
+    if len(content) > _BYTES:
+        raise ValueError("too large")
+    config = yaml.load(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    if not isinstance(config, dict):
+        raise ValueError("holds no mapping")
+    return config
+
+
+def _read_config(file: Path) -> Flat:
+    config = read_yaml(file)
+    paths = config.get("paths")
+    own = str(paths.get("output_dir") or "") if isinstance(paths, dict) else ""
+    leaves = flat({key: config[key] for key in _DECIDES if key in config})
+    return {
+        key: value.replace(own, "RUN") if own else value
+        for key, value in leaves.items()
+        if not (key.startswith("data.") and key.rpartition(".")[2] in _OF_THE_MACHINE)
+    }
+
+
+def flat(tree: Mapping[str, Any]) -> Flat:
+    """The leaves of nested mappings by dotted keys, as texts; a list is a leaf.
+
+    Raises:
+        ValueError: There is no end of them.
+    """
+    leaves: Flat = {}
+    stack: list[tuple[str, Any]] = [("", tree)]
+    visited = 0
+    while stack:
+        key, node = stack.pop()
+        visited += 1
+        if visited > _LEAVES or len(key) > 1000:
+            raise ValueError("has too many keys")
+        if isinstance(node, Mapping) and node:
+            stack += [(f"{key}.{k}" if key else str(k), v) for k, v in node.items()]
+        elif isinstance(node, list) and any(isinstance(item, dict | list) for item in node):
+            stack += [(f"{key}.{i}", item) for i, item in enumerate(node)]
+        elif isinstance(node, list):
+            visited += len(node)
+            leaves[key] = f"[{','.join(map(str, node))}]"
+        else:
+            leaves[key] = str(node)
+    return leaves
+
+
+def _read_curve(file: Path) -> list[tuple[int, float]]:
+    """The epochs, from 1, at which `val/mean_iou` was measured, and its values."""
+    with file.open(encoding="utf-8", newline="") as stream:
+        head = next(csv.reader(stream), [])
+        if CURVE not in head or "epoch" not in head:
+            return []
+        epoch, value = head.index("epoch"), head.index(CURVE)
+        curve: dict[int, float] = {}
+        for line in stream:
+            cells = line.rstrip("\r\n").split(",")  # the cells are numbers, so none is quoted
+            if len(cells) == len(head) and cells[value]:
+                number = float(cells[value])
+                if math.isfinite(number):
+                    curve[int(float(cells[epoch])) + 1] = number
+    return sorted(curve.items())
+
+
+def _read_benchmark(file: Path) -> tuple[str, dict[str, float]]:
+    measured = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(measured, dict):
+        raise ValueError("holds no mapping")
+    values = _numbers({"latency_ms": measured.get("latency_ms")})
+    return str(measured.get("device", "unknown")), values

@@ -1,0 +1,110 @@
+"""A table of results, and its forms: Markdown, LaTeX and CSV. Whatever stands in it is escaped."""
+
+import csv
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What stands at one place of a table.
+
+    Attributes:
+        text: What is shown.
+        value: What is sorted by; None comes last.
+        hint: What more can be said, where there is room.
+    """
+
+    text: str
+    value: float | str | None = None
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column's head.
+
+    Attributes:
+        title: What stands above it.
+        numeric: Whether it holds numbers.
+    """
+
+    title: str
+    numeric: bool = True
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table.
+
+    Attributes:
+        columns: Its columns.
+        rows: As many cells a row.
+    """
+
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Cell]]
+
+
+_LATEX: Final = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "[": "{[}",  # after \\ it would begin an optional argument
+}
+_SPACES = re.compile(r"[\s\x00-\x1f\x7f]+")
+_MARKS = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$:@^=-])")
+
+
+def markdown_text(text: str) -> str:
+    """Escapes a text for a line of Markdown: what has a meaning there gets a backslash."""
+    return _MARKS.sub(r"\\\1", _SPACES.sub(" ", text))
+
+
+def latex_text(text: str) -> str:
+    """Escapes a text for LaTeX; letters of other alphabets stay, for XeLaTeX or LuaLaTeX."""
+    return "".join(_LATEX.get(letter, letter) for letter in _SPACES.sub(" ", text))
+
+
+def as_markdown(grid: Grid) -> str:
+    """Writes a table of GitHub's Markdown."""
+    titles = (markdown_text(column.title) for column in grid.columns)
+    rules = ("---:" if column.numeric else ":---" for column in grid.columns)
+    rows = [titles, rules, *((markdown_text(cell.text) for cell in row) for row in grid.rows)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def as_latex(grid: Grid) -> str:
+    """Writes a tabular that needs no package."""
+    places = "".join("r" if column.numeric else "l" for column in grid.columns)
+    titles = " & ".join(latex_text(column.title) for column in grid.columns)
+    rows = (" & ".join(latex_text(cell.text) for cell in row) for row in grid.rows)
+    body = "".join(f"{row} \\\\\n" for row in rows)
+    return (
+        f"\\begin{{tabular}}{{{places}}}\n\\hline\n{titles} \\\\\n\\hline\n"
+        f"{body}\\hline\n\\end{{tabular}}\n"
+    )
+
+
+def as_csv(rows: Sequence[Mapping[str, object]]) -> str:
+    """Writes rows with all keys that any of them has; numbers in full, None as nothing."""
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, keys, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
