@@ -27,15 +27,16 @@ log = logging.getLogger("segpets.compare")
 _STAGES = ("best/val/", "val/", "test/")
 _SHOWN_ROWS = 30
 _SHOWN_UNRANKED = 20
+_FRONT = "* none costs as little and is as good: on the front of accuracy against cost"
 _NAMES = {
     "mean_iou": "mean IoU",
     "pixel_accuracy": "pixel accuracy",
     "mean_dice": "mean Dice",
-    "params": "parameters",
+    "params": "params",
     "mult_adds": "mult-adds",
-    "latency_ms": "latency in ms",
+    "latency_ms": "latency ms",
     "seconds": "seconds",
-    "epochs_to_95": "epochs to 95 %",
+    "epochs_to_95": "95 % at epoch",
 }
 
 
@@ -146,10 +147,10 @@ def _files(cfg: DictConfig, result: Result) -> Iterator[tuple[str, str]]:
     markdown, latex = [], []
     for index, (group, grid) in enumerate(zip(result.groups, grids, strict=True)):
         heading = _heading(result, index)
-        lines = [*_sentences(result.comparisons[index]), *group.notes]
+        lines = [_FRONT, *_sentences(result.comparisons[index]), *group.notes]
         listed = "".join(f"- {markdown_text(line)}\n" for line in lines)
         markdown.append(f"## {markdown_text(heading)}\n\n{as_markdown(grid)}\n{listed}")
-        latex.append(f"% {latex_text(heading)}\n{as_latex(grid)}")
+        latex.append(f"% {latex_text(heading)}\n{as_latex(grid)}% {_FRONT}\n")
     if result.unranked:
         listed = "".join(f"- {markdown_text(line)}\n" for line in _unranked_lines(result))
         markdown.append(f"## Not ranked\n\n{listed}")
@@ -207,7 +208,6 @@ def _grid(cfg: DictConfig, group: Group) -> Grid:
         heads.append(Column(_title(name, stage)))
         if name == cfg.metric:
             heads.append(Column("95 % interval", numeric=False))
-    heads.append(Column("front", numeric=False))
     rows = []
     for c in group.configurations:
         row = [Cell(str(c.rank), c.rank)]
@@ -218,8 +218,6 @@ def _grid(cfg: DictConfig, group: Group) -> Grid:
             row.append(_value_cell(c, name))
             if name == cfg.metric:
                 row.append(_interval_cell(c, name))
-        fronts = ", ".join(_NAMES[cost].removesuffix(" in ms") for cost in c.fronts)
-        row.append(Cell(fronts, -len(c.fronts)))
         rows.append(row)
     return Grid(heads, rows)
 
@@ -238,6 +236,9 @@ def _value_cell(configuration: Configuration, name: str) -> Cell:
     else:
         text = f"{estimate.mean:.4f}"
     hint = f"{estimate.mean!r}"
+    if name in configuration.fronts:
+        text += "*"
+        hint += ", on the front: none costs as little and is as good"
     if estimate.low is not None:
         hint += f", 95 % interval {estimate.low:.6g} to {estimate.high:.6g}"
     return Cell(text, estimate.mean, hint)
@@ -393,7 +394,7 @@ def _curves(group: Group) -> Chart | None:
             for epoch, value in run.curve:
                 by_epoch.setdefault(epoch, []).append(value)
         series[_name(c)] = [(e, sum(v) / len(v)) for e, v in sorted(by_epoch.items())]
-    return chart(series, x_label="epoch", y_label="val/mean_iou")
+    return chart(series, x_label="epoch", y_label="val/mean_iou", whole=True)
 
 
 def _fronts(cfg: DictConfig, group: Group) -> list[tuple[str, Chart]]:
@@ -474,7 +475,7 @@ def _pictures(
     from segpets.report.figure import colourise
     from segpets.report.page import embedded
 
-    able, images, notes = disputed(group, count=cfg.images, among=cfg.shown)
+    able, images, notes = disputed(group, count=cfg.images, among=cfg.shown, metric=cfg.metric)
     strips = []
     for one in images:
         tiles = []
@@ -501,6 +502,7 @@ def _say(cfg: DictConfig, result: Result) -> None:
         log.info("%s", as_text(grid_table(grid, title=title), width=150))
         if count > _SHOWN_ROWS:
             log.info("The other %d configurations are in the files", count - _SHOWN_ROWS)
+        log.info("  %s", _FRONT)
         said = _sentences(result.comparisons[index])
         for line in [*said[:_SHOWN_UNRANKED], *group.notes[:_SHOWN_UNRANKED]]:
             log.info("  %s", line)

@@ -119,14 +119,15 @@ def _batches(resamples: int, count: int) -> Iterator[int]:
 
 def _all_signs(count: int) -> Iterator[Floats]:
     ways = np.arange(2**count)[:, None] >> np.arange(count) & 1
-    yield 1.0 - 2.0 * ways
+    yield np.where(ways == 1, -1.0, 1.0)
 
 
 def _random_signs(count: int, resamples: int, seed: int) -> Iterator[Floats]:
     generator = np.random.default_rng(seed)
     for size in _batches(resamples, count):
-        pairs = np.tile(np.arange(2, dtype=np.int64), (size, count, 1))
-        yield 1.0 - 2.0 * generator.permuted(pairs, axis=-1)[..., 0]  # as scipy draws them
+        pairs = np.tile(np.array([1.0, -1.0]), (size, count, 1))
+        signs: Floats = generator.permuted(pairs, axis=-1)[..., 0]  # as scipy draws them
+        yield signs
 
 
 def bootstrap_interval(differences: Floats, *, resamples: int, seed: int) -> Floats:

@@ -84,7 +84,7 @@ def compared(
             "The tested images, or their truths, are not the same in all runs: a pair is compared "
             f"on those that both have, at least {least} of {usable}"
         )
-    results = {}
+    results: dict[tuple[int, int], tuple[int, float, float, float, float]] = {}
     for key, members in alike.items():
         images = np.frombuffer(key, dtype=bool)
         if images.sum() < _FEWEST:
@@ -93,12 +93,13 @@ def compared(
         p = sign_flip_p(differences, resamples=resamples, seed=seed)
         low, high = bootstrap_interval(differences, resamples=resamples, seed=seed)
         for column, pair in enumerate(members):
-            facts = (differences[:, column].mean(), low[column], high[column], p[column])
-            results[pair] = (int(images.sum()), *map(float, facts))
+            mean = float(differences[:, column].mean())
+            ends = float(low[column]), float(high[column])
+            results[pair] = (int(images.sum()), mean, *ends, float(p[column]))
     done = [pair for pair in pairs if pair in results]
     corrected = holm([results[pair][4] for pair in done])
     return [
-        Comparison(tested[i], tested[j], *results[i, j], p_holm=p_holm)
+        Comparison(tested[i], tested[j], *results[i, j], p_holm)
         for (i, j), p_holm in zip(done, corrected, strict=True)
     ], notes
 

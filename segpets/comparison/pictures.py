@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segpets.comparison.counts import MASKS, truth_keys
-from segpets.comparison.group import Configuration, Group
+from segpets.comparison.group import Configuration, Group, lower_is_better
 from segpets.comparison.record import Record, read_yaml
 from segpets.errors import UserError
 from segpets.run import CONFIG
@@ -32,7 +32,7 @@ class Disputed:
         name: Its name.
         image: Its pixels, (H, W, 3); None without its data.
         truth: Its mask, (H, W); None without its data.
-        masks: What each configuration's first seed predicted, (H, W); None if it is lost.
+        masks: What each configuration predicted, (H, W); None if it is lost.
         iou: The mean IoU of each of these.
     """
 
@@ -44,20 +44,25 @@ class Disputed:
 
 
 def disputed(
-    group: Group, *, count: int, among: int
+    group: Group, *, count: int, among: int, metric: str
 ) -> tuple[list[Configuration], list[Disputed], list[str]]:
     """Finds the images with the largest range of mean IoU among the best configurations.
 
     Args:
         group: The configurations.
         count: How many images.
-        among: How many configurations; of each its first seed that has predictions.
+        among: How many configurations; of each its best run that has predictions.
+        metric: What ranks them.
 
     Returns:
         The configurations, the images, and what must be said of them.
     """
     able = [c for c in group.configurations if any(run.counts for run in c.runs)][:among]
-    runs = [next(run for run in c.runs if run.counts) for c in able]
+    sign = -1 if lower_is_better(metric) else 1
+    runs = [
+        max((run for run in c.runs if run.counts), key=lambda run: sign * run.values[metric])
+        for c in able
+    ]
     if len(runs) < 2 or count == 0:
         return [], [], []
     names = runs[0].counts.names if runs[0].counts else np.array([])
@@ -67,6 +72,8 @@ def disputed(
     spread = np.nan_to_num(iou.max(0) - iou.min(0))
     order = [int(i) for i in np.argsort(-spread, kind="stable") if spread[i] > 0]
     chosen = [i for i in order if _SAFE_NAME.fullmatch(str(names[i]))][:count]
+    if not chosen:
+        return able, [], ["Their predictions are equally good on each image"]
     wanted = [str(names[i]) for i in chosen]
     originals, notes = _originals(runs[0], wanted, group)
     images = []

@@ -87,6 +87,7 @@ def chart(
     x_label: str,
     y_label: str,
     logarithmic: bool = False,
+    whole: bool = False,
     front: Points = (),
     joined: bool = True,
 ) -> Chart | None:
@@ -97,7 +98,8 @@ def chart(
         x_label: What goes to the right.
         y_label: What goes upwards.
         logarithmic: Whether x is; values of 0 or less are left out then.
-        front: Points to be joined by steps, by x.
+        whole: Whether x has whole numbers only.
+        front: Points to be joined, whatever series they are of.
         joined: Whether the points of a series are.
 
     Returns:
@@ -125,10 +127,10 @@ def chart(
         path = "M" + "L".join(f"{m.x} {m.y}" for m in marks) if marks and joined else ""
         lines.append(Line(name, colour(index), marks, path))
     if logarithmic:
-        whole = range(math.ceil(x_low), math.floor(x_high) + 1)
-        values = [10.0**n for n in whole] if len(whole) > 1 else ticks(10**x_low, 10**x_high)
+        powers = range(math.ceil(x_low), math.floor(x_high) + 1)
+        values = [10.0**n for n in powers] if len(powers) > 1 else ticks(10**x_low, 10**x_high)
     else:
-        values = ticks(x_low, x_high)
+        values = [x for x in ticks(x_low, x_high) if not whole or x == round(x)]
     steps = [place(x, y) for x, y in sorted(front)]
     return Chart(
         x_label=x_label,
