@@ -26,7 +26,7 @@ log = logging.getLogger("segpets.compare")
 
 _STAGES = ("best/val/", "val/", "test/")
 _SHOWN_ROWS = 30
-_SHOWN_UNRANKED = 20
+_SHOWN_LINES = 12
 _FRONT = "* none costs as little and is as good: on the front of accuracy against cost"
 _NAMES = {
     "mean_iou": "mean IoU",
@@ -207,7 +207,7 @@ def _grid(cfg: DictConfig, group: Group) -> Grid:
     for name in names:
         heads.append(Column(_title(name, stage)))
         if name == cfg.metric:
-            heads.append(Column("95 % interval", numeric=False))
+            heads.append(Column("95 % ±"))
     rows = []
     for c in group.configurations:
         row = [Cell(str(c.rank), c.rank)]
@@ -249,8 +249,9 @@ def _interval_cell(configuration: Configuration, name: str) -> Cell:
 
     estimate = configuration.values[name]
     if estimate.low is None or estimate.high is None:
-        return Cell("one seed")
-    return Cell(f"{estimate.low:.4f} to {estimate.high:.4f}", estimate.high - estimate.low)
+        return Cell("-", None, "one seed has no interval")
+    half = (estimate.high - estimate.low) / 2
+    return Cell(f"{half:.4f}", half, f"{estimate.low!r} to {estimate.high!r}")
 
 
 def _configuration_rows(result: Result) -> Iterator[dict[str, object]]:
@@ -504,8 +505,11 @@ def _say(cfg: DictConfig, result: Result) -> None:
             log.info("The other %d configurations are in the files", count - _SHOWN_ROWS)
         log.info("  %s", _FRONT)
         said = _sentences(result.comparisons[index])
-        for line in [*said[:_SHOWN_UNRANKED], *group.notes[:_SHOWN_UNRANKED]]:
-            log.info("  %s", line)
+        for lines, file in ((said, "tests.csv"), (group.notes, "compare.md")):
+            for line in lines[:_SHOWN_LINES]:
+                log.info("  %s", line)
+            if len(lines) > _SHOWN_LINES:
+                log.info("  and %d lines more, in %s", len(lines) - _SHOWN_LINES, file)
         log.info("")
     if len(result.groups) > 1:
         log.info(
@@ -514,10 +518,10 @@ def _say(cfg: DictConfig, result: Result) -> None:
         )
     if result.unranked:
         log.info("%d not ranked:", len(result.unranked))
-        for line in _unranked_lines(result)[:_SHOWN_UNRANKED]:
+        for line in _unranked_lines(result)[:_SHOWN_LINES]:
             log.info("  %s", line)
-        if len(result.unranked) > _SHOWN_UNRANKED:
-            log.info("  and %d more, in runs.csv", len(result.unranked) - _SHOWN_UNRANKED)
+        if len(result.unranked) > _SHOWN_LINES:
+            log.info("  and %d more, in runs.csv", len(result.unranked) - _SHOWN_LINES)
     folder = shown(result.path)
     log.info("%s/compare.html shows all of it", folder)
     log.info("  compare.csv  runs.csv  tests.csv  compare.md  compare.tex")

@@ -9,6 +9,7 @@ from segpets.callback.pictures import Pictures
 from segpets.callback.predictions import TestPredictions
 from segpets.callback.progress import Progress
 from segpets.callback.pruning import PruneHopeless
+from segpets.callback.scalars import ScalarLayout
 from segpets.callback.throughput import Throughput
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Pictures",
     "Progress",
     "PruneHopeless",
+    "ScalarLayout",
     "StopOnNaN",
     "TestPredictions",
     "Throughput",

@@ -11,6 +11,7 @@ from segpets.statistics import Floats, Ints, bootstrap_interval, holm, sign_flip
 
 ALPHA: Final = 0.05
 _FEWEST = 2  # images, below which nothing is tested
+_PER_TEST = 200  # resamples for each test of a family: Holm's smallest p is then 0.01
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ def compared(
     Args:
         group: The configurations.
         against_each_other: How many of the best are tested in all pairs.
-        resamples: Of the permutation test and of the bootstrap.
+        resamples: Of the permutation test and of the bootstrap, at least: so many tests that
+            their correction would leave no p small enough get more.
         seed: Of their generators.
 
     Returns:
@@ -72,6 +74,7 @@ def compared(
         for j in range(i + 1, len(tested))
         if i == 0 or j < against_each_other
     ]
+    resamples = max(resamples, _PER_TEST * len(pairs) - 1)
     # Pairs that have the same images share the draws.
     alike: dict[bytes, list[tuple[int, int]]] = {}
     valid = ~np.isnan(iou)
