@@ -1,4 +1,4 @@
-"""Intervals and tests, against scipy's on the same numbers and against values worked out by hand."""
+"""Intervals and tests, against scipy's on the same numbers and against values by hand."""
 
 import numpy as np
 import pytest

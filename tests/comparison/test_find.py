@@ -47,7 +47,7 @@ def test_a_run_a_list_and_patterns_each_run_once(sweep: Path, tmp_path: Path) ->
 
 
 def test_latest_is_looked_for_in_its_folder(sweep: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="runs=latest: there is no .*latest yet"):
+    with pytest.raises(UserError, match=r"runs=latest: there is no .*latest yet"):
         names("latest", log_dir=tmp_path)
     (tmp_path / "latest").symlink_to(sweep / "b")
     assert names("latest", log_dir=tmp_path) == ["b"]

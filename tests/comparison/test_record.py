@@ -61,8 +61,11 @@ def test_a_summary_that_is_cut_or_no_summary_is_said(text: str, tmp_path: Path) 
 
 
 def test_wrong_types_in_a_summary_are_not_believed(tmp_path: Path) -> None:
-    facts = {"overrides": 3, "seed": "one", "params": "many", "seconds": True, "versions": []}
-    run = make_run(tmp_path / "run", **{**facts, "mult_adds": 10**400, "error": ["x"]})
+    run = make_run(tmp_path / "run")
+    wrong = {"overrides": 3, "seed": "one", "params": "many", "seconds": True, "versions": []}
+    wrong |= {"mult_adds": 10**400, "error": ["x"], "resumed": {"a": 1}}
+    summary = json.loads((run / "summary.json").read_text()) | wrong
+    (run / "summary.json").write_text(json.dumps(summary))
     record = read_record(run)
     assert (record.overrides, record.seed, record.revision) == ({}, None, None)
     assert not record.values.keys() & {"params", "seconds", "mult_adds"}

@@ -1,0 +1,414 @@
+"""The command compare, as one types it."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fixture_types import Command
+from made_runs import drawn, make_run
+from PIL import Image
+
+from segpets.compare import Result, compare
+from segpets.config import compose
+from segpets.errors import UserError
+from segpets.train import Result as Trained
+
+HOSTILE = "<img src=x onerror=alert(1)>|\"'&"
+FILES = {"compare.html", "compare.csv", "runs.csv", "tests.csv", "compare.md", "compare.tex"}
+
+
+def compared(*runs: Path | str, folder: Path, **values: object) -> Result:
+    cfg = compose([f"hydra.run.dir={folder}", "runs=x"], task="compare")
+    cfg.runs = [str(run) for run in runs]
+    for key, value in values.items():
+        cfg[key] = value
+    return compare(cfg)
+
+
+def rows(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    """Three models of two seeds, one failed try of another, a cut summary, and what is no run."""
+    folder = tmp_path / "logs" / "train" / "multiruns" / "first"
+    for model, right in (("unet", 0.9), ("vit", 0.7), ("fcn", 0.696)):
+        for seed in (1, 2):
+            counts = drawn(right, images=40, seed=seed)
+            name = f"model-{model}__seed-{seed}"
+            make_run(folder / name, f"model={model}", "loss=dice", seed=seed, counts=counts)
+    make_run(folder / "model-segnet", "model=segnet", status="failed", error="RuntimeError: no")
+    make_run(folder / "model-unet__seed-3", "model=unet", seed=3)
+    text = (folder / "model-unet__seed-3" / "summary.json").read_text()
+    (folder / "model-unet__seed-3" / "summary.json").write_text(text[:100])
+    make_run(folder / "model-segnet.failed-1", "model=segnet", status="failed")
+    (folder / "notes").mkdir()
+    return folder
+
+
+class Page(HTMLParser):
+    """All that a page would fetch, its tags, and the text that it shows."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes |= {key for key, _ in attrs}
+        self.addresses += [v or "" for k, v in attrs if k in ("src", "href", "xlink:href", "data")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_a_sweep_from_the_command_line(command: Command, sweep: Path, tmp_path: Path) -> None:
+    done = command("runs=logs/train/multiruns/first", module="segpets.compare")
+    assert done.returncode == 0, done.stdout
+    table = re.findall(r"^ *(\d) +(\w+) +(\d) +0\.\d{4}", done.stdout, re.MULTILINE)
+    assert table == [("1", "unet", "2"), ("2", "vit", "2"), ("3", "fcn", "2")]
+    assert "dice" not in done.stdout, "it is the same in all"
+    assert "2 of 3 differences between configurations are real" in done.stdout
+    assert "#1 (model=unet) is better than #2 (model=vit) by 0." in done.stdout
+    assert "failed: logs/train/multiruns/first/model-segnet: RuntimeError: no" in done.stdout
+    assert re.search(r"unreadable: .*model-unet__seed-3: .*can't be read", done.stdout)
+    assert "failed-1" not in done.stdout
+    out = tmp_path / "logs" / "compare" / "latest"
+    assert {file.name for file in out.iterdir() if file.suffix != ".log"} - {".hydra"} == FILES
+    again = command("runs=logs/train/multiruns/first", module="segpets.compare")
+    assert again.returncode == 0
+    assert len(list((tmp_path / "logs/compare/runs").iterdir())) == 2, "nothing is overwritten"
+
+
+def test_the_same_runs_give_the_same_numbers(sweep: Path, tmp_path: Path) -> None:
+    one, two = (compared(sweep, folder=tmp_path / name, images=0).path for name in ("a", "b"))
+    for name in ("compare.csv", "tests.csv", "compare.html"):
+        assert (one / name).read_text() == (two / name).read_text()
+
+
+def test_the_files_hold_everything_in_full(sweep: Path, tmp_path: Path) -> None:
+    path = compared(sweep, folder=tmp_path / "out").path
+    table = rows(path / "compare.csv")
+    assert [row["override.model"] for row in table] == ["unet", "vit", "fcn"]
+    summaries = [
+        json.loads((sweep / f"model-unet__seed-{seed}" / "summary.json").read_text())
+        for seed in (1, 2)
+    ]
+    for name in ("test/mean_iou", "test/iou/border", "test/mean_dice"):
+        expected = (summaries[0][name] + summaries[1][name]) / 2
+        assert float(table[0][name]) == pytest.approx(expected, rel=1e-15)
+        assert float(table[0][f"{name} low"]) < expected < float(table[0][f"{name} high"])
+    assert table[0]["epochs_to_95"] == "3.0"  # 0.1, 0.5, 0.6
+    runs = rows(path / "runs.csv")
+    assert sorted(row["status"] for row in runs) == [*["completed"] * 6, "failed", "unreadable"]
+    tests = rows(path / "tests.csv")
+    assert [(row["first rank"], row["second rank"]) for row in tests] == [
+        ("1", "2"),
+        ("1", "3"),
+        ("2", "3"),
+    ]
+    markdown = (path / "compare.md").read_text()
+    assert re.search(r"^\| 1 \| unet \| 2 \| 0\\?\.\d{4}", markdown, re.MULTILINE)
+    assert re.search(r"^1 & unet & 2 & 0\.\d{4}", (path / "compare.tex").read_text(), re.MULTILINE)
+
+
+def test_the_page_fetches_nothing_and_shows_everything(sweep: Path, tmp_path: Path) -> None:
+    text = (compared(sweep, folder=tmp_path / "out").path / "compare.html").read_text()
+    page = Page(text)
+    assert all(a.startswith(("data:", "#")) for a in page.addresses)
+    assert not re.search(r"https?:|url\(|@import|fetch\(|XMLHttp", text)
+    assert "default-src 'none'" in text
+    assert not {key for key in page.attributes if key.startswith("on")}
+    for shown in ("model=unet", "IoU by class", "Mean IoU by breed", "beagle", "Learning curves"):
+        assert shown in page.text
+    assert "test/mean_iou against mult-adds" in page.text
+    assert "Not ranked (2)" in page.text
+
+
+def test_what_runs_are_called_is_text_everywhere(tmp_path: Path) -> None:
+    classes = ("pet", HOSTILE, "x_{1}$")
+    runs = [
+        make_run(
+            tmp_path / f"run <b> '{i}'",
+            f"model={HOSTILE}{i}",
+            f"{HOSTILE}.key={i}" + "long" * 200,
+            counts=drawn(0.5 + i / 5),
+            classes=classes,
+            breeds=[HOSTILE] * 12,
+            protocol={"split": HOSTILE, HOSTILE: HOSTILE},
+        )
+        for i in range(2)
+    ]
+    runs.append(make_run(tmp_path / "bad", status=HOSTILE, error=HOSTILE))
+    path = compared(*runs, folder=tmp_path / "out").path
+    page = Page((path / "compare.html").read_text())
+    assert not page.tags & {"img", "b"}
+    assert not {key for key in page.attributes if key.startswith("on")}
+    assert page.text.count(HOSTILE) > 20
+    row = rows(path / "compare.csv")[0]
+    assert row["override.model"] == f"{HOSTILE}1"
+    assert f"test/iou/{HOSTILE}" in row
+
+
+def test_protocols_are_ranked_apart_and_the_difference_is_said(
+    sweep: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = make_run(
+        tmp_path / "other", "model=unet", protocol={"resolution": [128, 128], "split_seed": 1}
+    )
+    with caplog.at_level("INFO", logger="segpets.compare"):
+        result = compared(sweep, other, folder=tmp_path / "out")
+    assert [len(group.configurations) for group in result.groups] == [3, 1]
+    assert "Protocol 1 of 2: " in caplog.text
+    assert "resolution: [64,64]" in caplog.text
+    assert "resolution: [128,128]" in caplog.text
+    assert "split: " not in caplog.text, "the same in both"
+    table = rows(result.path / "compare.csv")
+    assert [(row["group"], row["rank"]) for row in table] == [
+        ("1", "1"),
+        ("1", "2"),
+        ("1", "3"),
+        ("2", "1"),
+    ]
+
+
+def test_runs_without_predictions_are_in_the_table_but_in_no_test(
+    sweep: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for run in sweep.glob("model-vit*"):
+        shutil.rmtree(run / "predictions")
+    with caplog.at_level("INFO", logger="segpets.compare"):
+        result = compared(sweep, folder=tmp_path / "out")
+    assert len(result.groups[0].configurations) == 3
+    assert [(t.first.rank, t.second.rank) for t in result.comparisons[0]] == [(1, 3)]
+    assert "Without paired tests, for want of predictions: #2" in caplog.text
+
+
+def test_the_images_of_a_training_come_from_its_data(finished: Trained, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(finished.path, other)
+    config = (other / "config.yaml").read_text()
+    (other / "config.yaml").write_text(config.replace("lr: 0.0", "lr: 0.1", 1))
+    _predict_background(other)
+    result = compared(finished.path, other, folder=tmp_path / "out", images=3)
+    (group,) = result.groups
+    assert [c.choices.keys() for c in group.configurations] == [{"optimizer.lr"}] * 2
+    page = Page((result.path / "compare.html").read_text())
+    pictures = [a for a in page.addresses if a.startswith("data:image/")]
+    assert len(pictures) == 3 * 4, "image, truth, and two predictions"
+    assert "Only the predicted masks" not in page.text
+    assert "Mean IoU by species" in page.text
+
+
+def _predict_background(run: Path) -> None:
+    """Makes a run one that predicts the second of three classes everywhere."""
+    table = rows(run / "predictions/test/counts.csv")
+    classes = ["pet", "background", "border"]
+    total = np.zeros((3, 3))
+    for row in table:
+        for i, truth in enumerate(classes):
+            pixels = sum(int(row[f"{truth}>{pred}"]) for pred in classes)
+            row |= {f"{truth}>{pred}": "0" for pred in classes}
+            row[f"{truth}>background"] = str(pixels)
+            total[i, 1] += pixels
+        Image.new("L", (64, 64), 1).save(run / f"predictions/test/masks/{row['name']}.png")
+    with (run / "predictions/test/counts.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(table[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table)
+    summary = json.loads((run / "summary.json").read_text())
+    summary["test/mean_iou"] = total[1, 1] / total.sum() / 3
+    (run / "summary.json").write_text(json.dumps(summary))
+
+
+@pytest.mark.parametrize(
+    ("node", "said"),
+    [
+        ({"_target_": "os.mkdir", "path": "made"}, "the data source os.mkdir is none"),
+        ({"_target_": "segpets.data.SegmentationDataModule"}, "is none of segpets' own"),
+        ({"_target_": "segpets.data.Source"}, "is none of segpets' own"),
+        ({"_target_": "segpets.data.OxfordPets", "root": "nowhere"}, "nowhere"),
+        ({"_target_": "segpets.data.OxfordPets", "root": {"_target_": "os.getcwd"}}, "Only"),
+        ({"_target_": "segpets.data.OxfordPets", "rout": "x"}, "rout"),
+        ({}, "_target_"),
+        (None, "Only the predicted masks are shown"),
+    ],
+)
+def test_no_config_of_a_run_starts_anything_foreign(
+    node: object, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runs = []
+    for model, right in (("a", 0.9), ("b", 0.4)):
+        config = {"data": {"module": {"source": node}}}
+        runs.append(
+            make_run(tmp_path / model, f"model={model}", counts=drawn(right), config=config)
+        )
+        for i in range(12):
+            Image.new("L", (64, 64), i % 3).save(
+                runs[-1] / f"predictions/test/masks/image_{i:03d}.png"
+            )
+    result = compared(*runs, folder=tmp_path / "out", images=2)
+    page = Page((result.path / "compare.html").read_text())
+    assert said in page.text
+    assert sum(a.startswith("data:image/") for a in page.addresses) == 2 * 2
+    assert not (tmp_path / "made").exists()
+
+
+def test_masks_that_are_none_and_names_that_lead_elsewhere_are_left_out(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.png"
+    Image.new("L", (64, 64)).save(secret)
+    names = ["../" * 9 + str(secret)[1:-4], "good", "bad", "wide"]
+    runs = []
+    for model, right in (("a", 0.9), ("b", 0.4)):
+        run = make_run(
+            tmp_path / model, f"model={model}", counts=drawn(right, images=4), names=names
+        )
+        masks = run / "predictions/test/masks"
+        Image.new("L", (64, 64)).save(masks / "good.png")
+        (masks / "bad.png").write_bytes(b"\x89PNG")
+        Image.new("RGB", (8, 8)).save(masks / "wide.png")
+        runs.append(run)
+    page = Page((compared(*runs, folder=tmp_path / "out").path / "compare.html").read_text())
+    assert sum(a.startswith("data:image/") for a in page.addresses) == 2
+    assert "secret" not in page.text
+    assert "Some predicted masks are missing or can't be read" in page.text
+
+
+def test_quotes_spaces_and_signs_in_paths(command: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "läufe (1), it's"
+    make_run(folder / "a b", "model=unet")
+    path = str(folder).replace("'", "\\'")
+    done = command(f"runs=['{path}/a b','{path}']", "images=0", module="segpets.compare")
+    assert done.returncode == 0, done.stdout
+
+
+def test_latest_and_patterns_pass_hydra(command: Command, sweep: Path, tmp_path: Path) -> None:
+    (tmp_path / "logs/train/latest").symlink_to(sweep / "model-vit__seed-1")
+    words = "runs=[latest,logs/train/multiruns/*/model-un?t*]"
+    done = command(words, "images=0", module="segpets.compare")
+    assert done.returncode == 0, done.stdout
+    assert re.findall(r"^ *\d +(\w+) +\d +0", done.stdout, re.MULTILINE) == ["unet", "vit"]
+
+
+@pytest.mark.parametrize(
+    ("runs", "values", "message"),
+    [
+        (["nowhere"], {}, "runs=nowhere finds no folder"),
+        ([], {}, "runs names nothing"),
+        (["SWEEP"], {"metric": "test/mean_io"}, "Did you mean metric=test/mean_iou?"),
+        (["SWEEP"], {"metric": 3}, "metric=3 is no name"),
+        (["SWEEP"], {"resamples": 3}, "resamples=3 must be a whole number of at least 99"),
+        (["SWEEP"], {"pairs": "few"}, "pairs=few must be a whole number of at least 0"),
+        (["SWEEP"], {"images": True}, "images=True must be a whole number of at least 0"),
+        (["SWEEP/model-segnet"], {}, "is failed (RuntimeError: no)"),
+        (["SWEEP/notes"], {}, "holds no run"),
+    ],
+)
+def test_wrong_values_are_answered(
+    runs: list[str], values: dict[str, object], message: str, sweep: Path, tmp_path: Path
+) -> None:
+    words = [word.replace("SWEEP", str(sweep)) for word in runs]
+    with pytest.raises(UserError, match=re.escape(message)):
+        compared(*words, folder=tmp_path / "out", **values)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"), [([], "runs has no value"), (["runz=x"], "Did you mean runs?")]
+)
+def test_wrong_words_are_answered(command: Command, words: list[str], message: str) -> None:
+    done = command(*words, module="segpets.compare")
+    assert done.returncode == 1
+    assert message in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_an_earlier_comparison_is_not_overwritten(sweep: Path, tmp_path: Path) -> None:
+    compared(sweep, folder=tmp_path / "out", images=0)
+    with pytest.raises(UserError, match=r"already holds a compare\.html"):
+        compared(sweep, folder=tmp_path / "out", images=0)
+
+
+# In a browser: `make test` needs none, `make test-all` does, and says so where there is none.
+
+ASKS = """<script>
+window.failures = [];
+addEventListener("error", event => failures.push(String(event.message)));
+addEventListener("securitypolicyviolation", event => failures.push("blocked " + event.blockedURI));
+addEventListener("load", () => {
+  const table = document.querySelector("table.sortable");
+  const column = title => [...table.tHead.rows[0].cells].findIndex(c => c.innerText === title);
+  const order = () => [...table.tBodies[0].rows].map(r => r.cells[column("model")].innerText);
+  const click = title => table.tHead.rows[0].cells[column(title)].querySelector("button").click();
+  const seen = { first: order() };
+  click("model"); seen.model = order();
+  click("model"); seen.down = order();
+  click("params"); seen.params = order();
+  const item = document.querySelector(".legend li[data-line='2']");
+  item.dispatchEvent(new MouseEvent("mouseenter"));
+  seen.marked = [...document.querySelectorAll("g.line.this title")].map(t => t.textContent)[0];
+  seen.errors = failures;
+  document.title = JSON.stringify(seen);
+});
+</script>"""
+
+
+def chromium() -> str:
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        pytest.fail(
+            "this test opens a page in Chromium, and there is none: apt install chromium, or set "
+            "CHROMIUM=/path/to/chrome, or leave such tests out with make test-all "
+            "ARGS=\"-m 'not gpu and not browser'\""
+        )
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_the_page_works_in_chromium(sweep: Path, tmp_path: Path) -> None:
+    for model, params in (("vit", 9000), ("fcn", 20_000), ("unet", 100_000)):
+        for run in sweep.glob(f"model-{model}__seed-[12]"):
+            summary = json.loads((run / "summary.json").read_text())
+            (run / "summary.json").write_text(json.dumps(summary | {"params": params}))
+    text = (compared(sweep, folder=tmp_path / "out").path / "compare.html").read_text()
+    page = tmp_path / "page.html"
+    page.write_text(text.replace("<title>", f"{ASKS}<title>", 1))
+    done = subprocess.run(
+        [
+            chromium(),
+            *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+            *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+            f"--user-data-dir={tmp_path / 'profile'}",
+            *("--enable-logging=stderr", "--virtual-time-budget=5000", "--dump-dom"),
+            page.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert not [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    dumped = re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)
+    assert dumped, done.stderr[-2000:]
+    assert json.loads(dumped[1]) == {
+        "first": ["unet", "vit", "fcn"],
+        "model": ["fcn", "unet", "vit"],
+        "down": ["vit", "unet", "fcn"],
+        "params": ["vit", "fcn", "unet"],
+        "marked": "#2 (model=vit)",
+        "errors": [],
+    }
