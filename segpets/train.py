@@ -322,7 +322,11 @@ def _log_hparams(cfg: DictConfig, run: Run, metrics: dict[str, float]) -> None:
         "seed": cfg.seed,
     }
     overrides = [o.lstrip("+~").partition("=")[::2] for o in run.summary["overrides"]]
-    chosen |= {k: v for k, v in overrides if not k.startswith(("hydra.", "paths.", "sweep"))}
+    for key, word in overrides:
+        if not key.startswith(("hydra.", "paths.", "sweep")):
+            value = OmegaConf.select(cfg, key) if "[" not in key else None
+            # Numbers stay numbers, so that the tab sorts them; a group has the name of its option.
+            chosen[key] = value if isinstance(value, int | float | str) else word
     finals = metrics | {k: run.summary[k] for k in ("params", "mult_adds", "seconds")}
     step = max(int(metrics.get("best/epoch", 0)), 1)
     write_hparams(run.path / "tensorboard", chosen, finals, step=step)

@@ -37,7 +37,8 @@ _OF_THE_MACHINE = {"root", "num_workers", "cache", "cache_dir", "cache_gb", "run
 """Keys of data that differ between seeds or machines; what they hold is in the fingerprint."""
 
 _NOT_CHOSEN = ("hydra.", "hydra/", "paths.", "logger")
-_NOT_CHOICES = {"seed", "sweep", "tags", "resume", "task_name", "test", "paths", "hydra"}
+_NOT_CHOICES = {"seed", "sweep", "sweep_mismatch", "fail_fast", "dry_run", "n_trials"}
+_NOT_CHOICES |= {"tags", "resume", "task_name", "test", "paths", "hydra", "hparams_search"}
 
 _BYTES = 10_000_000  # more than this is no config
 _LEAVES = 20_000  # nor is this, which aliases in YAML can reach within few bytes
@@ -54,7 +55,7 @@ class Record:
         status: As `summary.json` has it; `running` only where a process holds the run.
         error: Why it failed.
         started: When, ISO 8601.
-        revision: The git revision of segpets that made it.
+        revision: The revision of segpets that made it.
         seed: Its seed.
         overrides: What was chosen, by key; without seed, paths and the like.
         values: All finite numbers of the summary, by name.
@@ -165,7 +166,10 @@ def _line(value: object) -> str | None:
 
 
 def _revision(versions: object) -> str | None:
-    return _line(versions.get("git")) if isinstance(versions, dict) else None
+    """What made it: the hash of the code, which other files beside it don't change, or git's."""
+    if not isinstance(versions, dict):
+        return None
+    return _line(versions.get("code") or versions.get("git"))
 
 
 def _whole(value: object) -> int | None:
