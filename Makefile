@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.segpets-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all check browse doctor tensorboard benchmark benchmark-data clean
+.PHONY: help setup train test test-all check browse doctor compare tensorboard benchmark benchmark-data clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -31,7 +31,7 @@ train: setup  ## train the default model on the embedded images
 test: setup  ## run the tests that take less than 10 minutes on two cores
 	$(BIN)/python -m pytest -n auto -m 'not slow and not gpu' $(ARGS)
 
-test-all: setup  ## run all tests
+test-all: setup  ## run all tests; pages are opened in Chromium (apt install chromium)
 	$(BIN)/python -m pytest -n auto -m 'not gpu' $(ARGS)
 
 check: setup  ## format, lint, types and spelling
@@ -45,6 +45,9 @@ browse: setup  ## show the data: contact sheets, augmentation, classes, in one H
 
 doctor: setup  ## say what is wrong with the data
 	$(BIN)/python -m segpets.browse doctor=true $(ARGS)
+
+compare: setup  ## rank runs and test their differences: ARGS="runs=logs/train/multiruns/first"
+	$(BIN)/python -m segpets.compare $(ARGS)
 
 tensorboard: setup  ## compare runs in TensorBoard
 	$(BIN)/tensorboard --logdir logs/train $(ARGS)

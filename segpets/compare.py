@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,9 +100,19 @@ def compare(cfg: DictConfig) -> Result:
     result = Result(Path(cfg.paths.output_dir), groups, comparisons, unranked)
     result.path.mkdir(parents=True, exist_ok=True)
     for name, text in _files(cfg, result):
-        write_atomically(result.path / name, text)
+        write_atomically(result.path / name, _encodable(text))
     _say(cfg, result)
     return result
+
+
+def _encodable(text: str) -> str:
+    """A text without the halves of letters that names of files and JSON may hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _print(text: str) -> None:
+    """Shows a text that may hold anything; what would steer the terminal is replaced."""
+    log.info("%s", re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", "?", _encodable(text)))
 
 
 def _check(cfg: DictConfig) -> None:
@@ -263,8 +274,9 @@ def _configuration_rows(result: Result) -> Iterator[dict[str, object]]:
             row |= {f"override.{key}": c.choices.get(key) for key in group.keys}
             row |= {"seeds": len(c.runs), "runs": " ".join(run.path.name for run in c.runs)}
             for name, estimate in c.values.items():
-                row[name] = estimate.mean
-                row[f"{name} low"], row[f"{name} high"] = estimate.low, estimate.high
+                row.setdefault(name, estimate.mean)
+                row.setdefault(f"{name} low", estimate.low)
+                row.setdefault(f"{name} high", estimate.high)
             row |= {f"front {cost}": cost in c.fronts for cost in COSTS}
             row |= {f"protocol.{key}": value for key, value in group.peculiar.items()}
             yield row
@@ -277,7 +289,7 @@ def _run_rows(result: Result) -> Iterator[dict[str, object]]:
                 facts: dict[str, object] = {"path": str(run.path), "status": run.status}
                 facts |= {"reason": "", "group": index, "rank": c.rank, "seed": run.seed}
                 facts |= {f"override.{key}": value for key, value in run.overrides.items()}
-                yield facts | dict(run.values)
+                yield facts | {k: v for k, v in run.values.items() if k not in facts}
     for one in result.unranked:
         yield {"path": str(one.path), "status": one.status, "reason": one.reason}
 
@@ -498,33 +510,30 @@ def _say(cfg: DictConfig, result: Result) -> None:
 
     for index, group in enumerate(result.groups):
         grid = _short(_grid(cfg, group))
-        count = len(group.configurations)
         title = f"{_heading(result, index)}: by {cfg.metric}"
-        log.info("%s", as_text(grid_table(grid, title=title), width=150))
-        if count > _SHOWN_ROWS:
-            log.info("The other %d configurations are in the files", count - _SHOWN_ROWS)
-        log.info("  %s", _FRONT)
-        said = _sentences(result.comparisons[index])
-        for lines, file in ((said, "tests.csv"), (group.notes, "compare.md")):
-            for line in lines[:_SHOWN_LINES]:
-                log.info("  %s", line)
-            if len(lines) > _SHOWN_LINES:
-                log.info("  and %d lines more, in %s", len(lines) - _SHOWN_LINES, file)
-        log.info("")
-    if len(result.groups) > 1:
-        log.info(
-            "%d protocols: their metrics don't mean the same, so they are not ranked together",
-            len(result.groups),
-        )
+        _print(as_text(grid_table(grid, title=title), width=150))
+        if (left := len(group.configurations) - _SHOWN_ROWS) > 0:
+            _print(f"  and {left} configurations more, in compare.csv")
+        _print(f"  {_FRONT}")
+        _some(_sentences(result.comparisons[index]), "tests.csv")
+        _some(group.notes, "compare.md")
+        _print("")
+    if (count := len(result.groups)) > 1:
+        _print(f"{count} protocols: their metrics don't mean the same, so each is ranked by itself")
     if result.unranked:
-        log.info("%d not ranked:", len(result.unranked))
-        for line in _unranked_lines(result)[:_SHOWN_LINES]:
-            log.info("  %s", line)
-        if len(result.unranked) > _SHOWN_LINES:
-            log.info("  and %d more, in runs.csv", len(result.unranked) - _SHOWN_LINES)
+        _print(f"{len(result.unranked)} not ranked:")
+        _some(_unranked_lines(result), "runs.csv")
     folder = shown(result.path)
-    log.info("%s/compare.html shows all of it", folder)
-    log.info("  compare.csv  runs.csv  tests.csv  compare.md  compare.tex")
+    _print(f"{folder}/compare.html shows all of it")
+    _print("  compare.csv  runs.csv  tests.csv  compare.md  compare.tex")
+
+
+def _some(lines: Sequence[str], file: str) -> None:
+    """Prints the first lines, and where the others are."""
+    for line in lines[:_SHOWN_LINES]:
+        _print(f"  {line}")
+    if len(lines) > _SHOWN_LINES:
+        _print(f"  and {len(lines) - _SHOWN_LINES} more, in {file}")
 
 
 def _short(grid: Grid) -> Grid:

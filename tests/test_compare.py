@@ -163,6 +163,22 @@ def test_what_runs_are_called_is_text_everywhere(tmp_path: Path) -> None:
     assert f"test/iou/{HOSTILE}" in row
 
 
+def test_half_letters_and_steering_signs_do_no_harm(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    odd = "\ud800 \x1b[2J \x9b \x07"
+    runs = [
+        make_run(tmp_path / f"{i}\udcff", f"model={odd}{i}", counts=drawn(0.5 + i / 5))
+        for i in range(2)
+    ]
+    runs.append(make_run(tmp_path / "bad", status="failed", error=odd))
+    with caplog.at_level("INFO", logger="segpets.compare"):
+        result = compared(*runs, folder=tmp_path / "out")
+    assert not set("\ud800\x1b\x9b\x07\udcff") & set(caplog.text)
+    assert {file.name for file in result.path.iterdir()} == FILES
+    assert "model=? ?[2J ? ?1" in caplog.text
+
+
 def test_protocols_are_ranked_apart_and_the_difference_is_said(
     sweep: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -162,6 +162,8 @@ def _name(groups: Sequence[Group]) -> None:
     """Says of each configuration what tells it from the others, and of each group likewise."""
     everything = [c for group in groups for c in group.configurations]
     overall = _differing([_choices(c) for c in everything])
+    if len(everything) == 1:
+        overall = list(_choices(everything[0]))
     protocols = [flat(group.protocol) for group in groups]
     differ = _differing(protocols)
     for group, protocol in zip(groups, protocols, strict=True):

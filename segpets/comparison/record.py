@@ -2,7 +2,6 @@
 
 import csv
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +39,7 @@ _NOT_CHOSEN = ("hydra.", "hydra/", "paths.", "logger")
 _NOT_CHOICES = {"seed", "sweep", "sweep_mismatch", "fail_fast", "dry_run", "n_trials"}
 _NOT_CHOICES |= {"tags", "resume", "task_name", "test", "paths", "hydra", "hparams_search"}
 
+_LARGEST = 1e100  # whose square is still a number
 _BYTES = 10_000_000  # more than this is no config
 _LEAVES = 20_000  # nor is this, which aliases in YAML can reach within few bytes
 
@@ -128,7 +128,7 @@ def _with_files(record: Record) -> Record:
         notes.append(f"{CONFIG} can't be read ({_line(error)}): told apart by its overrides alone")
     try:
         found["curve"] = _read_curve(record.path / "metrics.csv")
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError, OverflowError, csv.Error) as error:
         notes.append(f"metrics.csv can't be read ({_line(error)}): it has no learning curve")
     try:
         counts = read_counts(record.path / COUNTS, record.classes)
@@ -180,6 +180,10 @@ def _is_protocol(protocol: object) -> bool:
     if not isinstance(protocol, dict):
         return False
     classes = protocol.get("classes")
+    try:
+        flat(protocol)
+    except ValueError:
+        return False
     return (
         isinstance(classes, list)
         and len(classes) > 0
@@ -188,16 +192,13 @@ def _is_protocol(protocol: object) -> bool:
 
 
 def _numbers(summary: Mapping[str, Any]) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for name, value in summary.items():
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            try:
-                number = float(value)
-            except OverflowError:
-                continue
-            if math.isfinite(number):
-                found[name] = number
-    return found
+    """The numbers that can be reckoned with; the seed is none."""
+    return {
+        name: float(value)
+        for name, value in summary.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+        if -_LARGEST < value < _LARGEST and name != "seed"  # NaN isn't, either
+    }
 
 
 def _overrides(summary: Mapping[str, Any]) -> Flat:
@@ -283,7 +284,7 @@ def _read_curve(file: Path) -> list[tuple[int, float]]:
             cells = line.rstrip("\r\n").split(",")  # the cells are numbers, so none is quoted
             if len(cells) == len(head) and cells[value]:
                 number = float(cells[value])
-                if math.isfinite(number):
+                if -_LARGEST < number < _LARGEST:
                     curve[int(float(cells[epoch])) + 1] = number
     return sorted(curve.items())
 

@@ -89,6 +89,12 @@ def test_a_default_spelt_out_is_the_default(tmp_path: Path) -> None:
     assert [len(c.runs) for c in group.configurations] == [2]
 
 
+def test_a_single_configuration_is_named_by_all_that_was_chosen(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / str(n), "model=unet", "loss=dice", seed=n) for n in (1, 2)]
+    (group,), _ = ranked(*runs)
+    assert group.configurations[0].label == "model=unet, loss=dice"
+
+
 def test_equal_overrides_with_other_configs_are_told_apart(tmp_path: Path) -> None:
     runs = [
         make_run(tmp_path / str(n), "loss=dice", config={"trainer": {"max_epochs": n}})

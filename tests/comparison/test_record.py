@@ -69,7 +69,10 @@ def test_wrong_types_in_a_summary_are_not_believed(tmp_path: Path) -> None:
     record = read_record(run)
     assert (record.overrides, record.seed, record.revision) == ({}, None, None)
     assert not record.values.keys() & {"params", "seconds", "mult_adds"}
-    for protocol in (None, [], {"classes": "abc"}, {"classes": [1]}, {"classes": []}):
+    deep: dict[str, object] = {"classes": ["a"], "deep": {}}
+    for _ in range(600):
+        deep = {"classes": ["a"], "deep": deep}
+    for protocol in (None, [], {"classes": "abc"}, {"classes": [1]}, {"classes": []}, deep):
         summary = json.loads((run / "summary.json").read_text()) | {"protocol": protocol}
         (run / "summary.json").write_text(json.dumps(summary))
         assert read_record(run).protocol == {}
@@ -130,8 +133,9 @@ def test_curves_that_are_cut_keep_their_whole_rows(tmp_path: Path) -> None:
     text = (run / "metrics.csv").read_text()
     (run / "metrics.csv").write_text(text[: text.rindex(",")])
     assert read_record(run).curve == [(1, 0.1), (2, 0.5)]
-    (run / "metrics.csv").write_text(text.replace("0.6", "zero"))
-    assert "metrics.csv can't be read" in read_record(run).notes[0]
+    for damage in (text.replace("0.6", "zero"), text.replace("5,2,", "5,inf,")):
+        (run / "metrics.csv").write_text(damage)
+        assert "metrics.csv can't be read" in read_record(run).notes[0]
 
 
 def test_a_measured_latency_is_taken_up(tmp_path: Path) -> None:
