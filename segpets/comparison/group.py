@@ -169,7 +169,7 @@ def _name(groups: Sequence[Group]) -> None:
     for group, protocol in zip(groups, protocols, strict=True):
         group.peculiar = {key: protocol.get(key, "-") for key in differ}
         chosen = [_choices(c) for c in group.configurations]
-        keys = _differing(chosen) if len(chosen) > 1 else overall
+        keys = _differing(chosen) if len(chosen) > 1 else [k for k in overall if k in chosen[0]]
         names = [tuple(choices.get(key) for key in keys) for choices in chosen]
         configs = [c.runs[0].config or {} for c in group.configurations]
         alike = [

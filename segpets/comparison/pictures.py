@@ -94,6 +94,8 @@ def _of(run: Record, names: NDArray[np.str_]) -> NDArray[np.float64]:
 def _mask(file: Path) -> Pixel8 | None:
     from segpets.data.decode import load, open_image
 
+    if not file.is_file():
+        return None
     try:
         with open_image(file) as image:
             if image.mode != "L" or max(image.size) > _LARGEST:

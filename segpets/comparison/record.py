@@ -11,7 +11,7 @@ import yaml
 
 from segpets.comparison.counts import COUNTS, Counts, read_counts
 from segpets.errors import UserError
-from segpets.run import CONFIG, read_summary
+from segpets.run import CONFIG, SUMMARY, read_summary
 
 CURVE: Final = "val/mean_iou"
 BENCHMARK: Final = "benchmark.json"
@@ -96,6 +96,7 @@ def read_record(path: Path) -> Record:
         UserError: Its summary can't be read.
     """
     try:
+        _file(path / SUMMARY)
         summary: Any = read_summary(path)
     except (AttributeError, RecursionError, OSError) as error:
         raise UserError(f"{path}/summary.json can't be read: {error}") from error
@@ -123,15 +124,15 @@ def _with_files(record: Record) -> Record:
     notes: list[str] = []
     latency: dict[str, float] = {}
     try:
-        found["config"] = _read_config(record.path / CONFIG)
+        found["config"] = _read_config(_file(record.path / CONFIG))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         notes.append(f"{CONFIG} can't be read ({_line(error)}): told apart by its overrides alone")
     try:
-        found["curve"] = _read_curve(record.path / "metrics.csv")
+        found["curve"] = _read_curve(_file(record.path / "metrics.csv"))
     except (OSError, ValueError, OverflowError, csv.Error) as error:
         notes.append(f"metrics.csv can't be read ({_line(error)}): it has no learning curve")
     try:
-        counts = read_counts(record.path / COUNTS, record.classes)
+        counts = read_counts(_file(record.path / COUNTS), record.classes)
         notes += (gap := _gap(counts, record.values.get("test/mean_iou")))
         found["counts"] = None if gap else counts
     except FileNotFoundError:
@@ -139,7 +140,7 @@ def _with_files(record: Record) -> Record:
     except (OSError, ValueError, OverflowError, csv.Error) as error:
         notes.append(f"{COUNTS} can't be read ({_line(error)}): it is in no paired test")
     try:
-        found["device"], latency = _read_benchmark(record.path / BENCHMARK)
+        found["device"], latency = _read_benchmark(_file(record.path / BENCHMARK))
     except FileNotFoundError:
         pass
     except (OSError, ValueError, RecursionError) as error:
@@ -157,6 +158,13 @@ def _gap(counts: Counts, tested: float | None) -> list[str]:
         f"{COUNTS} gives a mean IoU of {counted:.4f}, summary.json {tested:.4f}: they are of two "
         "tests, so it is in no paired test"
     ]
+
+
+def _file(path: Path) -> Path:
+    """The path of a file, and of nothing that could be read for ever, such as a pipe."""
+    if not path.is_file():
+        raise FileNotFoundError("there is no such file")
+    return path
 
 
 def _line(value: object) -> str | None:

@@ -1,6 +1,7 @@
 """What is read of a run directory, whole or damaged."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,18 @@ def test_curves_that_are_cut_keep_their_whole_rows(tmp_path: Path) -> None:
     for damage in (text.replace("0.6", "zero"), text.replace("5,2,", "5,inf,")):
         (run / "metrics.csv").write_text(damage)
         assert "metrics.csv can't be read" in read_record(run).notes[0]
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "metrics.csv", COUNTS, "benchmark.json"])
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(name: str, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    (run / name).unlink(missing_ok=True)
+    os.mkfifo(run / name)
+    assert read_record(run).status == "completed"
+    (run / "summary.json").unlink()
+    os.mkfifo(run / "summary.json")
+    with pytest.raises(UserError, match="can't be read"):
+        read_record(run)
 
 
 def test_a_measured_latency_is_taken_up(tmp_path: Path) -> None:
