@@ -320,8 +320,8 @@ def _sentences(tests: Sequence[Comparison]) -> list[str]:
     real = [test for test in tests if test.real]
     said = [
         f"{len(real)} of {len(tests)} differences between configurations are real: p < 0.05 after "
-        f"Holm's correction for {len(tests)} paired tests on {tests[0].images:,} images. That tells "
-        "these nets apart on images like these; how much another training would differ, the "
+        f"Holm's correction for {len(tests)} paired tests on {tests[0].images:,} images. That "
+        "tells these nets apart on images like these; how much another training would differ, the "
         "interval over seeds says."
     ]
     for test in real:
