@@ -27,7 +27,7 @@ SWEEP: Final = "sweep.json"
 MISMATCH: Final = ("refuse", "restart", "accept")
 _STOP: Final = ".stop"
 _LOCK: Final = ".lock"
-_ASIDE = re.compile(r"\.(failed|replaced)-\d+$")
+ASIDE = re.compile(r"\.(failed|replaced)-\d+$")
 
 
 class State(StrEnum):
@@ -212,7 +212,7 @@ def listed(folder: Path) -> dict[str, list[str]]:
     return {
         path.name: look(path)[1].get("overrides", [])
         for path in sorted(folder.glob("*/"))
-        if (path / SUMMARY).is_file() and not _ASIDE.search(path.name)
+        if (path / SUMMARY).is_file() and not ASIDE.search(path.name)
     }
 
 

@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "doctor": {"data", "errors", "labels"},
     "report": {"labels"},
     "statistics": set(),
-    "comparison": {"data", "errors", "run", "statistics"},
+    "comparison": {"data", "errors", "jobs", "run", "statistics"},
     "module": {"errors", "labels", "metric"},
     "callback": {"errors", "labels", "metric", "report", "run", "study"},
     "resume": {"errors", "run"},

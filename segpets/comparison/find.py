@@ -6,13 +6,10 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from segpets.errors import UserError
+from segpets.jobs import ASIDE
 from segpets.run import CONFIG, SUMMARY
-
-SET_ASIDE: Final = re.compile(r".+\.failed-\d+")
-"""How a retry of a failed job names the directory that it keeps beside its own."""
 
 _TRACES = (".hydra", CONFIG, "checkpoints", "metrics.csv")
 
@@ -23,7 +20,7 @@ class Unranked:
 
     Attributes:
         path: Its directory.
-        status: `completed`, `failed`, `interrupted`, `running`, or `unreadable`.
+        status: `completed`, `failed`, `interrupted`, `running`, `pruned` or `unreadable`.
         reason: Why it isn't ranked.
     """
 
@@ -80,7 +77,7 @@ def _folders(word: str, log_dir: Path) -> list[Path]:
         matches = sorted(Path(m) for m in glob.glob(str(path), recursive=True))
     except (OSError, ValueError, re.error) as error:  # such as a name that is too long
         raise UserError(f"runs={word} can't be looked for: {error}") from error
-    folders = [m for m in matches if m.is_dir() and not SET_ASIDE.fullmatch(m.name)]
+    folders = [m for m in matches if m.is_dir() and not ASIDE.search(m.name)]
     if not folders:
         what = "is a file" if path.is_file() else f"finds no folder from {Path.cwd()}"
         raise UserError(
@@ -101,7 +98,7 @@ def _runs_in(folder: Path) -> Iterator[Path]:
     held = [
         folder / name
         for name in names
-        if not name.startswith(".") and not SET_ASIDE.fullmatch(name) and _is_run(folder / name)
+        if not name.startswith(".") and not ASIDE.search(name) and _is_run(folder / name)
     ]
     yield from held
     if not held and _is_run(folder):

@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from segpets.comparison.counts import COUNTS, Counts, read_counts
 from segpets.errors import UserError
 from segpets.run import CONFIG, SUMMARY, read_summary
 
+TRIAL: Final = "trial.json"
 CURVE: Final = "val/mean_iou"
 BENCHMARK: Final = "benchmark.json"
 """Written into a run directory by a measurement of its latency: `latency_ms`, the median time of a
@@ -52,7 +53,8 @@ class Record:
 
     Attributes:
         path: The run directory.
-        status: As `summary.json` has it; `running` only where a process holds the run.
+        status: As `summary.json` has it; `running` only where a process holds the run, and
+            `pruned` where a search ended it early.
         error: Why it failed.
         started: When, ISO 8601.
         revision: The revision of segpets that made it.
@@ -115,7 +117,11 @@ def read_record(path: Path) -> Record:
         if _is_protocol(protocol)
         else {},
     )
-    return _with_files(record) if record.status == "completed" and record.protocol else record
+    if record.status != "completed" or not record.protocol:
+        return record
+    if epoch := _pruned_at(path):
+        return replace(record, status="pruned", error=f"its search ended it at epoch {epoch}")
+    return _with_files(record)
 
 
 def _with_files(record: Record) -> Record:
@@ -145,8 +151,7 @@ def _with_files(record: Record) -> Record:
         pass
     except (OSError, ValueError, RecursionError) as error:
         notes.append(f"{BENCHMARK} can't be read ({_line(error)}): its latency is unknown")
-    fields = vars(record) | found | {"notes": notes, "values": record.values | latency}
-    return Record(**fields)
+    return replace(record, **found, notes=notes, values=record.values | latency)
 
 
 def _gap(counts: Counts, tested: float | None) -> list[str]:
@@ -165,6 +170,15 @@ def _file(path: Path) -> Path:
     if not path.is_file():
         raise FileNotFoundError("there is no such file")
     return path
+
+
+def _pruned_at(path: Path) -> int | None:
+    """The epoch at which a search found that the run promises nothing."""
+    try:
+        noted = json.loads(_file(path / TRIAL).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return _whole(noted.get("pruned_at_epoch")) if isinstance(noted, dict) else None
 
 
 def _line(value: object) -> str | None:

@@ -21,7 +21,7 @@ def names(*runs: str | Path, log_dir: Path = Path("nowhere")) -> list[str]:
 @pytest.fixture
 def sweep(tmp_path: Path) -> Path:
     folder = tmp_path / "multiruns" / "first"
-    for job in ("b", "a", "c.failed-1", ".hidden"):
+    for job in ("b", "a", "c.failed-1", "b.replaced-12", ".hidden"):
         run(folder / job)
     (folder / "dry").mkdir()
     (folder / "multirun.yaml").write_text("")

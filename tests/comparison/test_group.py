@@ -139,7 +139,9 @@ def test_what_is_not_completed_or_lacks_the_metric_is_not_ranked(tmp_path: Path)
         make_run(tmp_path / "nan", **{METRIC: float("nan")}),
         make_run(tmp_path / "bare", protocol={"classes": None}),
         make_run(tmp_path / "odd", status=7),
+        make_run(tmp_path / "pruned"),
     ]
+    (tmp_path / "pruned" / "trial.json").write_text('{"number": 3, "pruned_at_epoch": 4}')
     (group,), unranked = ranked(good, *bad)
     assert len(group.configurations) == 1
     said = {one.path.name: (one.status, one.reason) for one in unranked}
@@ -148,6 +150,7 @@ def test_what_is_not_completed_or_lacks_the_metric_is_not_ranked(tmp_path: Path)
     assert said["untested"] == said["nan"] == ("completed", "it has no test/mean_iou")
     assert "no protocol" in said["bare"][1]
     assert said["odd"][0] == "unknown"
+    assert said["pruned"] == ("pruned", "its search ended it at epoch 4")
 
 
 def test_the_fronts_of_each_cost(tmp_path: Path) -> None:
