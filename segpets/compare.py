@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,16 +149,17 @@ def _nothing(cfg: DictConfig, records: Sequence[Record], unranked: Sequence[Unra
 
 def _files(cfg: DictConfig, result: Result) -> Iterator[tuple[str, str]]:
     """The names of all files, and what goes into them."""
+    from segpets.comparison.words import comparison_rows, configuration_rows, run_rows, sentences
     from segpets.report.grid import as_csv, as_latex, as_markdown, latex_text, markdown_text
 
     grids = [_grid(cfg, group) for group in result.groups]
-    yield "compare.csv", as_csv(list(_configuration_rows(result)))
-    yield "runs.csv", as_csv(list(_run_rows(result)))
-    yield "tests.csv", as_csv(list(_test_rows(result)))
+    yield "compare.csv", as_csv(list(configuration_rows(result.groups)))
+    yield "runs.csv", as_csv(list(run_rows(result.groups, result.unranked)))
+    yield "tests.csv", as_csv(list(comparison_rows(result.comparisons)))
     markdown, latex = [], []
     for index, (group, grid) in enumerate(zip(result.groups, grids, strict=True)):
         heading = _heading(result, index)
-        lines = [_FRONT, *_sentences(result.comparisons[index]), *group.notes]
+        lines = [_FRONT, *sentences(result.comparisons[index]), *group.notes]
         listed = "".join(f"- {markdown_text(line)}\n" for line in lines)
         markdown.append(f"## {markdown_text(heading)}\n\n{as_markdown(grid)}\n{listed}")
         latex.append(f"% {latex_text(heading)}\n{as_latex(grid)}% {_FRONT}\n")
@@ -265,91 +266,6 @@ def _interval_cell(configuration: Configuration, name: str) -> Cell:
     return Cell(f"{half:.4f}", half, f"{estimate.low!r} to {estimate.high!r}")
 
 
-def _configuration_rows(result: Result) -> Iterator[dict[str, object]]:
-    from segpets.comparison.group import COSTS
-
-    for index, group in enumerate(result.groups, 1):
-        for c in group.configurations:
-            row: dict[str, object] = {"group": index, "rank": c.rank, "configuration": c.label}
-            row |= {f"override.{key}": c.choices.get(key) for key in group.keys}
-            row |= {"seeds": len(c.runs), "runs": " ".join(run.path.name for run in c.runs)}
-            for name, estimate in c.values.items():
-                row.setdefault(name, estimate.mean)
-                row.setdefault(f"{name} low", estimate.low)
-                row.setdefault(f"{name} high", estimate.high)
-            row |= {f"front {cost}": cost in c.fronts for cost in COSTS}
-            row |= {f"protocol.{key}": value for key, value in group.peculiar.items()}
-            yield row
-
-
-def _run_rows(result: Result) -> Iterator[dict[str, object]]:
-    for index, group in enumerate(result.groups, 1):
-        for c in group.configurations:
-            for run in c.runs:
-                facts: dict[str, object] = {"path": str(run.path), "status": run.status}
-                facts |= {"reason": "", "group": index, "rank": c.rank, "seed": run.seed}
-                facts |= {f"override.{key}": value for key, value in run.overrides.items()}
-                yield facts | {k: v for k, v in run.values.items() if k not in facts}
-    for one in result.unranked:
-        yield {"path": str(one.path), "status": one.status, "reason": one.reason}
-
-
-def _test_rows(result: Result) -> Iterator[dict[str, object]]:
-    for index, tests in enumerate(result.comparisons, 1):
-        for test in tests:
-            yield {
-                "group": index,
-                "first rank": test.first.rank,
-                "second rank": test.second.rank,
-                "first": test.first.label,
-                "second": test.second.label,
-                "images": test.images,
-                "difference": test.difference,
-                "low": test.low,
-                "high": test.high,
-                "p": test.p,
-                "p_holm": test.p_holm,
-                "real": test.real,
-            }
-
-
-def _sentences(tests: Sequence[Comparison]) -> list[str]:
-    """Says in words which differences are real."""
-    if not tests:
-        return []
-    real = [test for test in tests if test.real]
-    said = [
-        f"{len(real)} of {len(tests)} differences between configurations are real: p < 0.05 after "
-        f"Holm's correction for {len(tests)} paired tests on {tests[0].images:,} images. That "
-        "tells these nets apart on images like these; how much another training would differ, the "
-        "interval over seeds says."
-    ]
-    for test in real:
-        better, worse = test.first, test.second
-        difference, low, high = test.difference, test.low, test.high
-        if difference < 0:  # the ranking goes by another metric than the test
-            better, worse = worse, better
-            difference, low, high = -difference, -high, -low
-        said.append(
-            f"{_name(better)} is better than {_name(worse)} by {difference:.4f} mean IoU an image "
-            f"(95 % interval {low:.4f} to {high:.4f}, p = {_p(test.p_holm)})"
-        )
-    unclear = [test for test in tests if not test.real and test.first.rank == 1]
-    if unclear:
-        others = ", ".join(_name(test.second) for test in unclear)
-        said.append(f"{_name(unclear[0].first)} can't be told from {others}")
-    return said
-
-
-def _name(configuration: Configuration) -> str:
-    label = configuration.label
-    return f"#{configuration.rank} ({label if len(label) <= 80 else label[:79] + '…'})"
-
-
-def _p(value: float) -> str:
-    return f"{value:.4f}" if value >= 0.0001 else f"{value:.1e}"
-
-
 def _unranked_lines(result: Result) -> list[str]:
     from segpets.run import shown
 
@@ -357,6 +273,7 @@ def _unranked_lines(result: Result) -> list[str]:
 
 
 def _page(cfg: DictConfig, result: Result, grids: Sequence[Grid]) -> str:
+    from segpets.comparison.words import name_of, p_text, sentences
     from segpets.report.chart import colour
     from segpets.report.page import render
     from segpets.run import shown
@@ -372,17 +289,18 @@ def _page(cfg: DictConfig, result: Result, grids: Sequence[Grid]) -> str:
                 "protocol": {k: v for k, v in group.protocol.items() if k != "classes"},
                 "classes": list(zip(group.classes, _class_colours(group), strict=True)),
                 "grid": grid,
-                "said": _sentences(tests),
+                "said": sentences(tests),
                 "notes": group.notes,
                 "tests": [
-                    (_name(t.first), _name(t.second), t, _p(t.p), _p(t.p_holm)) for t in tests
+                    (name_of(t.first), name_of(t.second), t, p_text(t.p), p_text(t.p_holm))
+                    for t in tests
                 ],
                 "curves": _curves(group),
                 "fronts": _fronts(cfg, group),
-                "labels": [_name(c) for c in best],
+                "labels": [name_of(c) for c in best],
                 "colours": [colour(c.rank - 1) for c in best],
                 "bars": dict(_bars(cfg, group, best)),
-                "pictured": [_name(c) for c in able],
+                "pictured": [name_of(c) for c in able],
                 "strips": strips,
                 "picture_notes": notes,
             }
@@ -400,21 +318,17 @@ def _page(cfg: DictConfig, result: Result, grids: Sequence[Grid]) -> str:
 
 def _curves(group: Group) -> Chart | None:
     """val/mean_iou over epochs, the mean of the seeds that reached an epoch."""
+    from segpets.comparison.words import name_of
     from segpets.report.chart import chart
 
-    series = {}
-    for c in group.configurations:
-        by_epoch: dict[int, list[float]] = {}
-        for run in c.runs:
-            for epoch, value in run.curve:
-                by_epoch.setdefault(epoch, []).append(value)
-        series[_name(c)] = [(e, sum(v) / len(v)) for e, v in sorted(by_epoch.items())]
+    series = {name_of(c): c.curve() for c in group.configurations}
     return chart(series, x_label="epoch", y_label="val/mean_iou", whole=True)
 
 
 def _fronts(cfg: DictConfig, group: Group) -> list[tuple[str, Chart]]:
     """Accuracy against each cost that is known."""
     from segpets.comparison.group import COSTS, cost_points
+    from segpets.comparison.words import name_of
     from segpets.report.chart import chart
 
     found = []
@@ -422,7 +336,7 @@ def _fronts(cfg: DictConfig, group: Group) -> list[tuple[str, Chart]]:
         points = cost_points(group, cost, cfg.metric)
         front = [points[str(c.rank)] for c in group.configurations if cost in c.fronts]
         series = {
-            _name(c): [points[str(c.rank)]] if str(c.rank) in points else []
+            name_of(c): [points[str(c.rank)]] if str(c.rank) in points else []
             for c in group.configurations
         }
         drawn = chart(
@@ -451,27 +365,12 @@ def _bars(
         key for c in best for run in c.runs if run.counts for key in run.counts.parts
     )
     for key in attributes:
-        columns = [_by_value(c, key) for c in best]
+        columns = [c.mean_iou_by(key) for c in best]
         values = sorted({value for column in columns for value in column})
         yield (
             f"Mean IoU by {key}, of the test",
             {value: [column.get(value) for column in columns] for value in values},
         )
-
-
-def _by_value(configuration: Configuration, key: str) -> dict[str, float]:
-    """The mean IoU of the images of each value of an attribute, averaged over seeds."""
-    from math import isnan
-
-    from segpets.comparison.counts import mean_iou
-
-    found: dict[str, list[float]] = {}
-    for run in configuration.runs:
-        parts: Mapping[str, Any] = run.counts.parts.get(key, {}) if run.counts else {}
-        for value, confusion in parts.items():
-            if not isnan(score := mean_iou(confusion)):
-                found.setdefault(value, []).append(score)
-    return {value: sum(scores) / len(scores) for value, scores in found.items()}
 
 
 def _class_colours(group: Group) -> list[str]:
@@ -507,6 +406,7 @@ def _pictures(
 
 
 def _say(cfg: DictConfig, result: Result) -> None:
+    from segpets.comparison.words import sentences
     from segpets.report.table import as_text, grid_table
     from segpets.run import shown
 
@@ -517,7 +417,7 @@ def _say(cfg: DictConfig, result: Result) -> None:
         if (left := len(group.configurations) - _SHOWN_ROWS) > 0:
             _print(f"  and {left} configurations more, in compare.csv")
         _print(f"  {_FRONT}")
-        _some(_sentences(result.comparisons[index]), "tests.csv")
+        _some(sentences(result.comparisons[index]), "tests.csv")
         _some(group.notes, "compare.md")
         _print("")
     if (count := len(result.groups)) > 1:

@@ -80,7 +80,7 @@ SHARED = {
     },
     "callback": {"tensorboard"},
     "report": {"figure", "grid"},
-    "comparison": {"counts", "find", "group", "record"},
+    "comparison": {"counts", "find", "group", "paired", "record"},
     "doctor": {"finding", "survey"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -1,10 +1,12 @@
 """Runs with one protocol make a group; runs that differ in their seed only, a configuration."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from segpets.comparison.counts import mean_iou
 from segpets.comparison.find import Unranked
 from segpets.comparison.record import Flat, Record, flat
 from segpets.statistics import Estimate, over_seeds, pareto_front
@@ -45,6 +47,24 @@ class Configuration:
     def mean(self, name: str) -> float | None:
         """A value's mean over the seeds."""
         return self.values[name].mean if name in self.values else None
+
+    def curve(self) -> list[tuple[int, float]]:
+        """Epochs and val/mean_iou, the mean of the seeds that reached an epoch."""
+        by_epoch: dict[int, list[float]] = {}
+        for run in self.runs:
+            for epoch, value in run.curve:
+                by_epoch.setdefault(epoch, []).append(value)
+        return [(epoch, sum(by_epoch[epoch]) / len(by_epoch[epoch])) for epoch in sorted(by_epoch)]
+
+    def mean_iou_by(self, attribute: str) -> dict[str, float]:
+        """The mean IoU of the images of each value of an attribute, averaged over the seeds."""
+        found: dict[str, list[float]] = {}
+        for run in self.runs:
+            parts = run.counts.parts.get(attribute, {}) if run.counts else {}
+            for value, confusion in parts.items():
+                if not math.isnan(score := mean_iou(confusion)):
+                    found.setdefault(value, []).append(score)
+        return {value: sum(scores) / len(scores) for value, scores in found.items()}
 
 
 @dataclass

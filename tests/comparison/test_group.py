@@ -7,6 +7,7 @@ import pytest
 from made_runs import drawn, make_run
 
 from segpets.comparison import Group, Unranked, grouped, read_record
+from segpets.comparison.counts import mean_iou
 from segpets.comparison.group import epochs_to_95
 
 METRIC = "test/mean_iou"
@@ -190,3 +191,17 @@ def test_epochs_to_95_percent_by_hand() -> None:
 def test_counts_belong_to_the_summary(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", counts=drawn(0.9), **{METRIC: 0.3})
     assert "they are of two tests" in read_record(run).notes[0]
+
+
+def test_curves_and_parts_are_means_over_the_seeds(tmp_path: Path) -> None:
+    counts = drawn(0.7, images=4)
+    runs = [
+        make_run(tmp_path / "1", seed=1, counts=counts, curve=(0.2, 0.4, 0.6)),
+        make_run(tmp_path / "2", seed=2, counts=drawn(0.7, images=4, seed=9), curve=(0.4, 0.5)),
+    ]
+    (group,), _ = ranked(*runs)
+    (configuration,) = group.configurations
+    assert dict(configuration.curve()) == pytest.approx({1: 0.3, 2: 0.45, 3: 0.6})
+    (beagle, other) = (mean_iou(c[::2].sum(0)) for c in (counts, drawn(0.7, images=4, seed=9)))
+    assert configuration.mean_iou_by("breed")["beagle"] == pytest.approx((beagle + other) / 2)
+    assert configuration.mean_iou_by("age") == {}
