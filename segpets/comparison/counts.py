@@ -77,7 +77,8 @@ def read_counts(file: Path, classes: Sequence[str]) -> Counts:
     names = np.array([row[0] for row in rows])
     if (names[1:] == names[:-1]).any():
         raise ValueError("it names an image twice")
-    numbers = np.array([row[first:] for row in rows]).astype(np.int64)
+    pixels = itertools.chain.from_iterable(row[first:] for row in rows)
+    numbers = np.fromiter(map(int, pixels), dtype=np.int64)
     if numbers.min() < 0 or numbers.max() > 2**40:
         raise ValueError("it holds numbers that are no pixel counts")
     confusion = numbers.reshape(-1, len(classes), len(classes))
