@@ -3,6 +3,7 @@
 Every Hydra program of this environment imports this file when it starts, so it imports nothing.
 """
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,32 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
+
+
+class RememberingRepository:
+    """Reads each config file once, and not again for each job: it takes a third of the time.
+
+    Args:
+        inner: Hydra's own.
+    """
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+        self.known: dict[str, Any] = {}
+
+    def load_config(self, config_path: str) -> Any:
+        """Gives a copy, since composing works on what it is given."""
+        if config_path not in self.known:
+            self.known[config_path] = self.inner.load_config(config_path=config_path)
+        return copy.deepcopy(self.known[config_path])
+
+    def __deepcopy__(self, memo: Any) -> "RememberingRepository":
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("inner", "known"):  # while it is unpickled
+            raise AttributeError(name)
+        return getattr(self.inner, name)
 
 
 class GridSweeper(Sweeper):
@@ -25,6 +52,8 @@ class GridSweeper(Sweeper):
         from hydra.core.plugins import Plugins
 
         self.hydra_context, self.config = hydra_context, config
+        loader: Any = hydra_context.config_loader
+        loader.repository = RememberingRepository(loader.repository)
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )

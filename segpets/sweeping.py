@@ -237,6 +237,7 @@ def attempt(
             ask_to_stop(path.parent)
     finally:
         gc.collect()
+        gc.freeze()  # what is left are libraries, which the next job needn't search through
         torch.cuda.empty_cache()
 
 
