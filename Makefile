@@ -32,6 +32,7 @@ test: setup  ## run the tests that take less than 10 minutes on two cores
 	$(BIN)/python -m pytest -n auto -m 'not slow and not gpu' $(ARGS)
 
 test-all: setup  ## run all tests; pages are opened in Chromium (apt install chromium)
+	$(BIN)/python -m pip install --quiet --editable '.[all,dev,ray]'
 	$(BIN)/python -m pytest -n auto -m 'not gpu' $(ARGS)
 
 check: setup  ## format, lint, types and spelling

@@ -2,7 +2,7 @@
 
     python benchmarks/sweep.py [--jobs 200] [--json FILE]
 
-A grid of small jobs is run, and given again when it is complete; then a grid of eight jobs, one
+A grid of small jobs is run, and given again when it is complete; then a grid of six jobs, one
 after the other and two at once by joblib. Everything happens in a temporary folder.
 """
 
@@ -60,10 +60,10 @@ def main() -> None:
         found["beside, per job"] = beside / len(jobs)
         found["grid again, complete"] = sweep(folder, "grid", *grid)
 
-        eight = ["seed=range(0,8)", "trainer.limit_train_batches=80", "model.widths=[8,16]"]
+        six = ["seed=range(0,6)", "data.size=64", "model.widths=[8,16,32]", "trainer.max_epochs=4"]
         two = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-        found["eight jobs, one by one"] = sweep(folder, "one", *eight)
-        found["eight jobs, two at once"] = sweep(folder, "two", *eight, *two)
+        found["six jobs, one by one"] = sweep(folder, "one", *six)
+        found["six jobs, two at once"] = sweep(folder, "two", *six, *two)
     print(f"{os.cpu_count()} cores, {options.jobs} jobs, load {os.getloadavg()[0]:.1f}; seconds")
     for name, value in found.items():
         print(f"{name:<26}{value:>10.2f}")

@@ -346,17 +346,26 @@ def test_a_sweep_that_was_killed_ends_as_if_it_had_not_been(
         torch.testing.assert_close(weights(found[seed]), weights(summary), rtol=0, atol=0)
 
 
+LAUNCHERS = {
+    "submitit_local": ["hydra.launcher.timeout_min=5"],  # real processes, as SLURM would start them
+    "ray": ["+hydra.launcher.ray.init.num_cpus=2", "+hydra.launcher.ray.remote.num_cpus=0.5"],
+}
+
+
 @pytest.mark.slow
-def test_jobs_of_slurms_launcher_keep_the_promises(
-    command: Command, words: list[str], own: Path, tmp_path: Path
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_every_launcher_keeps_the_promises(
+    command: Command, words: list[str], own: Path, tmp_path: Path, launcher: str
 ) -> None:
-    """By its local mode, which starts real processes as SLURM would."""
-    launcher = ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5"]
-    done = command(*words, *launcher, "loss.mood=raise,exit,good", **environment(own))
+    words = [*words, f"hydra/launcher={launcher}", *LAUNCHERS[launcher]]
+    done = command(*words, "loss.mood=raise,exit,good", **environment(own))
     assert done.returncode == 1, done.stdout
     assert "2 of 3 jobs failed" in done.stdout
-    assert jobs(tmp_path)["loss.mood=good"]["status"] == "completed"
+    first = jobs(tmp_path)
+    assert first["loss.mood=good"]["status"] == "completed"
+    assert "moody.py" in first["loss.mood=raise"]["traceback"]
     (own / "moody.py").write_text(LOSS.replace('"raise"', '"never"').replace('"exit"', '"never"'))
-    again = command(*words, *launcher, "loss.mood=raise,exit,good", **environment(own))
+    again = command(*words, "loss.mood=raise,exit,good", **environment(own))
     assert again.returncode == 0, again.stdout
     assert "2 to try again, 1 complete" in again.stdout
+    assert jobs(tmp_path)["loss.mood=good"] == first["loss.mood=good"]
