@@ -29,6 +29,10 @@ from segpets.errors import UserError
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 INTERRUPTED = 130
+EXAMPLES = {"data.classes": "'[background,leaf]'", "data.root": "FOLDER"}
+"""What keys without a default may look like."""
+LAUNCHERS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray"}
+"""Launchers of Hydra that are packages of their own, and the extra that brings each."""
 
 
 def run_command(task: Callable[[DictConfig], Any], *, name: str, example: str) -> None:
@@ -139,7 +143,7 @@ def explain(error: BaseException, name: str) -> str:
     if isinstance(error, (MissingMandatoryValue, InterpolationToMissingValueError)):
         missing = re.search(r"[Mm]issing[^\n]*?\b((?:\w+\.)+\w+)", str(error))
         key = missing[1] if missing else getattr(error, "full_key", None) or str(error)
-        return f"{key} has no value: give one, as in {key}=..."
+        return f"{key} has no value: give one, as in {key}={EXAMPLES.get(key, '...')}"
     return (
         f"{type(error).__name__}: {error}\n"
         f"The traceback is in the run's {name}.log; {FULL_ERROR}=1 before the command prints it"
@@ -156,6 +160,11 @@ def explain_config(error: BaseException, name: str, argv: Sequence[str]) -> str:
         )
     if (mendable := _user_error(error)) is not None:
         return str(mendable)
+    for word in argv:
+        key, _, launcher = word.partition("=")
+        if key == "hydra/launcher" and launcher in LAUNCHERS and launcher in str(error):
+            extra = LAUNCHERS[launcher]
+            return f"{word} needs a launcher that isn't installed: pip install 'segpets[{extra}]'"
     try:
         suggestion = suggest(name, argv)
     except (HydraException, OmegaConfBaseException, OSError, ValueError):

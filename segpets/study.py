@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from segpets.errors import UserError
+
 if TYPE_CHECKING:
     from optuna import Study, Trial
 
@@ -21,8 +23,16 @@ def open_study(
         seed: Of what is tried.
         startup_trials: How many trials are made at random first, of which none is pruned.
         prune_after: How many epochs each trial may have; None takes what the search began with.
+
+    Raises:
+        UserError: Optuna isn't installed.
     """
-    import optuna
+    try:
+        import optuna
+    except ModuleNotFoundError as error:
+        raise UserError(
+            "hparams_search=optuna needs Optuna: pip install 'segpets[search]'"
+        ) from error
     from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock, JournalStorage
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "run": {"errors"},
     "jobs": {"errors", "run"},
     "sweeping": {"config", "errors", "hardware", "jobs", "report", "run"},
-    "study": set(),
+    "study": {"errors"},
     "search": {"config", "errors", "jobs", "report", "run", "study", "sweeping"},
     "cli": {"config", "errors", "run"},
     "metric": {"labels"},

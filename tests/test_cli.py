@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 from fixture_types import Command, Tiny
+from hydra.errors import HydraException
 
 from segpets import cli
+from segpets.cli import explain_config
 
 
 def test_help_names_the_groups_and_their_options(command: Command) -> None:
@@ -43,6 +45,15 @@ TYPOS = [
     (["seed=-1"], "seed=-1 must be a whole number"),
     (["train=false"], "add init_from=RUN"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("launcher", "extra"), [("joblib", "joblib"), ("submitit_slurm", "slurm"), ("ray", "ray")]
+)
+def test_a_launcher_that_is_not_installed_is_named(launcher: str, extra: str) -> None:
+    missing = HydraException(f"Could not find 'hydra/launcher/{launcher}'")
+    told = explain_config(missing, "train", ["-m", f"hydra/launcher={launcher}"])
+    assert f"pip install 'segpets[{extra}]'" in told
 
 
 def spelt(words: list[str] | str) -> str:
