@@ -20,7 +20,9 @@ def test_a_command_composes(task: str, words: str, tmp_path: Path) -> None:
     overrides = [w for w in shlex.split(words.replace("FOLDER", str(tmp_path))) if w != "-m"]
     several = [re.sub(r"=([^\[,(]*),.*", r"=\1", word) for word in overrides]  # a sweep's first job
     several = [re.sub(r"=tag\(log,interval\(([^,]*),.*", r"=\1", word) for word in several]
-    assert compose(several, task=task).task_name == task
+    launched = [word for word in several if "hydra/launcher" not in word]  # packages of their own
+    launched = [word for word in launched if "hydra.launcher" not in word]
+    assert compose(launched, task=task).task_name == task
 
 
 def test_the_table_lists_every_group_and_option() -> None:
