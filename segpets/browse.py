@@ -187,19 +187,18 @@ def _augmented(
         pixels, ids = read_pair(sample, datamodule.source, size)
         pair = torch.from_numpy(pixels), torch.from_numpy(ids)
         for backend, augment in backends.items():
+            tiles = []
             try:
                 seeds = range(cfg.seed * TIMES, (cfg.seed + 1) * TIMES)
-                pairs = [pair, *(augment(*pair, seed=seed) for seed in seeds)]
+                for image, mask in [pair, *(augment(*pair, seed=seed) for seed in seeds)]:
+                    picture = np.moveaxis(image.numpy(), 0, -1)
+                    drawn = outlined(picture, mask.numpy(), len(cfg.data.classes))
+                    if drawn.shape[:2] != (size, size):
+                        drawn = np.asarray(Image.fromarray(drawn).resize((size, size)))
+                    tiles.append(drawn)
             except Exception as error:  # of somebody else's transform: anything
                 log.warning("augment fails on %s: %s", sample.name, error)
                 continue
-            tiles = []
-            for image, mask in pairs:
-                picture = np.moveaxis(image.numpy(), 0, -1)
-                drawn = outlined(picture, mask.numpy(), len(cfg.data.classes))
-                if drawn.shape[:2] != (size, size):
-                    drawn = np.asarray(Image.fromarray(drawn).resize((size, size)))
-                tiles.append(drawn)
             shown.append((f"{sample.name}: {backend}", tiles))
     return shown
 

@@ -73,7 +73,6 @@ def test_a_typo_is_answered_in_words(command: Command, words: list[str], answer:
     ("words", "answer"),
     [
         (["data.size=abc"], "data.size=abc must be a whole number of at least 32"),
-        (["data.batch_size=99"], "data.batch_size=99 is larger than the 15 training images"),
         (["trainer.precision=17"], "trainer: Precision 17 is invalid"),
         (["model.widths=5"], "model: "),
         (["loss=dice", "loss.class_weights=[1,2]"], "class_weights has 2 values"),

@@ -141,7 +141,7 @@ def make_room(path: Path, *, needed: int, limit: int) -> str | None:
         Why it can't fit, if so.
     """
     if needed > limit:
-        return f"it would take {needed / 1e9:.1f} GB, and data.cache_gb allows {limit / 1e9:g}"
+        return f"it would take {needed / 1e9:.3g} GB, and data.cache_gb allows {limit / 1e9:g}"
     ours = [file for file in path.parent.iterdir() if _OURS.fullmatch(file.name)]
     for half in (file for file in ours if file.suffix == ".tmp"):  # of processes that were killed
         with half.with_suffix(".lock").open("ab") as lock, suppress(BlockingIOError, OSError):
@@ -160,7 +160,7 @@ def make_room(path: Path, *, needed: int, limit: int) -> str | None:
             file.unlink()  # who reads it goes on reading
     free = shutil.disk_usage(path.parent).free
     if needed > 0.9 * free:
-        return f"it would take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
+        return f"it would take {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free"
     return None
 
 

@@ -13,7 +13,7 @@ among equals the later one does. Pixels of no instance are background.
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from segpets.coco_files import (
     unknown_category,
 )
 from segpets.data.instances import REMEDY, Listing, Names, content_hash
+from segpets.data.listing import SUFFIXES
 from segpets.data.outline import area, draw, runs_of
 from segpets.data.source import (
     Mask,
@@ -119,6 +120,7 @@ class Coco:
             for file in self.files
         ]
         samples = self._samples(listings, problems)
+        unused = _unused(names, samples.values(), problems) if self.empty == "keep" else []
         if not any(samples.values()):
             first = f". The first problem: {problems[0].error}" if problems else ": add some"
             raise UserError(f"{self.files[0].path} has no image that can be used{first}")
@@ -130,9 +132,10 @@ class Coco:
                 test=test,
                 val_is_test="test" not in samples,
                 problems=problems,
+                unused=unused,
             )
         train, val, test = self._held_out(samples, problems)
-        return Splits(train=train, val=val, test=test, problems=problems)
+        return Splits(train=train, val=val, test=test, problems=problems, unused=unused)
 
     def mask(self, sample: Sample) -> Mask:
         """Draws a mask as class ids; see `Source.mask`."""
@@ -247,6 +250,20 @@ class Coco:
             )
         train, val = holdout(samples["train"], fraction=0.1, by=None, seed=self.seed)
         return train, val, samples["test" if "test" in samples else "val"]
+
+
+def _unused(names: Names, stages: Iterable[Samples], problems: Sequence[Problem]) -> list[Path]:
+    """The pictures beside those that the files list."""
+    listed: dict[str, set[str]] = {}
+    for sample in (sample for samples in stages for sample in samples):
+        listed.setdefault(str(sample.image.parent), set()).add(sample.image.name)
+    faulty = {problem.error.file.name for problem in problems}
+    return [
+        Path(folder, name)
+        for folder, used in sorted(listed.items())
+        for name in sorted(names[folder] - used - faulty)
+        if name[0] != "." and name.lower().endswith(SUFFIXES)
+    ]
 
 
 class _Places:

@@ -212,10 +212,12 @@ class SegmentationDataModule(LightningDataModule):
             few = splits.train[: self.overfit]
             splits = Splits(train=few, val=few, test=few)
         if self.batch_size > len(splits.train):
-            raise UserError(
-                f"data.batch_size={self.batch_size} is larger than the {len(splits.train)} "
-                "training images: choose a smaller one"
+            log.warning(
+                "data.batch_size=%d is larger than the %d training images: they make one batch",
+                self.batch_size,
+                len(splits.train),
             )
+            self.batch_size = len(splits.train)
         stages = [packed(getattr(splits, stage)) for stage in STAGES]
         everything, rows = merged(stages)
         self._rows = dict(zip(STAGES, rows, strict=True))

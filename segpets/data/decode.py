@@ -41,10 +41,11 @@ def open_image(path: Path) -> Image.Image:
     """
     try:
         # Read whole: what Pillow reads later, lazily, could come from a file that has changed.
-        image = Image.open(io.BytesIO(path.read_bytes()), formats=FORMATS)
+        content = path.read_bytes()
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
         if image.width * image.height > MAX_PIXELS:
             raise Image.DecompressionBombError(f"Image size ({image.width * image.height} pixels)")
-        return image
+        return _bmp_of_greys(content) if _is_bmp_of_greys(content, image) else image
     except UnidentifiedImageError as error:
         names = ", ".join(FORMATS)
         raise FileError(
@@ -53,11 +54,38 @@ def open_image(path: Path) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise FileError(
             path,
-            f"claims too many pixels ({error}), more than {MAX_PIXELS:,}",
+            f"claims too many pixels ({str(error).partition(' exceeds')[0]}), more than "
+            f"{MAX_PIXELS:,}",
             "shrink it, or cut it into tiles",
         ) from error
     except Exception as error:  # on damaged bytes Pillow's decoders raise whatever they like
         raise FileError(path, f"can't be opened ({error})", "replace it") from error
+
+
+def _is_bmp_of_greys(content: bytes, image: Image.Image) -> bool:
+    """Whether Pillow takes a BMP of 4 or 8 bits a pixel for one of another depth.
+
+    It does where the palette is black and white, or a ramp of 16 greys, and reads noise then.
+    """
+    bits = int.from_bytes(content[28:30], "little")
+    wrong = {"1": (4, 8), "L": (4,)}
+    return image.format == "BMP" and bits in wrong.get(image.mode, ())
+
+
+def _bmp_of_greys(content: bytes) -> Image.Image:
+    """Decodes such a BMP: with a first colour that is no grey, Pillow reads its indices."""
+    begin = 14 + int.from_bytes(content[14:18], "little")
+    coloured = bytearray(content)
+    coloured[begin] ^= 1  # the blue of the first colour; palettes are blue, green, red, 0
+    with Image.open(io.BytesIO(coloured), formats=("BMP",)) as opened:
+        if opened.mode != "P":
+            raise ValueError("its palette is damaged")
+        image = Image.frombytes("P", opened.size, opened.tobytes())
+        count = len(opened.getpalette() or ()) // 3
+    entries = np.frombuffer(content, dtype=np.uint8, count=4 * count, offset=begin).reshape(-1, 4)
+    image.putpalette(entries[:, 2::-1].tobytes())
+    image.format = "BMP"
+    return image
 
 
 def load(image: Image.Image, path: Path) -> Image.Image:
@@ -142,7 +170,12 @@ def read_whole(sample: Sample, source: Source, size: int) -> tuple[Pixel8, Mask]
             sample.image,
             f"has {width}x{height} pixels, but its mask {sample.mask} has "
             f"{ids.shape[1]}x{ids.shape[0]}",
-            "they must be the same",
+            "they must be the same"
+            + (
+                ", as the pixels are stored: an EXIF orientation turns no mask"
+                if ids.shape == (width, height)
+                else ""
+            ),
         )
     return image, ids
 

@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -29,7 +30,7 @@ VERSION: Final = 1
 
 _UNWRITABLE = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST),
-    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EISDIR, errno.ENOTEMPTY),
 }
 _CHUNK = 256
 
@@ -99,7 +100,9 @@ class Pixels:
         kept = self.cache.read(row) if self.cache else None
         if kept is None:
             if self.cache and not self._warned:
-                log.warning("%s is damaged: delete it, and it is built anew", self.cache.path)
+                with suppress(OSError):
+                    self.cache.path.unlink()  # what is opened can be read on
+                log.warning("%s was damaged: the next run builds it anew", self.cache.path)
                 self._warned = True
             kept = read_pair(self._samples[row], self._source, self._size)
         image, mask = kept

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 
 from segpets.data.datamodule import merged
 from segpets.data.decode import open_image, read_whole
@@ -68,7 +68,7 @@ def survey(splits: Splits, source: Source, *, classes: Sequence[str], size: int)
     def one(row: int) -> Finding | None:
         sample = samples[row]
         try:
-            misnamed = _misnamed(sample.image) or _misnamed(sample.mask)
+            misnamed = _misnamed(sample.image) or _misnamed(sample.mask) or _turned(sample.image)
             image, ids = read_whole(sample, source, size)
         except FileError as error:
             return _from_error(error, sample.name)
@@ -117,6 +117,17 @@ def _misnamed(file: Path) -> Finding | None:
         return None
     remedy = "nothing, it is read by its content; other programs may want the right suffix"
     return Finding(False, str(file), f"is {found}, though named {file.suffix}", remedy)
+
+
+def _turned(file: Path) -> Finding | None:
+    """Finds a photograph that viewers turn, while it is read as it is stored."""
+    with open_image(file) as image:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    if orientation in (0, 1):
+        return None
+    problem = f"has the EXIF orientation {orientation}, which viewers follow and a training doesn't"
+    remedy = "make sure that its mask lies as the pixels are stored, or turn the pixels for good"
+    return Finding(False, str(file), problem, remedy)
 
 
 def _of_single_classes(

@@ -115,9 +115,12 @@ def sheet(
     for name, colour, (x, y) in zip(classes, palette(len(classes)), places, strict=True):
         draw.rectangle((x, y + 3, x + 9, y + 12), fill=colour)
         draw.text((x + 13, y + 1), name, "black", font)
-    for index, caption in enumerate(captions):
+    for index, full in enumerate(captions):
+        caption = full
         row, column = divmod(index, columns)
         bottom = top + (row + 1) * height - line
+        while font.getlength(caption) > width - 6:
+            caption = caption.removesuffix("...")[:-1] + "..."
         draw.text((column * width + 2, bottom), caption, "black", font)
     return np.asarray(canvas)
 

@@ -951,3 +951,11 @@ def test_sizes_that_contradict_the_file_stop_a_training_with_both(tmp_path: Path
     )
     told = refusal(module.setup)
     assert "000000000001.jpg has 9x6 pixels, but its mask" in told and "has 8x6" in told
+
+
+def test_pictures_that_no_file_lists_are_unused(tmp_path: Path) -> None:
+    one_file(tmp_path, instance(1, 1))
+    draw(tmp_path / "images", [picture(77)])
+    (tmp_path / "images" / "notes.txt").touch()
+    options = {"annotations": tmp_path / "my.json", "images": tmp_path / "images"}
+    assert source(**options).splits().unused == [tmp_path / "images" / "000000000077.jpg"]

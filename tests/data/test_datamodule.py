@@ -239,12 +239,14 @@ def test_a_value_out_of_range_is_named_by_its_key(override: str, words: str) -> 
     assert words in str(caught.value)
 
 
-def test_a_batch_larger_than_the_training_set(
-    module: Callable[..., SegmentationDataModule],
+def test_a_batch_larger_than_the_training_set_is_all_of_it(
+    module: Callable[..., SegmentationDataModule], caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert len(epoch_of(module(batch_size=27).train_dataloader(), 0)) == 1
-    with pytest.raises(UserError, match=r"data\.batch_size=28 is larger than the 27 training"):
-        module(batch_size=28)
+    for batch_size in (27, 28, 1000):
+        datamodule = module(batch_size=batch_size)
+        (batch,) = datamodule.train_dataloader()
+        assert len(batch["name"]) == 27
+    assert "data.batch_size=1000 is larger than the 27 training images" in caplog.text
 
 
 def test_a_batch_larger_than_the_share_of_a_process(

@@ -13,7 +13,7 @@ from pet_folder import PetFolder
 from PIL import Image
 
 from segpets.data import OxfordPets, Sample
-from segpets.data.decode import Pixel8, read_image, read_pair
+from segpets.data.decode import Pixel8, read_image, read_indices, read_pair
 from segpets.errors import FileError, UserError
 
 SIZE = 32
@@ -354,3 +354,44 @@ def test_image_and_trimap_of_different_sizes(pets: PetFolder) -> None:
     told = message(pets)
     assert f"{pets.image('beagle_3')} has 48x40 pixels" in told
     assert f"{pets.trimap('beagle_3')} has 40x48" in told
+
+
+def bmp(file: Path, indices: np.ndarray, palette: list[tuple[int, int, int]], bits: int) -> None:
+    """Writes a BMP by its specification: palette (blue, green, red, 0), rows from below."""
+    height, width = indices.shape
+    rows = []
+    for row in indices[::-1]:
+        packed = (
+            bytes(row)
+            if bits == 8
+            else bytes(
+                int(a) << 4 | int(b) for a, b in zip(row[::2], [*row[1::2], 0], strict=False)
+            )
+        )
+        rows.append(packed + bytes(-len(packed) % 4))
+    table = b"".join(bytes([b, g, r, 0]) for r, g, b in palette)
+    data = b"".join(rows)
+    begin = 54 + len(table)
+    head = b"BM" + struct.pack("<IHHI", begin + len(data), 0, 0, begin)
+    sizes = (40, width, height, 1, bits, 0, len(data), 0, 0, len(palette), 0)
+    head += struct.pack("<IiiHHIIiiII", *sizes)
+    file.write_bytes(head + table + data)
+
+
+BLACK_AND_WHITE = [(0, 0, 0), (255, 255, 255)]
+RAMP = [(i, i, i) for i in range(16)]
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("palette", [BLACK_AND_WHITE, RAMP], ids=["two", "ramp"])
+def test_bmps_of_greys_are_read_as_they_are(
+    tmp_path: Path, bits: int, palette: list[tuple[int, int, int]]
+) -> None:
+    indices = np.random.default_rng(0).integers(0, len(palette), (40, 52), dtype=np.uint8)
+    bmp(tmp_path / "a.bmp", indices, palette, bits)
+    assert (read_indices(tmp_path / "a.bmp") == indices).all()
+    image, size = read_image(tmp_path / "a.bmp", 64)
+    greys = np.array(palette, dtype=np.uint8)[indices][..., 0]
+    Image.fromarray(greys).save(tmp_path / "b.png")
+    assert size == (40, 52)
+    assert (image == read_image(tmp_path / "b.png", 64)[0]).all()

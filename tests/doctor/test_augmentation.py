@@ -43,6 +43,35 @@ def test_what_conf_offers_is_sound(option: str, tmp_path: Path) -> None:
     assert examine_augmentation(augment, size=cfg.data.size) == []
 
 
+MOVES_A_LITTLE_APART = {
+    "two_pixels": lambda i, m, r: (i.clone(), m.roll(2, -1)),
+    "magnified": lambda i, m, r: (
+        F.affine_image(i, 0, [0, 0], 1 + 0.1 * float(r.random()), [0, 0]),
+        m.clone(),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MOVES_A_LITTLE_APART)
+def test_an_image_that_moves_a_little_from_its_mask(case: str) -> None:
+    (problem,) = problems(By(MOVES_A_LITTLE_APART[case]))
+    assert problem.startswith("moves image and mask ")
+
+
+WRONG = {
+    "float": (lambda i, m, r: (i.float(), m), "returns float32 (3, 96, 96) where uint8 (3, H, W)"),
+    "none": (lambda i, m, r: None, "returns NoneType"),
+    "one": (lambda i, m, r: (i, None), "returns a NoneType for a tensor"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_no_pair_of_image_and_mask(case: str) -> None:
+    function, words = WRONG[case]
+    (problem,) = problems(By(function))
+    assert problem.startswith(words)
+
+
 MOVES_ONLY_THE_IMAGE = {
     "flip": lambda i, m, r: (i.flip(-1) if r.random() < 0.3 else i.clone(), m.clone()),
     "turn": lambda i, m, r: (F.rotate_image(i, float(r.uniform(-15, 15))), m.clone()),

@@ -212,3 +212,13 @@ def test_the_table_can_be_read_back(text: str) -> None:
         }
     ]
     assert len(exclusions([finding]).splitlines()) == 3
+
+
+def test_a_photograph_that_viewers_turn_is_warned_of(pets: PetFolder) -> None:
+    with Image.open(pets.image("beagle_1")) as image:
+        exif = image.getexif()
+        exif[0x0112] = 6
+        image.save(pets.image("beagle_1"), exif=exif)
+    (finding,) = examined(pets).findings
+    assert not finding.serious
+    assert finding.problem.startswith("has the EXIF orientation 6")
