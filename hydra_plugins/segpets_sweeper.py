@@ -132,4 +132,5 @@ class SearchSweeper(Sweeper):
             compose=compose,
             launch=launch,
             is_group=lambda key: loader.get_group_options(key) != [],
+            optional=[str(key) for key in self.params if key not in given],
         )

@@ -5,6 +5,7 @@ Imports nothing heavy, so that `--help` and typos are answered at once.
 
 import difflib
 import functools
+import logging
 import os
 import re
 import sys
@@ -50,6 +51,8 @@ def run_command(task: Callable[[DictConfig], Any], *, name: str, example: str) -
     _check_options(argv)
     register_resolvers()
     several = {"-m", "--multirun"} & set(argv) or any(w.startswith("hparams_search=") for w in argv)
+    if any(word.startswith("sweep=") and "," in word for word in argv):
+        fail("sweep= names one folder, so it holds no comma")
     if several and not any(word.startswith("sweep=") for word in argv):
         overrides = [word for word in argv if "=" in word and not word.startswith("-")]
         _add([f"sweep=sweep-{sweep_name(overrides)}"])
@@ -68,6 +71,7 @@ def run_command(task: Callable[[DictConfig], Any], *, name: str, example: str) -
             failure.append(error)  # Hydra would print the overrides again, and a traceback
             return None
 
+    logging.raiseExceptions = False  # a log on a full disk is no news beside the error itself
     wants_traceback = os.environ.get(FULL_ERROR) == "1"
     os.environ[FULL_ERROR] = "1"  # Hydra then leaves exceptions to us
     try:
@@ -214,6 +218,7 @@ def suggest(name: str, argv: Sequence[str]) -> str | None:
         options = known_groups.get(group.strip("/"))
         if options is None:
             continue
+        value = re.sub(r"^choice\((.*)\)$", r"\1", value)
         words = [w for w in re.split(r"[\[\],\s'\"]+", value) if w and w != "null"]
         if not value:
             return f"{override} names no {group}. Available: {', '.join(options)}"

@@ -27,6 +27,7 @@ SWEEP: Final = "sweep.json"
 MISMATCH: Final = ("refuse", "restart", "accept")
 _STOP: Final = ".stop"
 _LOCK: Final = ".lock"
+_SECONDS_FOR_AN_ORPHAN: Final = 10.0
 ASIDE = re.compile(r"\.(failed|replaced)-\d+$")
 
 
@@ -86,6 +87,29 @@ def look(path: Path) -> tuple[State, dict[str, Any]]:
         return State.FAILED, summary
 
 
+def settled(path: Path) -> tuple[State, dict[str, Any]]:
+    """What `look` says; what a process left that was just killed gets a moment to end."""
+    until = time.monotonic() + _SECONDS_FOR_AN_ORPHAN
+    while (found := look(path))[0] == State.RUNNING and time.monotonic() < until:
+        time.sleep(0.2)
+    return found
+
+
+def mend(path: Path, **facts: Any) -> None:
+    """Gives a job whose summary is damaged a new one; the old one is kept beside it.
+
+    Args:
+        path: Its run directory.
+        **facts: What is known of it.
+    """
+    (path / SUMMARY).rename(path / f"damaged-{SUMMARY}")
+    text = json.dumps({"status": "interrupted", "task": "train", **facts}, indent=2) + "\n"
+    write_atomically(path / SUMMARY, text)
+    log.warning(
+        "%s was damaged: a new one is begun, the old one is damaged-%s", path / SUMMARY, SUMMARY
+    )
+
+
 def plan(jobs: Sequence[Job], *, mismatch: str) -> list[tuple[Job, Plan]]:
     """Decides what a start does with each job, and makes way for those that begin again.
 
@@ -100,13 +124,19 @@ def plan(jobs: Sequence[Job], *, mismatch: str) -> list[tuple[Job, Plan]]:
         UserError: Some were, and `mismatch` is `refuse`; nothing was changed then.
     """
     code = code_revision()
+    folder = jobs[0].path.parent
+    begun = _noted(folder).get("begun", {})
+    for job in jobs:
+        if job.path.exists() and not job.path.is_dir():
+            _put_aside(job.path, "replaced")
     seen = [(job, *look(job.path)) for job in jobs]
-    differ = {
-        job.path: reason
-        for job, state, summary in seen
-        if state in (State.COMPLETED, State.INTERRUPTED, State.RUNNING)
-        and (reason := _difference(job, summary, code))
-    }
+    differ: dict[Path, str] = {}
+    for index, (job, state, summary) in enumerate(seen):
+        known = {"config_fingerprint": begun.get(job.path.name)} | summary
+        if state not in (State.NEW, State.FAILED) and (reason := _difference(job, known, code)):
+            differ[job.path] = reason
+            if state == State.RUNNING and mismatch == "restart":
+                seen[index] = (job, *settled(job.path))
     if differ and mismatch == "refuse":
         path, reason = next(iter(differ.items()))
         raise UserError(
@@ -124,6 +154,9 @@ def plan(jobs: Sequence[Job], *, mismatch: str) -> list[tuple[Job, Plan]]:
             _put_aside(job.path, "replaced")
             action = Plan.AGAIN
         planned.append((job, action))
+    anew = (Plan.BEGIN, Plan.AGAIN)
+    marks = {job.path.name: job.fingerprint for job, action in planned if action in anew}
+    _note(folder, begun=begun | marks)
     return planned
 
 
@@ -137,7 +170,7 @@ _PLANS: Final = {
 
 
 def _difference(job: Job, summary: Mapping[str, Any], code: str) -> str | None:
-    if summary.get("config_fingerprint", job.fingerprint) != job.fingerprint:
+    if (summary.get("config_fingerprint") or job.fingerprint) != job.fingerprint:
         return "another base config"
     begun_by = summary.get("versions", {}).get("code", code)
     return None if begun_by == code else f"another revision of the code ({begun_by}, now {code})"
@@ -154,7 +187,12 @@ def _put_aside(path: Path, why: str) -> None:
 @contextmanager
 def planning(folder: Path) -> Iterator[None]:
     """Keeps other processes from planning the same sweep meanwhile."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise UserError(
+            f"{folder} is a file, where a sweep wants its folder: move it, or choose another sweep="
+        ) from error
     with (folder / _LOCK).open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from lightning.pytorch import Trainer
 from omegaconf import DictConfig, OmegaConf
 
+from segpets.callback import MetricsCSV
 from segpets.errors import UserError
 from segpets.run import CONFIG, find_run
 
@@ -91,6 +93,18 @@ def newest_checkpoint(folder: Path) -> Path | None:
             return file
     log.info("The run has no checkpoint yet: it begins anew")
     return None
+
+
+def complete_csv(trainer: Trainer, checkpoint: Path) -> None:
+    """Adds to metrics.csv what the checkpoint's epoch measured, if a kill came in between.
+
+    Lightning gives an epoch's training metrics to loggers after the epoch's checkpoint.
+    """
+    saved = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    measured = {k: v for k, v in saved["metrics"].items() if k.startswith("train/")}
+    for logger in trainer.loggers:
+        if isinstance(logger, MetricsCSV):
+            logger.complete(saved["global_step"] - 1, measured)
 
 
 def _readable(file: Path) -> bool:

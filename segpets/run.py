@@ -19,7 +19,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -139,7 +139,8 @@ class Run:
                 status = "interrupted" if interrupted else "failed"
                 reason = None if interrupted else f"{type(error).__name__}: {error}"
                 text = None if interrupted else traceback.format_exc()
-                self.update(status=status, error=reason, traceback=text, seconds=self.seconds)
+                with suppress(OSError):  # a full disk must not hide why
+                    self.update(status=status, error=reason, traceback=text, seconds=self.seconds)
                 raise
             else:
                 self.update(status="completed", error=None, traceback=None, seconds=self.seconds)

@@ -5,6 +5,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,12 +18,12 @@ from hydra.core.override_parser.types import (
 )
 from omegaconf import DictConfig, OmegaConf
 
-from segpets.config import CONTROLS, HOW, safe_name
+from segpets.config import CONTROLS, HOW, fingerprint, safe_name
 from segpets.errors import UserError
 from segpets.jobs import Job, State, look, may_start, planning, remember, standing
-from segpets.run import shown, write_atomically
+from segpets.run import code_revision, shown, write_atomically
 from segpets.study import open_study
-from segpets.sweeping import check, job_of, watched
+from segpets.sweeping import check, job_of, launch_all, watched
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -69,6 +70,7 @@ def run_search(
     compose: Callable[[Words], DictConfig],
     launch: Callable[[Sequence[Words], int], None],
     is_group: Callable[[str], bool],
+    optional: Sequence[str] = (),
 ) -> None:
     """Runs trials until there are as many as wanted; those of earlier starts count.
 
@@ -82,6 +84,7 @@ def run_search(
         compose: Makes a job's config of its overrides.
         launch: Runs jobs, by their overrides and the number of the first.
         is_group: Whether a key is a config group.
+        optional: What is searched only if the config has it.
 
     Raises:
         UserError: There is nothing to search, another search lies in the folder, or no trial ended
@@ -95,6 +98,11 @@ def run_search(
         if not o.is_sweep_override()
     ]
     space = {o.get_key_element(): distribution(o) for o in overrides if o.is_sweep_override()}
+    base = compose(fixed)
+    for key in sorted(set(optional) & space.keys()):
+        if OmegaConf.select(base, key) is None:
+            log.info("%s is not searched, as this config has none", key)
+            del space[key]
     if not space:
         raise UserError(
             "there is nothing to search: give intervals or choices in hydra.sweeper.params"
@@ -113,13 +121,15 @@ def run_search(
             prune_after=options.prune_after,
         )
         described = {key: str(d) for key, d in sorted(space.items())} | {
-            "fixed": sorted(word for word in fixed if not word.lstrip("+~").startswith(HOW))
+            "fixed": sorted(word for word in fixed if not word.lstrip("+~").startswith(HOW)),
+            "config": fingerprint(base),
+            "code": code_revision(),
         }
         known = study.user_attrs.get("space", described)
         if known != described and config.sweep_mismatch == "refuse":
             raise UserError(
-                f"{shown(folder)} holds a search over other values: sweep=NAME begins another, "
-                "sweep_mismatch=accept goes on with the new ones"
+                f"{shown(folder)} holds a search over other values, or by another config or code: "
+                "sweep=NAME begins another, sweep_mismatch=accept goes on with the new ones"
             )
         study.set_user_attr("space", described)
         may_start(folder)
@@ -137,10 +147,21 @@ def run_search(
                     write_atomically(job.path / TRIAL, text)
                 jobs.append((trial, job, words))
             remember(folder, [job for _, job, _ in jobs], metric=config.optimized_metric)
-            launch([words for _, _, words in jobs], batch[0].number)
+            first = batch[0].number
+            broken = launch_all(
+                {job.path: words for _, job, words in jobs}, partial(_launched, launch, first)
+            )
+            if broken is not None:
+                raise UserError(f"the search can't go on: {broken}") from broken
             if not all([_tell(study, trial.number, job) for trial, job, _ in jobs]):
                 break
     _conclude(study, folder, fixed, is_group)
+
+
+def _launched(
+    launch: Callable[[Sequence[Words], int], None], first: int, words: Sequence[Words]
+) -> None:
+    launch(words, first)
 
 
 def distribution(override: Override) -> "BaseDistribution":

@@ -5,7 +5,7 @@ import logging
 import os
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -24,10 +24,12 @@ from segpets.jobs import (
     labels,
     look,
     may_start,
+    mend,
     plan,
     planning,
     record_failure,
     remember,
+    settled,
     standing,
     threads_of,
 )
@@ -38,7 +40,8 @@ log = logging.getLogger(__name__)
 Words = Sequence[str]
 
 _SECONDS_BETWEEN_LOOKS: Final = 2.0
-_SECONDS_FOR_AN_ORPHAN: Final = 10.0
+_LONGEST: Final = 300
+_ENDED: Final = (State.COMPLETED, State.FAILED, State.RUNNING)
 
 
 def run_grid(
@@ -76,11 +79,51 @@ def run_grid(
     counts = {action: sum(a == action for _, a in planned) for action in Plan}
     told = ", ".join(f"{n} {action}" for action, n in counts.items() if n)
     log.info("Sweep %s, %d jobs: %s", shown(folder), len(jobs), told)
-    to_do = [composed[job.path][1] for job, action in planned if action != Plan.DONE]
+    to_do = {job.path: composed[job.path][1] for job, action in planned if action != Plan.DONE}
+    broken: Exception | None = None
     if to_do:
         with watched(folder):
-            launch(to_do)
-    conclude(folder, [job.path.name for job in jobs])
+            broken = launch_all(to_do, launch)
+    conclude(folder, [job.path.name for job in jobs], broken=broken)
+
+
+def launch_all(
+    jobs: Mapping[Path, Words], launch: Callable[[Sequence[Words]], None]
+) -> Exception | None:
+    """Launches jobs, and goes on with the others when one takes its process down with it.
+
+    A launcher then gives up, and other jobs that ran at that moment were interrupted, too. Each of
+    them is launched by itself; the one whose process dies again has failed.
+
+    Args:
+        jobs: Their directories and overrides.
+        launch: Runs jobs, by their overrides.
+
+    Returns:
+        Why the launcher can't go on, if so.
+    """
+    while left := {p: w for p, w in jobs.items() if look(p)[0] not in _ENDED}:
+        try:
+            launch(list(left.values()))
+        except Exception as error:
+            log.error("The launcher gave up (%s): %s", type(error).__name__, first_line(error))
+            suspects = [path for path in left if look(path)[0] == State.INTERRUPTED]
+            for path in suspects or list(left)[:1]:
+                try:
+                    launch([left[path]])
+                except Exception as again:
+                    if look(path)[0] in _ENDED:
+                        continue
+                    log.error("%s takes its process down: it has failed", path.name)
+                    try:
+                        record_failure(path, left[path], again, traceback.format_exc())
+                    except OSError as full:
+                        return full
+            if not suspects and look(next(iter(left)))[0] not in _ENDED:
+                return error
+        else:
+            return None
+    return None
 
 
 def check(config: DictConfig) -> None:
@@ -149,12 +192,19 @@ def watched(folder: Path) -> Iterator[None]:
         watcher.join()
 
 
-def conclude(folder: Path, names: Sequence[str]) -> None:
+def first_line(error: BaseException) -> str:
+    """The first line of an error, shortened."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0] if len(lines[0]) <= _LONGEST else f"{lines[0][:_LONGEST]} ..."
+
+
+def conclude(folder: Path, names: Sequence[str], *, broken: Exception | None = None) -> None:
     """Shows how a sweep ended.
 
     Args:
         folder: The sweep's.
         names: The jobs that were asked for.
+        broken: Why the launcher couldn't go on.
 
     Raises:
         UserError: Some failed, or never ran.
@@ -177,12 +227,18 @@ def conclude(folder: Path, names: Sequence[str]) -> None:
     if running := [name for name in names if now.states[name] == State.RUNNING]:
         holder = holder_of(folder / running[0]) or "another process"
         log.info("%d jobs are run by others, %s by %s", len(running), running[0], holder)
+    if broken is not None:
+        raise UserError(
+            f"the sweep can't go on: {type(broken).__name__}: {first_line(broken)}. The same "
+            "command goes on where it stopped"
+        )
     if failed:
         reason = now.summaries[failed[0]].get("error") or "its summary.json is damaged"
         more = f", and {len(unrun)} didn't start" if unrun else ""
         raise UserError(
             f"{len(failed)} of {len(names)} jobs failed{more}. The first, "
-            f"{shown(folder / failed[0])}: {reason}. The same command tries them again"
+            f"{shown(folder / failed[0])}: {first_line(UserError(reason))}. The same command tries "
+            "them again"
         )
     if unrun:
         raise UserError(
@@ -212,7 +268,7 @@ def attempt(
     from segpets.hardware import threads
 
     _end_with_the_parent()
-    state = _settled(path)
+    state, summary = settled(path)
     if state in (State.COMPLETED, State.RUNNING):
         why = "is complete" if state == State.COMPLETED else f"is run by {holder_of(path)}"
         log.info("%s %s", path.name, why)
@@ -221,34 +277,33 @@ def attempt(
         log.info("%s doesn't start, as another job failed", path.name)
         return
     words = list(overrides)
+    count = threads_of(path.parent, torch.get_num_threads())
     if state == State.INTERRUPTED:
+        if not summary:
+            mend(path, overrides=words, config_fingerprint=fingerprint(cfg), threads=count)
         words = [f"resume={path}"]
         OmegaConf.set_struct(cfg, False)
         cfg.resume = str(path)
     try:
-        with threads(threads_of(path.parent, torch.get_num_threads())):
+        with threads(count):
             train(cfg, words)
     except HeldError as error:
         log.info("%s", error)
-    except (Exception, SystemExit) as error:
-        log.error("%s failed: %s: %s", path.name, type(error).__name__, error)
-        record_failure(path, overrides, error, traceback.format_exc())
-        if cfg.fail_fast:
-            ask_to_stop(path.parent)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        text = traceback.format_exc()
+        log.error("%s failed: %s: %s", path.name, type(error).__name__, first_line(error))
+        try:
+            record_failure(path, overrides, error, text)
+            if cfg.fail_fast:
+                ask_to_stop(path.parent)
+        except OSError as full:
+            log.error("That can't be written down: %s", full)
     finally:
         gc.collect()
         gc.freeze()  # what is left are libraries, which the next job needn't search through
         torch.cuda.empty_cache()
-
-
-def _settled(path: Path) -> State:
-    """A job's state; what a process left that was just killed gets a moment to end."""
-    import time
-
-    until = time.monotonic() + _SECONDS_FOR_AN_ORPHAN
-    while (state := look(path)[0]) == State.RUNNING and time.monotonic() < until:
-        time.sleep(0.2)
-    return state
 
 
 def _end_with_the_parent() -> None:

@@ -67,6 +67,8 @@ def train(cfg: DictConfig, *, overrides: Sequence[str] = ()) -> Result:
     facts: dict[str, Any] = {"task": "train"}
     if resuming:
         cfg = resumed_config(cfg, overrides)
+        if any(not word.startswith(("resume=", "paths.")) for word in overrides):
+            facts["config_fingerprint"] = fingerprint(cfg)  # it isn't what it was
     else:
         facts |= {"overrides": list(overrides), "config_fingerprint": fingerprint(cfg)}
         facts |= {"threads": torch.get_num_threads()}
@@ -83,6 +85,7 @@ def train(cfg: DictConfig, *, overrides: Sequence[str] = ()) -> Result:
                 return _train(OmegaConf.create(config), run, resuming=resuming)
         except SystemExit as exit_:
             if not _is_an_interruption(exit_):
+                log.debug("the run failed", exc_info=exit_)
                 raise
             signal.signal(signal.SIGINT, signal.default_int_handler)
             place = shown(run.path)
@@ -102,7 +105,7 @@ def _train(cfg: DictConfig, run: Run, *, resuming: bool) -> Result:
     from lightning.pytorch import seed_everything
 
     from segpets.build import build, build_module, build_net, build_trainer, initialise
-    from segpets.resume import newest_checkpoint
+    from segpets.resume import complete_csv, newest_checkpoint
 
     _quieten()
     seed_everything(cfg.seed, verbose=False)
@@ -128,6 +131,8 @@ def _train(cfg: DictConfig, run: Run, *, resuming: bool) -> Result:
     metrics: dict[str, float] = {}
     if cfg.train:
         checkpoint = newest_checkpoint(run.checkpoints) if resuming else None
+        if checkpoint is not None:
+            complete_csv(trainer, checkpoint)
         trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
         metrics |= _of_last_epoch(run) | _values(trainer)
         if not datamodule.splits.val_is_test:

@@ -40,7 +40,7 @@ MAY_IMPORT = {
     "comparison": {"data", "errors", "jobs", "run", "statistics"},
     "module": {"errors", "labels", "metric"},
     "callback": {"errors", "labels", "metric", "report", "run", "study"},
-    "resume": {"errors", "run"},
+    "resume": {"callback", "errors", "run"},
     "build": {"cost", "errors", "module", "run"},
 }
 # Libraries that a room does without.

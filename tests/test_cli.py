@@ -44,6 +44,7 @@ TYPOS = [
     (["seed=abc"], "seed=abc must be a whole number"),
     (["seed=-1"], "seed=-1 must be a whole number"),
     (["train=false"], "add init_from=RUN"),
+    (["-m", "seed=1,2", "sweep=a,b"], "sweep= names one folder"),
 ]
 
 

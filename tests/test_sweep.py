@@ -18,6 +18,7 @@ from fixture_types import Command, Tiny
 
 ROOT = Path(__file__).parents[1]
 LOSS = """
+import os
 import sys
 import time
 
@@ -37,6 +38,8 @@ class Moody(CrossEntropyLoss):
             raise RuntimeError("what a bad mood")
         if self.mood == "exit":
             sys.exit(0)
+        if self.mood == "die":
+            os._exit(1)
         if self.mood == "slow":
             time.sleep(0.1)
         return super().forward(logits, target)
@@ -227,6 +230,8 @@ def test_damage_and_growth(command: Command, words: list[str], own: Path, tmp_pa
         torch.testing.assert_close(weights(mended[seed]), undisturbed[seed], rtol=0, atol=0)
     assert len(names_of_steps(mended["seed=1"])) == len(names_of_steps(mended["seed=4"]))
     assert (mended["seed=1"]["path"] / "damaged-summary.json").is_file()
+    for key in ("config_fingerprint", "threads", "overrides"):
+        assert mended["seed=1"][key] == whole["seed=1"][key]
 
 
 def test_two_commands_share_a_sweep(words: list[str], own: Path, tmp_path: Path) -> None:
@@ -344,6 +349,47 @@ def test_a_sweep_that_was_killed_ends_as_if_it_had_not_been(
         assert names_of_steps(found[seed]) == names_of_steps(summary)
         assert metrics(found[seed]) == metrics(summary)
         torch.testing.assert_close(weights(found[seed]), weights(summary), rtol=0, atol=0)
+
+
+def test_a_job_whose_process_dies_takes_no_other_with_it(
+    command: Command, words: list[str], own: Path, tmp_path: Path
+) -> None:
+    words = [*words, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    done = command(*words, "loss.mood=good,die,raise", "seed=1,2", **environment(own))
+    assert done.returncode == 1
+    assert "4 of 6 jobs failed" in done.stdout, done.stdout
+    assert "takes its process down: it has failed" in done.stdout
+    states = {told: summary["status"] for told, summary in jobs(tmp_path).items()}
+    for seed in (1, 2):
+        assert states[f"loss.mood=good seed={seed}"] == "completed"
+        assert states[f"loss.mood=die seed={seed}"] == "failed"
+        assert states[f"loss.mood=raise seed={seed}"] == "failed"
+
+
+def test_a_file_in_the_place_of_a_job_is_put_aside(
+    command: Command, words: list[str], own: Path, tmp_path: Path
+) -> None:
+    assert command(*words, "seed=1", **environment(own)).returncode == 0
+    (path,) = (summary["path"] for summary in jobs(tmp_path).values())
+    shutil.rmtree(path)
+    path.write_text("mine")
+    again = command(*words, "seed=1,2", **environment(own))
+    assert again.returncode == 0, again.stdout
+    assert len(jobs(tmp_path)) == 2
+    assert path.with_name(f"{path.name}.replaced-1").read_text() == "mine"
+
+
+def test_an_extended_job_is_not_what_the_sweep_began(
+    command: Command, words: list[str], own: Path, tmp_path: Path
+) -> None:
+    assert command(*words, "seed=1", **environment(own)).returncode == 0
+    (path,) = (summary["path"] for summary in jobs(tmp_path).values())
+    conf = words[:2]
+    longer = command(*conf, f"resume={path}", "trainer.max_epochs=2", **environment(own))
+    assert longer.returncode == 0, longer.stdout
+    again = command(*words, "seed=1", **environment(own))
+    assert again.returncode == 1
+    assert "1 of 1 jobs of this sweep were begun otherwise" in again.stdout
 
 
 LAUNCHERS = {

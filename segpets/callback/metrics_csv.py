@@ -70,6 +70,21 @@ class MetricsCSV(Logger):
             self._saved = -math.inf  # a checkpoint follows, and a resume keeps what is before it
 
     @rank_zero_only
+    def complete(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Adds values that a row of an earlier process lacks.
+
+        Args:
+            step: The row's; nothing is done if there is none.
+            metrics: By name.
+        """
+        rows = self._read()
+        if step in rows and any(name not in rows[step] for name in metrics):
+            rows[step] = {k: f"{v:.9g}" for k, v in metrics.items()} | rows[step]
+            self._rows = rows
+            self._write()
+            self._rows = None
+
+    @rank_zero_only
     def save(self) -> None:
         """Writes the file, every few seconds at most; Lightning calls this at each logging step."""
         if time.monotonic() - self._saved >= SECONDS_BETWEEN_SAVES:

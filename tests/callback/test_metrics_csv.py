@@ -3,6 +3,8 @@
 import csv
 from pathlib import Path
 
+import torch
+
 from segpets.callback import MetricsCSV
 from segpets.train import Result
 
@@ -69,3 +71,24 @@ def test_a_run_logs_each_step_and_each_epoch(finished: Result) -> None:
     assert max(val) == float(f"{finished.metrics['best/val/mean_iou']:.9g}")
     (test,) = [row for row in found if row["test/mean_iou"]]
     assert float(test["test/iou/pet"]) == float(f"{finished.metrics['test/iou/pet']:.9g}")
+
+
+def test_what_a_kill_kept_from_a_row_comes_from_the_checkpoint(
+    finished: Result, tmp_path: Path
+) -> None:
+    whole = rows(finished.path / "metrics.csv")
+    saved = torch.load(finished.path / "checkpoints" / "last.ckpt", weights_only=True)
+    step = saved["global_step"] - 1
+    late = [name for name in saved["metrics"] if name.startswith("train/") and name != "train/loss"]
+    path = tmp_path / "metrics.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, whole[0].keys())
+        writer.writeheader()
+        for row in whole:
+            lost = dict.fromkeys(late, "") if int(row["step"]) == step else {}
+            writer.writerow(row | lost)
+    assert "train/mean_iou" in late
+    assert rows(path) != whole
+    measured = {k: v for k, v in saved["metrics"].items() if k.startswith("train/")}
+    MetricsCSV(path=str(path)).complete(step, measured)
+    assert rows(path) == whole
