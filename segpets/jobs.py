@@ -72,8 +72,8 @@ def look(path: Path) -> tuple[State, dict[str, Any]]:
     A damaged summary beside a config means that the job was interrupted: it goes on from its last
     checkpoint, and what it had measured is measured again.
     """
-    if not (path / SUMMARY).is_file():
-        return State.NEW, {}
+    if not (path / SUMMARY).is_file():  # a process that has just begun holds the lock first
+        return State.NEW if holder_of(path) is None else State.RUNNING, {}
     try:
         summary = read_summary(path)
     except UserError:

@@ -6,7 +6,7 @@ import os
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -105,25 +105,27 @@ def launch_all(
     while left := {p: w for p, w in jobs.items() if look(p)[0] not in _ENDED}:
         try:
             launch(list(left.values()))
+            return None
         except Exception as error:
             log.error("The launcher gave up (%s): %s", type(error).__name__, first_line(error))
             suspects = [path for path in left if look(path)[0] == State.INTERRUPTED]
             for path in suspects or list(left)[:1]:
-                try:
-                    launch([left[path]])
-                except Exception as again:
-                    if look(path)[0] in _ENDED:
-                        continue
-                    log.error("%s takes its process down: it has failed", path.name)
-                    try:
-                        record_failure(path, left[path], again, traceback.format_exc())
-                    except OSError as full:
-                        return full
-            if not suspects and look(next(iter(left)))[0] not in _ENDED:
-                return error
-        else:
-            return None
+                _alone(path, left[path], launch)
+            if all(look(path)[0] not in _ENDED for path in left):
+                return error  # none got any further, as on a full disk
     return None
+
+
+def _alone(path: Path, words: Words, launch: Callable[[Sequence[Words]], None]) -> None:
+    """Launches a job that may have taken its process down; if it does again, it has failed."""
+    try:
+        launch([words])
+    except Exception as error:
+        if look(path)[0] in _ENDED:
+            return
+        log.error("%s takes its process down: it has failed", path.name)
+        with suppress(OSError):
+            record_failure(path, words, error, traceback.format_exc())
 
 
 def check(config: DictConfig) -> None:
