@@ -155,7 +155,8 @@ def run_search(
                 raise UserError(f"the search can't go on: {broken}") from broken
             if not all([_tell(study, trial.number, job) for trial, job, _ in jobs]):
                 break
-    _conclude(study, folder, fixed, is_group)
+    own = [s.path for s in base.hydra.runtime.config_sources if s.provider == "command-line"]
+    _conclude(study, folder, fixed, is_group, own=own)
 
 
 def _launched(
@@ -265,7 +266,14 @@ def _tell(study: "Study", number: int, job: Job) -> bool:
     return True
 
 
-def _conclude(study: "Study", folder: Path, fixed: Words, is_group: Callable[[str], bool]) -> None:
+def _conclude(
+    study: "Study",
+    folder: Path,
+    fixed: Words,
+    is_group: Callable[[str], bool],
+    *,
+    own: Sequence[str],
+) -> None:
     """Shows the best trials and what mattered, and writes the best one as an experiment."""
     import optuna
     from optuna.trial import TrialState
@@ -300,9 +308,10 @@ def _conclude(study: "Study", folder: Path, fixed: Words, is_group: Callable[[st
     words = [*fixed, *_words(best.params)]
     write_atomically(file, experiment(words, name=name, folder=folder / "conf", is_group=is_group))
     log.info("The best as an experiment: %s", shown(file))
-    log.info(
-        "  python -m segpets.train --config-dir %s experiment=%s", shown(folder / "conf"), name
-    )
+    # Groups of the user's own are found by the search path, as --config-dir is given once.
+    more = f" 'hydra.searchpath=[{','.join(own)}]'" if own else ""
+    conf = shown(folder / "conf")
+    log.info("  python -m segpets.train --config-dir %s experiment=%s%s", conf, name, more)
 
 
 def experiment(words: Words, *, name: str, folder: Path, is_group: Callable[[str], bool]) -> str:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -134,6 +135,12 @@ def test_failed_and_nan_trials_are_recorded_and_passed_over(
     cfg = OmegaConf.load(folder / "conf" / "experiment" / "s_best.yaml")
     assert cfg.optimizer.lr == pytest.approx(best.params["optimizer.lr"], rel=1e-5)
     assert {"override /loss": "moody"} in list(cfg.defaults)
+
+    (printed,) = re.findall(r"python -m segpets\.train (.*experiment=s_best.*)", done.stdout)
+    shown = command(*shlex.split(printed), "--cfg", "job", **environment(tmp_path))
+    assert shown.returncode == 0, shown.stdout
+    assert f"lr: {cfg.optimizer.lr}" in shown.stdout
+    assert "_target_: moody.Moody" in shown.stdout
 
     more = command(*words, "n_trials=6", **environment(tmp_path))
     assert more.returncode == 0, more.stdout
