@@ -19,7 +19,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from segpets.errors import UserError
-from segpets.run import CONFIG, SUMMARY, code_revision, holder_of, read_summary, write_atomically
+from segpets.run import (
+    CONFIG,
+    SUMMARY,
+    code_revision,
+    holder_of,
+    keep_damaged,
+    read_summary,
+    write_atomically,
+)
 
 log = logging.getLogger(__name__)
 
@@ -102,12 +110,9 @@ def mend(path: Path, **facts: Any) -> None:
         path: Its run directory.
         **facts: What is known of it.
     """
-    (path / SUMMARY).rename(path / f"damaged-{SUMMARY}")
+    keep_damaged(path, f"{path / SUMMARY} is damaged")
     text = json.dumps({"status": "interrupted", "task": "train", **facts}, indent=2) + "\n"
     write_atomically(path / SUMMARY, text)
-    log.warning(
-        "%s was damaged: a new one is begun, the old one is damaged-%s", path / SUMMARY, SUMMARY
-    )
 
 
 def plan(jobs: Sequence[Job], *, mismatch: str) -> list[tuple[Job, Plan]]:

@@ -177,9 +177,14 @@ def _summary_or_none(path: Path) -> dict[str, Any]:
     try:
         return read_summary(path)
     except UserError as error:
-        (path / SUMMARY).rename(path / f"damaged-{SUMMARY}")
-        log.warning("%s. A new one is begun; the old one is damaged-%s", error, SUMMARY)
+        keep_damaged(path, error)
         return {}
+
+
+def keep_damaged(path: Path, why: object) -> None:
+    """Renames a run's damaged summary, since nothing is overwritten, and says so."""
+    (path / SUMMARY).rename(path / f"damaged-{SUMMARY}")
+    log.warning("%s. A new one is begun; the old one is damaged-%s", why, SUMMARY)
 
 
 def find_run(run: str | Path, *, log_dir: Path, key: str = "run") -> Path:
