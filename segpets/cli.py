@@ -25,30 +25,37 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
-from segpets.config import conf_dir, register_resolvers, sweep_name
+from segpets.config import register_resolvers, sweep_name
 from segpets.errors import UserError
+from segpets.paths import conf_dir
+from segpets.stored import offer_data_of
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 INTERRUPTED = 130
-EXAMPLES = {"data.classes": "'[background,leaf]'", "data.root": "FOLDER"}
+EXAMPLES = {"data.classes": "'[background,leaf]'", "data.root": "FOLDER", "run": "latest"}
 """What keys without a default may look like."""
 LAUNCHERS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray"}
 """Launchers of Hydra that are packages of their own, and the extra that brings each."""
 
 
-def run_command(task: Callable[[DictConfig], Any], *, name: str, example: str) -> None:
+def run_command(
+    task: Callable[[DictConfig], Any], *, name: str, example: str, needs: str | None = None
+) -> None:
     """Runs a command under Hydra; ends the process with exit code 1 when it fails.
 
     Args:
         task: The command.
         name: Its name, and that of its config.
         example: A command line for the help.
+        needs: A key, such as `run`, without whose value not even a config can be made.
     """
     argv = sys.argv[1:]
     if {"-h", "--help"} & set(argv):
         print(help_text(name, example, _config_dirs(argv)))
         return
     _check_options(argv)
+    if needs is not None and not any(word.startswith(f"{needs}=") for word in argv):
+        fail(f"{needs} has no value: give one, as in {needs}={EXAMPLES.get(needs, '...')}")
     register_resolvers()
     several = {"-m", "--multirun"} & set(argv) or any(w.startswith("hparams_search=") for w in argv)
     if any(word.startswith("sweep=") and "," in word for word in argv):
@@ -61,6 +68,10 @@ def run_command(task: Callable[[DictConfig], Any], *, name: str, example: str) -
             _add(_directories_of(resumed[-1], name, argv))
         except UserError as error:
             fail(str(error))
+    try:
+        offer_data_of(argv, _config_dirs(argv)[1:])
+    except UserError as error:
+        fail(str(error))
     failure: list[Exception] = []
 
     @functools.wraps(task)

@@ -1,4 +1,4 @@
-"""Where the configs lie, and the resolvers that they use. Imports nothing heavy."""
+"""How configs are composed and named, and the resolvers that they use. Imports nothing heavy."""
 
 import hashlib
 import json
@@ -11,22 +11,15 @@ from typing import Final
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from segpets.coco_files import class_names
-from segpets.paths import user_cache
+from segpets.paths import conf_dir, user_cache
 
-CONTROLS: Final = ("sweep", "sweep_mismatch", "fail_fast", "dry_run", "resume", "n_trials")
+CONTROLS: Final = ("sweep", "sweep_mismatch", "fail_fast", "dry_run", "resume", "allow", "n_trials")
 """The keys that say how a sweep or a run is started, not what it is."""
 
 HOW: Final = ("hydra.", "hydra/", "paths.", *(f"{key}=" for key in CONTROLS))
 _NAME_LENGTH = 100
 _WORD = r"[A-Za-z0-9.]+(_[A-Za-z0-9.]+)*"
 _LOSSLESS = re.compile(rf"[A-Za-z0-9._-]+|{_WORD}={_WORD}(,{_WORD}={_WORD})*")
-
-
-def conf_dir() -> Path:
-    """The folder of the configs: beside the package in a checkout, inside it in a wheel."""
-    package = Path(__file__).parent.absolute()
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
 
 
 def safe_name(text: str) -> str:
@@ -113,7 +106,10 @@ def compose(overrides: Sequence[str] = (), *, task: str = "train") -> DictConfig
     """
     import hydra
 
+    from segpets.stored import offer_data_of
+
     register_resolvers()
+    offer_data_of(overrides)
     with hydra.initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
         cfg = hydra.compose(task, overrides=list(overrides), return_hydra_config=True)
     output_dir = str(Path(cfg.hydra.run.dir).absolute())

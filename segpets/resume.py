@@ -11,7 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from segpets.callback import MetricsCSV
 from segpets.errors import UserError
-from segpets.run import CONFIG, find_run
+from segpets.run import find_run
+from segpets.stored import stored_config
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +36,7 @@ def resumed_config(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
             "taken over: train(compose(overrides), overrides=overrides)"
         )
     path = find_run(cfg.resume, log_dir=Path(cfg.paths.log_dir), key="resume")
-    stored = OmegaConf.load(path / CONFIG)
-    assert isinstance(stored, DictConfig)
+    stored = OmegaConf.create(stored_config(path, allow=cfg.allow))
     for override in overrides:
         key = override.lstrip("+").partition("=")[0]
         if key == "resume" or key.startswith("paths."):  # where the run lies is known

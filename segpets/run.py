@@ -202,7 +202,9 @@ def find_run(run: str | Path, *, log_dir: Path, key: str = "run") -> Path:
     if not path.is_dir():
         raise UserError(f"{key}={run}: there is no folder {path.absolute()}")
     if not (path / SUMMARY).is_file():
-        raise UserError(f"{key}={run}: {path} is no run, it holds no {SUMMARY}")
+        runs = sorted(folder.parent for folder in path.glob(f"*/{SUMMARY}"))
+        hint = f". It holds {len(runs)} runs: choose one, {key}={shown(runs[0])}" if runs else ""
+        raise UserError(f"{key}={run}: {path} is no run, it holds no {SUMMARY}{hint}")
     return path.resolve()
 
 

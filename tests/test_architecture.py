@@ -22,13 +22,15 @@ MAY_IMPORT = {
     "coco_files": {"errors"},
     "cost": set(),
     "scheduler": {"errors"},
-    "config": {"coco_files", "hardware", "paths"},
+    "trust": {"errors"},
+    "stored": {"errors", "paths", "run", "trust"},
+    "config": {"coco_files", "hardware", "paths", "stored"},
     "run": {"errors"},
     "jobs": {"errors", "run"},
     "sweeping": {"config", "errors", "hardware", "jobs", "report", "run"},
     "study": {"errors"},
     "search": {"config", "errors", "jobs", "report", "run", "study", "sweeping"},
-    "cli": {"config", "errors", "run"},
+    "cli": {"config", "errors", "paths", "run", "stored"},
     "metric": {"labels"},
     "model": {"errors"},
     "loss": {"errors", "labels"},
@@ -40,8 +42,9 @@ MAY_IMPORT = {
     "comparison": {"data", "errors", "jobs", "run", "statistics"},
     "module": {"errors", "labels", "metric"},
     "callback": {"errors", "labels", "metric", "report", "run", "study"},
-    "resume": {"callback", "errors", "run"},
+    "resume": {"callback", "errors", "run", "stored"},
     "build": {"cost", "errors", "module", "run"},
+    "trained": {"build", "errors", "module", "run", "stored"},
 }
 # Libraries that a room does without.
 MUST_NOT_IMPORT = {

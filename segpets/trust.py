@@ -1,0 +1,114 @@
+"""What a stored config may make: only what segpets' own configs, or the user, name.
+
+A run directory may come from anyone. Its config says by `_target_` which classes are called with
+which arguments, so a hostile one could start programs. Prefixes of packages are no protection:
+`torch.utils.collect_env.run` starts a shell.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from segpets.errors import FileError, UserError
+
+_MAX_BYTES: Final = 1_000_000
+_MAX_NODES: Final = 20_000  # aliases of aliases make a small file endless
+_PLAIN: Final = (str, int, float, bool, type(None))
+
+
+def named_targets(folders: Iterable[Path]) -> frozenset[str]:
+    """The classes and functions that the YAML files in some folders name by `_target_`."""
+    found: set[str] = set()
+    for folder in folders:
+        for file in folder.rglob("*.yaml"):
+            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+            found |= {target for _, target in _targets(content) if isinstance(target, str)}
+    return frozenset(found)
+
+
+def read_config(file: Path, *, allowed: frozenset[str]) -> dict[str, Any]:
+    """Reads a run's resolved config as plain data, and refuses what it must not hold.
+
+    Args:
+        file: The YAML file.
+        allowed: The names that may follow `_target_`.
+
+    Raises:
+        FileError: It isn't there, is damaged or too large, holds references, or no table.
+        UserError: It names another class or function than those allowed.
+    """
+    try:
+        if file.stat().st_size > _MAX_BYTES:
+            raise ValueError(f"it has more than {_MAX_BYTES:,} bytes")
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError("it holds no table of names and values")
+        _check_plain(config)
+    except FileNotFoundError as error:
+        raise FileError(file, "is missing", "without it nothing is known of the run") from error
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise FileError(
+            file, f"can't be read ({reason})", "restore it, or train the model anew"
+        ) from error
+    refuse_foreign(config, allowed=allowed, where=str(file))
+    return config
+
+
+def refuse_foreign(config: Any, *, allowed: frozenset[str], where: str) -> None:
+    """Refuses plain data that would make anything else than is allowed.
+
+    Raises:
+        UserError: It would; the message names it.
+    """
+    for key, target in _targets(config):
+        if not isinstance(target, str) or target not in allowed:
+            raise UserError(
+                f"{where}: {key or 'it'} would call {target!r}, which is none of the classes that "
+                "segpets' configs name, so nothing of it is used. If it is your own and you trust "
+                f"this run, add 'allow=[{target}]'"
+            )
+
+
+def _targets(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Where `_target_` stands in plain data, and what it names."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield path, node["_target_"]
+        for key, value in node.items():
+            yield from _targets(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from _targets(value, f"{path}[{index}]")
+
+
+def _check_plain(config: Any) -> None:
+    """Refuses anything but tables, lists, texts and numbers, and what refers to something else."""
+    pending: list[Any] = [config]
+    for _ in range(_MAX_NODES):
+        if not pending:
+            return
+        node = pending.pop()
+        if isinstance(node, dict):
+            pending += [*node.keys(), *node.values()]
+        elif isinstance(node, list):
+            pending += node
+        elif not isinstance(node, _PLAIN):
+            raise ValueError(f"it holds a {type(node).__name__}")
+        elif isinstance(node, str) and "${" in node:
+            raise ValueError(f"it holds the reference {node[:60]}, but all should be filled in")
+    raise ValueError(f"it holds more than {_MAX_NODES:,} values")
+
+
+def allowed_targets(folders: Sequence[Path], allow: Sequence[str] | None) -> frozenset[str]:
+    """What a stored config may name: what the YAML files in `folders` do, and what the user adds.
+
+    Raises:
+        UserError: `allow` is no list of names.
+    """
+    words = [allow] if isinstance(allow, str) else list(allow or [])
+    if not all(isinstance(word, str) and word for word in words):
+        raise UserError(f"allow={allow} is no list of classes, such as allow=[my_nets.Tiny]")
+    return named_targets(folders) | set(words)
