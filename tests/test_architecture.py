@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "paths": set(),
     "coco_files": {"errors"},
     "cost": set(),
+    "enlarge": set(),
     "scheduler": {"errors"},
     "trust": {"errors"},
     "stored": {"errors", "paths", "run", "trust"},
