@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.segpets-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all check browse doctor compare tensorboard benchmark benchmark-data clean
+.PHONY: help setup train test test-all check browse doctor compare tensorboard benchmark benchmark-data docs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -32,7 +32,7 @@ test: setup  ## run the tests that take less than 10 minutes on two cores
 	$(BIN)/python -m pytest -n auto -m 'not slow and not gpu' $(ARGS)
 
 test-all: setup  ## run all tests; pages are opened in Chromium (apt install chromium)
-	$(BIN)/python -m pip install --quiet --editable '.[all,dev,ray]'
+	$(BIN)/python -m pip install --quiet --editable '.[all,dev,docs,ray]'
 	$(BIN)/python -m pytest -n auto -m 'not gpu' $(ARGS)
 
 check: setup  ## format, lint, types and spelling
@@ -58,6 +58,11 @@ benchmark: setup  ## measure the training loop against a bare PyTorch loop
 
 benchmark-data: setup  ## measure reading and augmenting against the article's and torchvision's way
 	$(BIN)/python benchmarks/data.py $(ARGS)
+
+docs: setup  ## build the documentation to build/site, strictly
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo 'open build/site/index.html'
 
 clean:  ## remove the environment and caches; logs/ stays
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist
