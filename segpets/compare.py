@@ -383,10 +383,7 @@ def _pictures(
     cfg: DictConfig, group: Group
 ) -> tuple[list[Configuration], list[tuple[str, list[tuple[str, str]]]], list[str]]:
     """The images on which the best disagree most: for each the pictures, with their captions."""
-    import torch
-
     from segpets.comparison import disputed
-    from segpets.report.figure import colourise
     from segpets.report.page import embedded
 
     able, images, notes = disputed(group, count=cfg.images, among=cfg.shown, metric=cfg.metric)

@@ -56,8 +56,8 @@ def compared(
     Args:
         group: The configurations.
         against_each_other: How many of the best are tested in all pairs.
-        resamples: Of the permutation test and of the bootstrap, at least: so many tests that
-            their correction would leave no p small enough get more.
+        resamples: Of the bootstrap, and of the permutation test at least: so many tests that
+            their correction would leave no p small enough get more flips.
         seed: Of their generators.
 
     Returns:
@@ -74,7 +74,7 @@ def compared(
         for j in range(i + 1, len(tested))
         if i == 0 or j < against_each_other
     ]
-    resamples = max(resamples, _PER_TEST * len(pairs) - 1)
+    flips = max(resamples, _PER_TEST * len(pairs) - 1)
     # Pairs that have the same images share the draws.
     alike: dict[bytes, list[tuple[int, int]]] = {}
     valid = ~np.isnan(iou)
@@ -93,7 +93,7 @@ def compared(
         if images.sum() < _FEWEST:
             continue
         differences = np.stack([iou[i, images] - iou[j, images] for i, j in members], axis=1)
-        p = sign_flip_p(differences, resamples=resamples, seed=seed)
+        p = sign_flip_p(differences, resamples=flips, seed=seed)
         low, high = bootstrap_interval(differences, resamples=resamples, seed=seed)
         for column, pair in enumerate(members):
             mean = float(differences[:, column].mean())

@@ -92,10 +92,10 @@ def _of(run: Record, names: NDArray[np.str_]) -> NDArray[np.float64]:
 
 
 def _mask(file: Path) -> Pixel8 | None:
-    from segpets.data.decode import load, open_image
-
     if not file.is_file():
         return None
+    from segpets.data.decode import load, open_image
+
     try:
         with open_image(file) as image:
             if image.mode != "L" or max(image.size) > _LARGEST:
@@ -109,13 +109,13 @@ def _originals(
     run: Record, names: Sequence[str], group: Group
 ) -> tuple[dict[str, tuple[Pixel8, Pixel8]], list[str]]:
     """Images and true masks, from the data that the run's config names, if it is still there."""
-    from segpets.data.decode import read_pair
-
     found: dict[str, tuple[Pixel8, Pixel8]] = {}
     changed = 0
     try:
         size = _size(group)
         source = _source(run.path)
+        from segpets.data.decode import read_pair
+
         splits = source.splits()
         wanted = set(names)
         for samples in (splits.test, splits.val, splits.train):
@@ -155,19 +155,19 @@ def _source(path: Path) -> "Source":
 
     Nothing in the config is instantiated: the class is called with plain values.
     """
-    import segpets.data
+    node: Any = read_yaml(path / CONFIG)
+    for key in ("data", "module", "source"):
+        node = node.get(key) if isinstance(node, dict) else None
+    if not isinstance(node, dict):
+        raise UserError(f"{CONFIG} names no data source")
+    import segpets.data  # takes seconds: only if there is a source to be made
     from segpets.data import Source
 
-    node: Any = read_yaml(path / CONFIG)["data"]["module"]["source"]
-    ours = {
-        f"segpets.data.{name}": part
-        for name in segpets.data.__all__
-        if (part := getattr(segpets.data, name)) is not Source
-        and hasattr(part, "splits")
-        and hasattr(part, "mask")
-    }
-    target = str(node["_target_"])
-    if target not in ours:
+    target = str(node.get("_target_"))
+    package, _, name = target.rpartition(".")
+    ours = package == "segpets.data" and name in segpets.data.__all__
+    part = getattr(segpets.data, name) if ours else Source
+    if part is Source or not (hasattr(part, "splits") and hasattr(part, "mask")):
         raise UserError(f"the data source {target} is none of segpets' own, and isn't started")
-    source: Source = ours[target](**{key: v for key, v in node.items() if key != "_target_"})
+    source: Source = part(**{key: v for key, v in node.items() if key != "_target_"})
     return source
