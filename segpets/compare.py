@@ -385,18 +385,19 @@ def _pictures(
     """The images on which the best disagree most: for each the pictures, with their captions."""
     from segpets.comparison import disputed
     from segpets.report.page import embedded
+    from segpets.report.paint import painted
 
     able, images, notes = disputed(group, count=cfg.images, among=cfg.shown, metric=cfg.metric)
     strips = []
     for one in images:
         tiles = []
         if one.image is not None and one.truth is not None:
-            painted = colourise(torch.from_numpy(one.truth), len(group.classes))
-            tiles += [("image", embedded(one.image)), ("truth", embedded(painted))]
+            truth = painted(one.truth, len(group.classes))
+            tiles += [("image", embedded(one.image)), ("truth", embedded(truth))]
         for c, mask, iou in zip(able, one.masks, one.iou, strict=True):
             shown = ""
             if mask is not None:
-                shown = embedded(colourise(torch.from_numpy(mask), len(group.classes)))
+                shown = embedded(painted(mask, len(group.classes)))
             tiles.append((f"#{c.rank}: {iou:.3f}", shown))
         strips.append((one.name, tiles))
     return able, strips, notes

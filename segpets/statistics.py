@@ -123,8 +123,8 @@ def _all_signs(count: int) -> Iterator[Floats]:
 
 
 def _random_signs(count: int, resamples: int, seed: int) -> Iterator[Floats]:
-    # scipy shuffles (x, -x), for which NumPy takes the lowest bit of the next 32: 0 swaps. A word of
-    # the generator has two of them, and batches but the last are even, so that no half is lost.
+    # scipy shuffles (x, -x), for which NumPy takes the lowest bit of the next 32: 0 swaps. A word
+    # of the generator has two such; batches but the last are even, so that no half is lost.
     words = np.random.default_rng(seed).bit_generator
     for size in _batches(resamples, count):
         drawn = words.random_raw((size * count + 1) // 2)

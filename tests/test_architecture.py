@@ -79,7 +79,7 @@ SHARED = {
         "unpack",
     },
     "callback": {"tensorboard"},
-    "report": {"figure", "grid"},
+    "report": {"figure", "grid", "paint"},
     "comparison": {"counts", "find", "group", "paired", "record"},
     "doctor": {"finding", "survey"},
 }

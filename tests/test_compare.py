@@ -259,8 +259,9 @@ def _predict_background(run: Path) -> None:
         ({"_target_": "segpets.data.OxfordPets", "root": "nowhere"}, "nowhere"),
         ({"_target_": "segpets.data.OxfordPets", "root": {"_target_": "os.getcwd"}}, "Only"),
         ({"_target_": "segpets.data.OxfordPets", "rout": "x"}, "rout"),
-        ({}, "_target_"),
-        (None, "Only the predicted masks are shown"),
+        ({}, "the data source None is none"),
+        ({"_target_": "Coco"}, "is none of segpets' own"),
+        (None, "config.yaml names no data source"),
     ],
 )
 def test_no_config_of_a_run_starts_anything_foreign(

@@ -166,7 +166,7 @@ def _source(path: Path) -> "Source":
     target = str(node.get("_target_"))
     package, _, name = target.rpartition(".")
     ours = package == "segpets.data" and name in segpets.data.__all__
-    part = getattr(segpets.data, name) if ours else Source
+    part: Any = getattr(segpets.data, name) if ours else Source
     if part is Source or not (hasattr(part, "splits") and hasattr(part, "mask")):
         raise UserError(f"the data source {target} is none of segpets' own, and isn't started")
     source: Source = part(**{key: v for key, v in node.items() if key != "_target_"})
