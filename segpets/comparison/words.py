@@ -6,6 +6,7 @@ from typing import Final
 from segpets.comparison.find import Unranked
 from segpets.comparison.group import COSTS, Configuration, Group
 from segpets.comparison.paired import Comparison
+from segpets.run import shown
 
 _LETTERS: Final = 80
 
@@ -88,10 +89,19 @@ def sentences(tests: Sequence[Comparison]) -> list[str]:
     return said
 
 
+def unranked_lines(unranked: Sequence[Unranked]) -> list[str]:
+    """Which runs aren't ranked, and why."""
+    return [f"{one.status}: {shown(one.path)}: {one.reason}" for one in unranked]
+
+
 def name_of(configuration: Configuration) -> str:
     """Its rank and label, in one short line."""
     label = configuration.label
-    return f"#{configuration.rank} ({label if len(label) <= _LETTERS else label[:_LETTERS] + '…'})"
+    if len(label) > _LETTERS:
+        # Whole overrides, if more than the first half of the line remains.
+        end = label.rfind(", ", _LETTERS // 2, _LETTERS)
+        label = f"{label[:end]}, …" if end > 0 else f"{label[:_LETTERS]}…"
+    return f"#{configuration.rank} ({label})"
 
 
 def p_text(value: float) -> str:

@@ -57,7 +57,7 @@ LATEX = {
     r"\textless{}": "<",
     r"\textgreater{}": ">",
     r"\textbar{}": "|",
-    r"\textquotedbl{}": '"',
+    r"{\char34}": '"',
     "{[}": "[",
     **{f"\\{sign}": sign for sign in "{}$&#%_"},
 }
@@ -65,8 +65,8 @@ LATEX = {
 
 def test_latex_reads_back() -> None:
     text = as_latex(grid(HOSTILE))
-    assert text.startswith("\\begin{tabular}{lr}\n\\hline\n")
-    assert text.endswith("\\hline\n\\end{tabular}\n")
+    assert text.startswith("\\begin{tabular}{lr}\n\\toprule\n")
+    assert text.endswith("\\bottomrule\n\\end{tabular}\n")
     rows = [line for line in text.splitlines() if line.endswith(" \\\\")][1:]
     token = re.compile("|".join(map(re.escape, sorted(LATEX, key=len, reverse=True))))
     found = []
