@@ -62,6 +62,7 @@ def compare(cfg: DictConfig) -> Result:
     from segpets.comparison import Unranked, compared, find_runs, grouped, read_record
     from segpets.comparison.files import tables
     from segpets.comparison.page import Asked, page
+    from segpets.comparison.words import run_notes
     from segpets.run import write_atomically
 
     words = [str(word) for word in (cfg.runs if OmegaConf.is_list(cfg.runs) else [cfg.runs])]
@@ -82,13 +83,7 @@ def compare(cfg: DictConfig) -> Result:
             group, against_each_other=cfg.pairs, resamples=cfg.resamples, seed=cfg.seed
         )
         comparisons.append(tests)
-        group.notes += notes
-        group.notes += [
-            f"#{c.rank}, seed {run.seed}: {note}"
-            for c in group.configurations
-            for run in c.runs
-            for note in run.notes
-        ]
+        group.notes += notes + run_notes(group)
     result = Result(Path(cfg.paths.output_dir), groups, comparisons, unranked)
     result.path.mkdir(parents=True, exist_ok=True)
     findings = (groups, comparisons, unranked)

@@ -302,7 +302,90 @@ def test_masks_that_are_none_and_names_that_lead_elsewhere_are_left_out(tmp_path
     page = Page((compared(*runs, folder=tmp_path / "out").path / "compare.html").read_text())
     assert sum(a.startswith("data:image/") for a in page.addresses) == 2
     assert "secret" not in page.text
-    assert "Some predicted masks are missing or can't be read" in page.text
+    for rank in (1, 2):
+        assert f"#{rank}: of 3 predicted masks 2 are missing, can't be read" in page.text
+
+
+def damaged(run: Path, how: str) -> None:
+    """Damages what a test has left in a run."""
+    table, masks = run / "predictions/test/counts.csv", run / "predictions/test/masks"
+    if how == "no predictions":
+        shutil.rmtree(run / "predictions")
+    elif how == "a file in place of predictions":
+        shutil.rmtree(run / "predictions")
+        (run / "predictions").write_text("")
+    elif how == "other names":
+        table.write_text(table.read_text().replace("image_", "photo_"))
+    elif how == "no masks":
+        shutil.rmtree(masks)
+    for mask in masks.glob("*.png"):
+        if how == "masks cut":
+            mask.write_bytes(mask.read_bytes()[:-30])
+        elif how == "masks of another size":
+            Image.new("L", (640, 20)).save(mask)
+        elif how == "masks of other classes":
+            Image.new("L", (64, 64), 3).save(mask)
+        elif how == "folders in place of masks":
+            mask.unlink()
+            mask.mkdir()
+
+
+LOST = "#1: of 5 predicted masks 5 are missing, can't be read, or are of other classes or sizes"
+
+
+@pytest.mark.parametrize(
+    ("how", "on_the_console", "on_the_page", "tests"),
+    [
+        ("no predictions", "#1 seed 1: predictions/test/counts.csv is missing", "", 1),
+        ("a file in place of predictions", "#1 seed 1: predictions/test/counts.csv is", "", 1),
+        ("other names", "2 of 3 pairs are not tested", "They have no image in common", 1),
+        ("no masks", "3 of 3 differences", LOST, 3),
+        ("masks cut", "3 of 3 differences", LOST, 3),
+        ("masks of another size", "3 of 3 differences", LOST, 3),
+        ("masks of other classes", "3 of 3 differences", LOST, 3),
+        ("folders in place of masks", "3 of 3 differences", LOST, 3),
+    ],
+)
+def test_damaged_predictions_are_said_and_the_ranking_stands(
+    how: str,
+    on_the_console: str,
+    on_the_page: str,
+    tests: int,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    runs = []
+    for model, right in (("a", 0.9), ("b", 0.6), ("c", 0.4)):
+        run = make_run(tmp_path / model, f"model={model}", counts=drawn(right, images=16))
+        for i in range(16):
+            noise = np.random.default_rng(i).integers(0, 3, (64, 64), dtype=np.uint8)
+            Image.fromarray(noise).save(run / f"predictions/test/masks/image_{i:03d}.png")
+        runs.append(run)
+    damaged(runs[0], how)
+    with caplog.at_level("INFO", logger="segpets.compare"):
+        result = compared(*runs, folder=tmp_path / "out", images=5)
+    assert [c.label for c in result.groups[0].configurations] == ["model=a", "model=b", "model=c"]
+    assert len(result.comparisons[0]) == tests
+    assert on_the_console in caplog.text
+    assert on_the_page in Page((result.path / "compare.html").read_text()).text
+
+
+def test_runs_of_which_only_the_summary_is_left_are_ranked(
+    command: Command, tmp_path: Path
+) -> None:
+    for model, right in (("a", 0.9), ("b", 0.6)):
+        run = make_run(tmp_path / model, f"model={model}", counts=drawn(right))
+        shutil.rmtree(run / "predictions")
+        (run / "config.yaml").unlink()
+        (run / "metrics.csv").unlink()
+    done = command("runs=[a,b]", module="segpets.compare", COLUMNS="80")
+    assert done.returncode == 0
+    assert "Traceback" not in done.stdout
+    assert re.findall(r"^ *\d +(\w+) +\d +0", done.stdout, re.MULTILINE) == ["a", "b"]
+    for lost in ("config.yaml", "metrics.csv", "predictions/test/counts.csv"):
+        assert f"#1 seed 1, #2 seed 1: {lost} is missing" in done.stdout
+    table = done.stdout.split(" * none costs")[0]
+    assert max(map(len, table.splitlines())) <= 80
 
 
 def test_quotes_spaces_and_signs_in_paths(command: Command, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from segpets.comparison.group import Configuration, Group
 from segpets.statistics import Floats, Ints, bootstrap_interval, holm, sign_flip_p
@@ -81,15 +82,20 @@ def compared(
     for i, j in pairs:
         both = valid[i] & valid[j] & (truth[i] == truth[j])
         alike.setdefault(both.tobytes(), []).append((i, j))
-    least = min(int(np.frombuffer(key, dtype=bool).sum()) for key in alike)
+    least = min(int(_images(key).sum()) for key in alike)
     if least < (usable := int(valid.any(0).sum())):
         notes.append(
             "The tested images, or their truths, are not the same in all runs: a pair is compared "
             f"on those that both have, at least {least} of {usable}"
         )
+    if untested := sum(len(m) for key, m in alike.items() if _images(key).sum() < _FEWEST):
+        notes.append(
+            f"{untested} of {len(pairs)} pairs are not tested: they have fewer than {_FEWEST} "
+            "images with the same truth in common"
+        )
     results: dict[tuple[int, int], tuple[int, float, float, float, float]] = {}
     for key, members in alike.items():
-        images = np.frombuffer(key, dtype=bool)
+        images = _images(key)
         if images.sum() < _FEWEST:
             continue
         differences = np.stack([iou[i, images] - iou[j, images] for i, j in members], axis=1)
@@ -105,6 +111,10 @@ def compared(
         Comparison(tested[i], tested[j], *results[i, j], p_holm)
         for (i, j), p_holm in zip(done, corrected, strict=True)
     ], notes
+
+
+def _images(key: bytes) -> NDArray[np.bool_]:
+    return np.frombuffer(key, dtype=np.bool_)
 
 
 def _gaps(group: Group, tested: Sequence[Configuration]) -> list[str]:

@@ -9,6 +9,7 @@ from segpets.comparison.paired import Comparison
 from segpets.run import shown
 
 _LETTERS: Final = 80
+_NAMED: Final = 6  # runs, of which the same is odd
 
 
 def configuration_rows(groups: Sequence[Group]) -> Iterator[dict[str, object]]:
@@ -87,6 +88,20 @@ def sentences(tests: Sequence[Comparison]) -> list[str]:
         others = ", ".join(name_of(test.second) for test in unclear)
         said.append(f"{name_of(unclear[0].first)} can't be told from {others}")
     return said
+
+
+def run_notes(group: Group) -> list[str]:
+    """What is odd about its runs; what is odd about several is said once."""
+    told: dict[str, list[str]] = {}
+    for c in group.configurations:
+        for run in c.runs:
+            for note in run.notes:
+                told.setdefault(note, []).append(f"#{c.rank} seed {run.seed}")
+    lines = []
+    for note, runs in told.items():
+        more = f" and {len(runs) - _NAMED} more" if len(runs) > _NAMED else ""
+        lines.append(f"{', '.join(runs[:_NAMED])}{more}: {note}")
+    return lines
 
 
 def unranked_lines(unranked: Sequence[Unranked]) -> list[str]:
