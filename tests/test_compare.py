@@ -1,6 +1,7 @@
 """The command compare, as one types it."""
 
 import csv
+import html
 import json
 import os
 import re
@@ -478,23 +479,18 @@ def chromium() -> str:
     return found
 
 
-@pytest.mark.slow
-@pytest.mark.browser
-def test_the_page_works_in_chromium(sweep: Path, tmp_path: Path) -> None:
-    for model, params in (("vit", 9000), ("fcn", 20_000), ("unet", 100_000)):
-        for run in sweep.glob(f"model-{model}__seed-[12]"):
-            summary = json.loads((run / "summary.json").read_text())
-            (run / "summary.json").write_text(json.dumps(summary | {"params": params}))
-    text = (compared(sweep, folder=tmp_path / "out").path / "compare.html").read_text()
-    page = tmp_path / "page.html"
-    page.write_text(text.replace("<title>", f"{ASKS}<title>", 1))
+def opened(text: str, script: str, folder: Path, *, width: int = 1400) -> object:
+    """What a script puts into the title of a page, as JSON, in Chromium."""
+    page = folder / "page.html"
+    page.write_text(text.replace("<title>", f"{script}<title>", 1))
     done = subprocess.run(
         [
             chromium(),
             *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
             *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-            f"--user-data-dir={tmp_path / 'profile'}",
+            f"--user-data-dir={folder / 'profile'}",
             *("--enable-logging=stderr", "--virtual-time-budget=5000", "--dump-dom"),
+            f"--window-size={width},900",
             page.as_uri(),
         ],
         capture_output=True,
@@ -504,7 +500,19 @@ def test_the_page_works_in_chromium(sweep: Path, tmp_path: Path) -> None:
     assert not [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     dumped = re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)
     assert dumped, done.stderr[-2000:]
-    assert json.loads(dumped[1]) == {
+    found: object = json.loads(html.unescape(dumped[1]))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_the_page_works_in_chromium(sweep: Path, tmp_path: Path) -> None:
+    for model, params in (("vit", 9000), ("fcn", 20_000), ("unet", 100_000)):
+        for run in sweep.glob(f"model-{model}__seed-[12]"):
+            summary = json.loads((run / "summary.json").read_text())
+            (run / "summary.json").write_text(json.dumps(summary | {"params": params}))
+    text = (compared(sweep, folder=tmp_path / "out").path / "compare.html").read_text()
+    assert opened(text, ASKS, tmp_path) == {
         "first": ["unet", "vit", "fcn"],
         "model": ["fcn", "unet", "vit"],
         "down": ["vit", "unet", "fcn"],
@@ -512,3 +520,52 @@ def test_the_page_works_in_chromium(sweep: Path, tmp_path: Path) -> None:
         "marked": "#2 (model=vit)",
         "errors": [],
     }
+
+
+MEASURES = """<script>
+addEventListener("load", () => {
+  const table = document.querySelector("table.ranking"), wide = table.parentElement;
+  const heads = [...table.tHead.rows[0].cells];
+  const shown = () => heads.filter(head => head.offsetWidth).map(head => head.innerText);
+  const seen = {
+    beside: document.documentElement.scrollWidth - innerWidth,
+    under: wide.scrollWidth - wide.clientWidth,
+    heads: shown(),
+    list: getComputedStyle(table.tBodies[0].rows[0]).display,
+  };
+  const box = document.querySelector(".columns input[value=classes]");
+  const before = box.checked;
+  box.click();
+  seen.classes = [before, shown().includes("IoU border")];
+  document.title = JSON.stringify(seen);
+});
+</script>"""
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1400, 1000, 500])
+@pytest.mark.parametrize("choices", [2, 8, 14])
+def test_the_table_fits_into_the_window(width: int, choices: int, tmp_path: Path) -> None:
+    runs = [
+        make_run(
+            tmp_path / f"run{i}{seed}",
+            *(f"part_of_it.key_{k}=some_value_{i}/{'x' * k}" for k in range(choices)),
+            seed=seed,
+            counts=drawn(0.5 + i / 5, seed=seed),
+        )
+        for i in range(2)
+        for seed in (1, 2)
+    ]
+    text = (compared(*runs, folder=tmp_path / "out", images=0).path / "compare.html").read_text()
+    seen = opened(text, MEASURES, tmp_path, width=width)
+    assert isinstance(seen, dict)
+    assert seen["beside"] <= 0
+    assert seen["under"] <= 0
+    keys = [head for head in seen["heads"] if "key" in head]
+    assert keys == [f"part_of_it.key_{k}" for k in range(len(keys))]
+    assert len(keys) in (choices, 6)
+    assert {"#", "mean IoU", "95 % ±"} <= set(seen["heads"])
+    assert seen["list"] == ("flex" if width == 500 else "table-row")
+    was, is_now = seen["classes"]
+    assert is_now is not was

@@ -72,7 +72,9 @@ _LATEX: Final = {
     "[": "{[}",  # after \\ it would begin an optional argument
 }
 _SPACES = re.compile(r"[\s\x00-\x1f\x7f]+")
-_MARKS = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$:@^=-])")
+# What has a meaning within a line, a colon before a letter (http://, :smile:), and what has one at
+# the beginning of a line.
+_MARKS = re.compile(r"([\\`*_{}\[\]<>#!|~&$@]|:(?=\S)|^[-+=])")
 
 
 def markdown_text(text: str) -> str:

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from segpets.report.grid import Cell, Column, Grid, as_csv, as_latex, as_markdown
+from segpets.report.grid import Cell, Column, Grid, as_csv, as_latex, as_markdown, markdown_text
 
 HOSTILE = [
     "plain",
@@ -47,7 +47,12 @@ def test_markdown_reads_back() -> None:
 def test_markdown_has_no_mark_that_means_something() -> None:
     for line in as_markdown(grid(HOSTILE)).splitlines()[2:]:
         for cell in re.findall(r"((?:\\.|[^|\\])+)(?=\|)", line):
-            assert not re.search(r"(?<!\\)[<>`*_\[\]!$@:]", re.sub(r"\\.", "", cell))
+            assert not re.search(r"[<>`*_\[\]!$@#|~&]|:\S", re.sub(r"\\.", "", cell))
+
+
+def test_plain_words_of_markdown_can_be_read_as_they_stand() -> None:
+    assert markdown_text("is better: 1e-4 (p = 0.2)") == "is better: 1e-4 (p = 0.2)"
+    assert markdown_text("- no list") == r"\- no list"
 
 
 LATEX = {
