@@ -67,11 +67,12 @@ def sentences(tests: Sequence[Comparison]) -> list[str]:
         return []
     real = [test for test in tests if test.real]
     images = max(test.images for test in tests)
+    seeds = max(len(c.runs) for test in tests for c in (test.first, test.second))
     said = [
         f"{len(real)} of {len(tests)} differences between configurations are real: p < 0.05 after "
         f"Holm's correction for {len(tests)} paired tests on {images:,} images. That "
-        "tells these nets apart on images like these; how much another training would differ, the "
-        "interval over seeds says."
+        "tells these nets apart on images like these; how much another training would differ, "
+        + ("the interval over seeds says." if seeds > 1 else "one seed each can't say.")
     ]
     for test in real:
         better, worse = test.first, test.second
