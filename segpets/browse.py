@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from segpets.data import SegmentationDataModule
     from segpets.data.datamodule import Augment
     from segpets.doctor import Finding, Survey
-    from segpets.report.figure import RGB
+    from segpets.report.paint import RGB
 
 log = logging.getLogger("segpets.browse")
 

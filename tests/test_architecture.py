@@ -40,7 +40,7 @@ MAY_IMPORT = {
     "doctor": {"data", "errors", "labels"},
     "report": {"labels"},
     "statistics": set(),
-    "comparison": {"data", "errors", "jobs", "run", "statistics"},
+    "comparison": {"data", "errors", "jobs", "labels", "report", "run", "statistics"},
     "module": {"errors", "labels", "metric"},
     "callback": {"errors", "labels", "metric", "report", "run", "study"},
     "resume": {"callback", "errors", "run", "stored"},
@@ -83,8 +83,8 @@ SHARED = {
         "unpack",
     },
     "callback": {"tensorboard"},
-    "report": {"figure", "grid"},
-    "comparison": {"counts", "find", "group", "paired", "record"},
+    "report": {"figure", "grid", "paint", "placement"},
+    "comparison": {"counts", "find", "group", "paired", "pictures", "record", "table", "words"},
     "doctor": {"finding", "survey"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

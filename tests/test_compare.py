@@ -1,6 +1,7 @@
 """The command compare, as one types it."""
 
 import csv
+import html
 import json
 import os
 import re
@@ -259,8 +260,9 @@ def _predict_background(run: Path) -> None:
         ({"_target_": "segpets.data.OxfordPets", "root": "nowhere"}, "nowhere"),
         ({"_target_": "segpets.data.OxfordPets", "root": {"_target_": "os.getcwd"}}, "Only"),
         ({"_target_": "segpets.data.OxfordPets", "rout": "x"}, "rout"),
-        ({}, "_target_"),
-        (None, "Only the predicted masks are shown"),
+        ({}, "the data source None is none"),
+        ({"_target_": "Coco"}, "is none of segpets' own"),
+        (None, "config.yaml names no data source"),
     ],
 )
 def test_no_config_of_a_run_starts_anything_foreign(
@@ -301,7 +303,90 @@ def test_masks_that_are_none_and_names_that_lead_elsewhere_are_left_out(tmp_path
     page = Page((compared(*runs, folder=tmp_path / "out").path / "compare.html").read_text())
     assert sum(a.startswith("data:image/") for a in page.addresses) == 2
     assert "secret" not in page.text
-    assert "Some predicted masks are missing or can't be read" in page.text
+    for rank in (1, 2):
+        assert f"#{rank}: of 3 predicted masks 2 are missing, can't be read" in page.text
+
+
+def damaged(run: Path, how: str) -> None:
+    """Damages what a test has left in a run."""
+    table, masks = run / "predictions/test/counts.csv", run / "predictions/test/masks"
+    if how == "no predictions":
+        shutil.rmtree(run / "predictions")
+    elif how == "a file in place of predictions":
+        shutil.rmtree(run / "predictions")
+        (run / "predictions").write_text("")
+    elif how == "other names":
+        table.write_text(table.read_text().replace("image_", "photo_"))
+    elif how == "no masks":
+        shutil.rmtree(masks)
+    for mask in masks.glob("*.png"):
+        if how == "masks cut":
+            mask.write_bytes(mask.read_bytes()[:-30])
+        elif how == "masks of another size":
+            Image.new("L", (640, 20)).save(mask)
+        elif how == "masks of other classes":
+            Image.new("L", (64, 64), 3).save(mask)
+        elif how == "folders in place of masks":
+            mask.unlink()
+            mask.mkdir()
+
+
+LOST = "#1: of 5 predicted masks 5 are missing, can't be read, or are of other classes or sizes"
+
+
+@pytest.mark.parametrize(
+    ("how", "on_the_console", "on_the_page", "tests"),
+    [
+        ("no predictions", "#1 seed 1: predictions/test/counts.csv is missing", "", 1),
+        ("a file in place of predictions", "#1 seed 1: predictions/test/counts.csv is", "", 1),
+        ("other names", "2 of 3 pairs are not tested", "They have no image in common", 1),
+        ("no masks", "3 of 3 differences", LOST, 3),
+        ("masks cut", "3 of 3 differences", LOST, 3),
+        ("masks of another size", "3 of 3 differences", LOST, 3),
+        ("masks of other classes", "3 of 3 differences", LOST, 3),
+        ("folders in place of masks", "3 of 3 differences", LOST, 3),
+    ],
+)
+def test_damaged_predictions_are_said_and_the_ranking_stands(
+    how: str,
+    on_the_console: str,
+    on_the_page: str,
+    tests: int,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    runs = []
+    for model, right in (("a", 0.9), ("b", 0.6), ("c", 0.4)):
+        run = make_run(tmp_path / model, f"model={model}", counts=drawn(right, images=16))
+        for i in range(16):
+            noise = np.random.default_rng(i).integers(0, 3, (64, 64), dtype=np.uint8)
+            Image.fromarray(noise).save(run / f"predictions/test/masks/image_{i:03d}.png")
+        runs.append(run)
+    damaged(runs[0], how)
+    with caplog.at_level("INFO", logger="segpets.compare"):
+        result = compared(*runs, folder=tmp_path / "out", images=5)
+    assert [c.label for c in result.groups[0].configurations] == ["model=a", "model=b", "model=c"]
+    assert len(result.comparisons[0]) == tests
+    assert on_the_console in caplog.text
+    assert on_the_page in Page((result.path / "compare.html").read_text()).text
+
+
+def test_runs_of_which_only_the_summary_is_left_are_ranked(
+    command: Command, tmp_path: Path
+) -> None:
+    for model, right in (("a", 0.9), ("b", 0.6)):
+        run = make_run(tmp_path / model, f"model={model}", counts=drawn(right))
+        shutil.rmtree(run / "predictions")
+        (run / "config.yaml").unlink()
+        (run / "metrics.csv").unlink()
+    done = command("runs=[a,b]", module="segpets.compare", COLUMNS="80")
+    assert done.returncode == 0
+    assert "Traceback" not in done.stdout
+    assert re.findall(r"^ *\d +(\w+) +\d +0", done.stdout, re.MULTILINE) == ["a", "b"]
+    for lost in ("config.yaml", "metrics.csv", "predictions/test/counts.csv"):
+        assert f"#1 seed 1, #2 seed 1: {lost} is missing" in done.stdout
+    table = done.stdout.split(" * none costs")[0]
+    assert max(map(len, table.splitlines())) <= 80
 
 
 def test_quotes_spaces_and_signs_in_paths(command: Command, tmp_path: Path) -> None:
@@ -394,23 +479,18 @@ def chromium() -> str:
     return found
 
 
-@pytest.mark.slow
-@pytest.mark.browser
-def test_the_page_works_in_chromium(sweep: Path, tmp_path: Path) -> None:
-    for model, params in (("vit", 9000), ("fcn", 20_000), ("unet", 100_000)):
-        for run in sweep.glob(f"model-{model}__seed-[12]"):
-            summary = json.loads((run / "summary.json").read_text())
-            (run / "summary.json").write_text(json.dumps(summary | {"params": params}))
-    text = (compared(sweep, folder=tmp_path / "out").path / "compare.html").read_text()
-    page = tmp_path / "page.html"
-    page.write_text(text.replace("<title>", f"{ASKS}<title>", 1))
+def opened(text: str, script: str, folder: Path, *, width: int = 1400) -> object:
+    """What a script puts into the title of a page, as JSON, in Chromium."""
+    page = folder / "page.html"
+    page.write_text(text.replace("<title>", f"{script}<title>", 1))
     done = subprocess.run(
         [
             chromium(),
             *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
             *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-            f"--user-data-dir={tmp_path / 'profile'}",
+            f"--user-data-dir={folder / 'profile'}",
             *("--enable-logging=stderr", "--virtual-time-budget=5000", "--dump-dom"),
+            f"--window-size={width},900",
             page.as_uri(),
         ],
         capture_output=True,
@@ -420,7 +500,19 @@ def test_the_page_works_in_chromium(sweep: Path, tmp_path: Path) -> None:
     assert not [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     dumped = re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)
     assert dumped, done.stderr[-2000:]
-    assert json.loads(dumped[1]) == {
+    found: object = json.loads(html.unescape(dumped[1]))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_the_page_works_in_chromium(sweep: Path, tmp_path: Path) -> None:
+    for model, params in (("vit", 9000), ("fcn", 20_000), ("unet", 100_000)):
+        for run in sweep.glob(f"model-{model}__seed-[12]"):
+            summary = json.loads((run / "summary.json").read_text())
+            (run / "summary.json").write_text(json.dumps(summary | {"params": params}))
+    text = (compared(sweep, folder=tmp_path / "out").path / "compare.html").read_text()
+    assert opened(text, ASKS, tmp_path) == {
         "first": ["unet", "vit", "fcn"],
         "model": ["fcn", "unet", "vit"],
         "down": ["vit", "unet", "fcn"],
@@ -428,3 +520,52 @@ def test_the_page_works_in_chromium(sweep: Path, tmp_path: Path) -> None:
         "marked": "#2 (model=vit)",
         "errors": [],
     }
+
+
+MEASURES = """<script>
+addEventListener("load", () => {
+  const table = document.querySelector("table.ranking"), wide = table.parentElement;
+  const heads = [...table.tHead.rows[0].cells];
+  const shown = () => heads.filter(head => head.offsetWidth).map(head => head.innerText);
+  const seen = {
+    beside: document.documentElement.scrollWidth - innerWidth,
+    under: wide.scrollWidth - wide.clientWidth,
+    heads: shown(),
+    list: getComputedStyle(table.tBodies[0].rows[0]).display,
+  };
+  const box = document.querySelector(".columns input[value=classes]");
+  const before = box.checked;
+  box.click();
+  seen.classes = [before, shown().includes("IoU border")];
+  document.title = JSON.stringify(seen);
+});
+</script>"""
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1400, 1000, 500])
+@pytest.mark.parametrize("choices", [2, 8, 14])
+def test_the_table_fits_into_the_window(width: int, choices: int, tmp_path: Path) -> None:
+    runs = [
+        make_run(
+            tmp_path / f"run{i}{seed}",
+            *(f"part_of_it.key_{k}=some_value_{i}/{'x' * k}" for k in range(choices)),
+            seed=seed,
+            counts=drawn(0.5 + i / 5, seed=seed),
+        )
+        for i in range(2)
+        for seed in (1, 2)
+    ]
+    text = (compared(*runs, folder=tmp_path / "out", images=0).path / "compare.html").read_text()
+    seen = opened(text, MEASURES, tmp_path, width=width)
+    assert isinstance(seen, dict)
+    assert seen["beside"] <= 0
+    assert seen["under"] <= 0
+    keys = [head for head in seen["heads"] if "key" in head]
+    assert keys == [f"part_of_it.key_{k}" for k in range(len(keys))]
+    assert len(keys) in (choices, 6)
+    assert {"#", "mean IoU", "95 % ±"} <= set(seen["heads"])
+    assert seen["list"] == ("flex" if width == 500 else "table-row")
+    was, is_now = seen["classes"]
+    assert is_now is not was

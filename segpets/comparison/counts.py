@@ -66,7 +66,10 @@ def read_counts(file: Path, classes: Sequence[str]) -> Counts:
         ValueError: It is no such table, or of other classes.
     """
     with file.open(encoding="utf-8", newline="") as stream:
-        head, *rows = csv.reader(stream)
+        rows = list(csv.reader(stream))
+    if not rows:
+        raise ValueError("it is empty")
+    head = rows.pop(0)
     cells = [f"{truth}>{pred}" for truth, pred in itertools.product(classes, classes)]
     first = len(head) - len(cells)
     if first < 1 or head[0] != "name" or head[first:] != cells:

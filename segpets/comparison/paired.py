@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from segpets.comparison.group import Configuration, Group
 from segpets.statistics import Floats, Ints, bootstrap_interval, holm, sign_flip_p
@@ -56,8 +57,8 @@ def compared(
     Args:
         group: The configurations.
         against_each_other: How many of the best are tested in all pairs.
-        resamples: Of the permutation test and of the bootstrap, at least: so many tests that
-            their correction would leave no p small enough get more.
+        resamples: Of the bootstrap, and of the permutation test at least: so many tests that
+            their correction would leave no p small enough get more flips.
         seed: Of their generators.
 
     Returns:
@@ -74,26 +75,31 @@ def compared(
         for j in range(i + 1, len(tested))
         if i == 0 or j < against_each_other
     ]
-    resamples = max(resamples, _PER_TEST * len(pairs) - 1)
+    flips = max(resamples, _PER_TEST * len(pairs) - 1)
     # Pairs that have the same images share the draws.
     alike: dict[bytes, list[tuple[int, int]]] = {}
     valid = ~np.isnan(iou)
     for i, j in pairs:
         both = valid[i] & valid[j] & (truth[i] == truth[j])
         alike.setdefault(both.tobytes(), []).append((i, j))
-    least = min(int(np.frombuffer(key, dtype=bool).sum()) for key in alike)
+    least = min(int(_images(key).sum()) for key in alike)
     if least < (usable := int(valid.any(0).sum())):
         notes.append(
             "The tested images, or their truths, are not the same in all runs: a pair is compared "
             f"on those that both have, at least {least} of {usable}"
         )
+    if untested := sum(len(m) for key, m in alike.items() if _images(key).sum() < _FEWEST):
+        notes.append(
+            f"{untested} of {len(pairs)} pairs are not tested: they have fewer than {_FEWEST} "
+            "images with the same truth in common"
+        )
     results: dict[tuple[int, int], tuple[int, float, float, float, float]] = {}
     for key, members in alike.items():
-        images = np.frombuffer(key, dtype=bool)
+        images = _images(key)
         if images.sum() < _FEWEST:
             continue
         differences = np.stack([iou[i, images] - iou[j, images] for i, j in members], axis=1)
-        p = sign_flip_p(differences, resamples=resamples, seed=seed)
+        p = sign_flip_p(differences, resamples=flips, seed=seed)
         low, high = bootstrap_interval(differences, resamples=resamples, seed=seed)
         for column, pair in enumerate(members):
             mean = float(differences[:, column].mean())
@@ -105,6 +111,10 @@ def compared(
         Comparison(tested[i], tested[j], *results[i, j], p_holm)
         for (i, j), p_holm in zip(done, corrected, strict=True)
     ], notes
+
+
+def _images(key: bytes) -> NDArray[np.bool_]:
+    return np.frombuffer(key, dtype=np.bool_)
 
 
 def _gaps(group: Group, tested: Sequence[Configuration]) -> list[str]:

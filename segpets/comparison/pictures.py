@@ -69,6 +69,8 @@ def disputed(
     for run in runs[1:]:
         names = np.intersect1d(names, run.counts.names if run.counts else [])
     iou = np.stack([_of(run, names) for run in runs])  # (runs, images)
+    if not len(names):
+        return able, [], ["They have no image in common"]
     spread = np.nan_to_num(iou.max(0) - iou.min(0))
     order = [int(i) for i in np.argsort(-spread, kind="stable") if spread[i] > 0]
     chosen = [i for i in order if _SAFE_NAME.fullmatch(str(names[i]))][:count]
@@ -79,10 +81,14 @@ def disputed(
     images = []
     for name, place in zip(wanted, chosen, strict=True):
         image, truth = originals.get(name, (None, None))
-        masks = [_mask(run.path / MASKS / f"{name}.png") for run in runs]
+        masks = [_mask(run.path / MASKS / f"{name}.png", group) for run in runs]
         images.append(Disputed(name, image, truth, masks, iou[:, place].tolist()))
-    if any(mask is None for shown in images for mask in shown.masks):
-        notes.append("Some predicted masks are missing or can't be read")
+    for column, configuration in enumerate(able):
+        if lost := sum(shown.masks[column] is None for shown in images):
+            notes.append(
+                f"#{configuration.rank}: of {len(images)} predicted masks {lost} are missing, "
+                "can't be read, or are of other classes or sizes"
+            )
     return able, images, notes
 
 
@@ -91,31 +97,34 @@ def _of(run: Record, names: NDArray[np.str_]) -> NDArray[np.float64]:
     return run.counts.iou[np.searchsorted(run.counts.names, names)]
 
 
-def _mask(file: Path) -> Pixel8 | None:
-    from segpets.data.decode import load, open_image
-
+def _mask(file: Path, group: Group) -> Pixel8 | None:
+    """A predicted mask, if it is one of the group's size and classes."""
     if not file.is_file():
         return None
+    from segpets.data.decode import load, open_image
+
     try:
+        size = _size(group)
         with open_image(file) as image:
-            if image.mode != "L" or max(image.size) > _LARGEST:
+            if image.mode != "L" or image.size != (size, size):
                 return None
-            return np.asarray(load(image, file)).copy()
+            mask: Pixel8 = np.asarray(load(image, file)).copy()
     except UserError:
         return None
+    return mask if mask.max() < len(group.classes) else None
 
 
 def _originals(
     run: Record, names: Sequence[str], group: Group
 ) -> tuple[dict[str, tuple[Pixel8, Pixel8]], list[str]]:
     """Images and true masks, from the data that the run's config names, if it is still there."""
-    from segpets.data.decode import read_pair
-
     found: dict[str, tuple[Pixel8, Pixel8]] = {}
     changed = 0
     try:
         size = _size(group)
         source = _source(run.path)
+        from segpets.data.decode import read_pair
+
         splits = source.splits()
         wanted = set(names)
         for samples in (splits.test, splits.val, splits.train):
@@ -155,19 +164,21 @@ def _source(path: Path) -> "Source":
 
     Nothing in the config is instantiated: the class is called with plain values.
     """
-    import segpets.data
+    if not (path / CONFIG).is_file():
+        raise UserError(f"{path.name} has no {CONFIG}")
+    node: Any = read_yaml(path / CONFIG)
+    for key in ("data", "module", "source"):
+        node = node.get(key) if isinstance(node, dict) else None
+    if not isinstance(node, dict):
+        raise UserError(f"{CONFIG} names no data source")
+    import segpets.data  # takes seconds: only if there is a source to be made
     from segpets.data import Source
 
-    node: Any = read_yaml(path / CONFIG)["data"]["module"]["source"]
-    ours = {
-        f"segpets.data.{name}": part
-        for name in segpets.data.__all__
-        if (part := getattr(segpets.data, name)) is not Source
-        and hasattr(part, "splits")
-        and hasattr(part, "mask")
-    }
-    target = str(node["_target_"])
-    if target not in ours:
+    target = str(node.get("_target_"))
+    package, _, name = target.rpartition(".")
+    ours = package == "segpets.data" and name in segpets.data.__all__
+    part: Any = getattr(segpets.data, name) if ours else Source
+    if part is Source or not (hasattr(part, "splits") and hasattr(part, "mask")):
         raise UserError(f"the data source {target} is none of segpets' own, and isn't started")
-    source: Source = ours[target](**{key: v for key, v in node.items() if key != "_target_"})
+    source: Source = part(**{key: v for key, v in node.items() if key != "_target_"})
     return source

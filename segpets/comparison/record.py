@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -132,37 +133,52 @@ def _with_files(record: Record) -> Record:
     try:
         found["config"] = _read_config(_file(record.path / CONFIG))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        notes.append(f"{CONFIG} can't be read ({_line(error)}): told apart by its overrides alone")
+        notes.append(f"{CONFIG} {_lost(error)}: told apart by its overrides alone")
     try:
         found["curve"] = _read_curve(_file(record.path / "metrics.csv"))
     except (OSError, ValueError, OverflowError, csv.Error) as error:
-        notes.append(f"metrics.csv can't be read ({_line(error)}): it has no learning curve")
+        notes.append(f"metrics.csv {_lost(error)}: it has no learning curve")
     try:
         counts = read_counts(_file(record.path / COUNTS), record.classes)
-        notes += (gap := _gap(counts, record.values.get("test/mean_iou")))
+        notes += (gap := _gap(counts, record))
         found["counts"] = None if gap else counts
-    except FileNotFoundError:
-        notes.append(f"{COUNTS} is missing: it is in no paired test")
     except (OSError, ValueError, OverflowError, csv.Error) as error:
-        notes.append(f"{COUNTS} can't be read ({_line(error)}): it is in no paired test")
+        notes.append(f"{COUNTS} {_lost(error)}: it is in no paired test")
     try:
         found["device"], latency = _read_benchmark(_file(record.path / BENCHMARK))
     except FileNotFoundError:
         pass
     except (OSError, ValueError, RecursionError) as error:
-        notes.append(f"{BENCHMARK} can't be read ({_line(error)}): its latency is unknown")
+        notes.append(f"{BENCHMARK} {_lost(error)}: its latency is unknown")
     return replace(record, **found, notes=notes, values=record.values | latency)
 
 
-def _gap(counts: Counts, tested: float | None) -> list[str]:
+def _lost(error: Exception) -> str:
+    """What is wrong with a file."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return "is missing"
+    if isinstance(error, UnicodeDecodeError):
+        return "can't be read (it is no text in UTF-8)"
+    return f"can't be read ({_line(error)})"
+
+
+def _gap(counts: Counts, record: Record) -> list[str]:
     """Says when the counts are those of another test than the summary's."""
-    counted = counts.mean_iou()
+    counted, tested = counts.mean_iou(), record.values.get("test/mean_iou")
     if tested is None or abs(counted - tested) < 1e-3:
         return []
-    return [
-        f"{COUNTS} gives a mean IoU of {counted:.4f}, summary.json {tested:.4f}: they are of two "
-        "tests, so it is in no paired test"
-    ]
+    there, images = len(counts.names), record.protocol.get("images")
+    should = images.get("test") if isinstance(images, dict) else None
+    if math.isnan(counted):
+        why = f"{COUNTS} counts no pixel"
+    elif isinstance(should, int) and there < should:
+        why = f"{COUNTS} is cut short: it has {there:,} of {should:,} images"
+    else:
+        why = (
+            f"{COUNTS} gives a mean IoU of {counted:.4f}, summary.json {tested:.4f}: they are of "
+            "two tests"
+        )
+    return [f"{why}, so it is in no paired test"]
 
 
 def _file(path: Path) -> Path:

@@ -6,8 +6,10 @@ from typing import Final
 from segpets.comparison.find import Unranked
 from segpets.comparison.group import COSTS, Configuration, Group
 from segpets.comparison.paired import Comparison
+from segpets.run import shown
 
 _LETTERS: Final = 80
+_NAMED: Final = 6  # runs, of which the same is odd
 
 
 def configuration_rows(groups: Sequence[Group]) -> Iterator[dict[str, object]]:
@@ -65,11 +67,12 @@ def sentences(tests: Sequence[Comparison]) -> list[str]:
         return []
     real = [test for test in tests if test.real]
     images = max(test.images for test in tests)
+    seeds = max(len(c.runs) for test in tests for c in (test.first, test.second))
     said = [
         f"{len(real)} of {len(tests)} differences between configurations are real: p < 0.05 after "
         f"Holm's correction for {len(tests)} paired tests on {images:,} images. That "
-        "tells these nets apart on images like these; how much another training would differ, the "
-        "interval over seeds says."
+        "tells these nets apart on images like these; how much another training would differ, "
+        + ("the interval over seeds says." if seeds > 1 else "one seed each can't say.")
     ]
     for test in real:
         better, worse = test.first, test.second
@@ -88,10 +91,33 @@ def sentences(tests: Sequence[Comparison]) -> list[str]:
     return said
 
 
+def run_notes(group: Group) -> list[str]:
+    """What is odd about its runs; what is odd about several is said once."""
+    told: dict[str, list[str]] = {}
+    for c in group.configurations:
+        for run in c.runs:
+            for note in run.notes:
+                told.setdefault(note, []).append(f"#{c.rank} seed {run.seed}")
+    lines = []
+    for note, runs in told.items():
+        more = f" and {len(runs) - _NAMED} more" if len(runs) > _NAMED else ""
+        lines.append(f"{', '.join(runs[:_NAMED])}{more}: {note}")
+    return lines
+
+
+def unranked_lines(unranked: Sequence[Unranked]) -> list[str]:
+    """Which runs aren't ranked, and why."""
+    return [f"{one.status}: {shown(one.path)}: {one.reason}" for one in unranked]
+
+
 def name_of(configuration: Configuration) -> str:
     """Its rank and label, in one short line."""
     label = configuration.label
-    return f"#{configuration.rank} ({label if len(label) <= _LETTERS else label[:_LETTERS] + '…'})"
+    if len(label) > _LETTERS:
+        # Whole overrides, if more than the first half of the line remains.
+        end = label.rfind(", ", _LETTERS // 2, _LETTERS)
+        label = f"{label[:end]}, …" if end > 0 else f"{label[:_LETTERS]}…"
+    return f"#{configuration.rank} ({label})"
 
 
 def p_text(value: float) -> str:

@@ -1,13 +1,17 @@
 """Data sets, one file each, and the one DataModule for all of them."""
 
+from typing import TYPE_CHECKING, Any
+
 from segpets.data.camvid import CamVid
 from segpets.data.cityscapes import Cityscapes
 from segpets.data.coco import Coco
-from segpets.data.datamodule import SegmentationDataModule
 from segpets.data.folder import Folder
 from segpets.data.oxford_pets import OxfordPets
 from segpets.data.source import Sample, Source, Splits
 from segpets.data.voc import Voc
+
+if TYPE_CHECKING:
+    from segpets.data.datamodule import SegmentationDataModule
 
 __all__ = [
     "CamVid",
@@ -21,3 +25,12 @@ __all__ = [
     "Splits",
     "Voc",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Lightning takes seconds to import, and who only reads images needs none of it.
+    if name == "SegmentationDataModule":
+        from segpets.data.datamodule import SegmentationDataModule
+
+        return SegmentationDataModule
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

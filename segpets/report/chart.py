@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
+
+from segpets.report.placement import Label, placed
 
 WIDTH: Final = 760
 HEIGHT: Final = 360
@@ -36,12 +38,14 @@ class Line:
         colour: A colour of CSS.
         marks: Its points.
         path: Its course, as SVG has it.
+        label: What stands beside its first mark; None without one.
     """
 
     name: str
     colour: str
     marks: list[Mark]
     path: str
+    label: Label | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,7 @@ def chart(
     whole: bool = False,
     front: Points = (),
     joined: bool = True,
+    labels: Mapping[str, str] | None = None,
 ) -> Chart | None:
     """Lays out curves or points.
 
@@ -101,6 +106,8 @@ def chart(
         whole: Whether x has whole numbers only.
         front: Points to be joined, whatever series they are of.
         joined: Whether the points of a series are.
+        labels: What stands beside the first point of a series, by its name; the first find the
+            best places.
 
     Returns:
         The chart; None without a point.
@@ -131,6 +138,8 @@ def chart(
         values = [10.0**n for n in powers] if len(powers) > 1 else ticks(10**x_low, 10**x_high)
     else:
         values = [x for x in ticks(x_low, x_high) if not whole or x == round(x)]
+    beside = _beside(lines, labels or {})
+    lines = [replace(line, label=beside.get(line.name)) for line in lines]
     steps = [place(x, y) for x, y in sorted(front)]
     return Chart(
         x_label=x_label,
@@ -140,6 +149,15 @@ def chart(
         lines=lines,
         front="M" + "L".join(f"{x} {y}" for x, y in steps) if len(steps) > 1 else "",
     )
+
+
+def _beside(lines: Sequence[Line], labels: Mapping[str, str]) -> dict[str, Label | None]:
+    """The places of labels, by the names of their lines."""
+    firsts = {line.name: (line.marks[0].x, line.marks[0].y) for line in lines if line.marks}
+    named = [name for name in labels if name in firsts]
+    points = [firsts[name] for name in [*named, *(name for name in firsts if name not in labels)]]
+    frame = (LEFT + 2.0, TOP + 0.0, WIDTH - 2.0, HEIGHT - BOTTOM - 1.0)
+    return dict(zip(named, placed(points, [labels[n] for n in named], frame=frame), strict=True))
 
 
 def _range(low: float, high: float) -> tuple[float, float]:

@@ -4,24 +4,18 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from segpets.labels import IGNORE_INDEX, palette
-
-RGB = NDArray[np.uint8]
-_IGNORED = (128, 128, 128)
+from segpets.report.paint import IGNORED, RGB, painted
 
 
 def colourise(mask: Tensor, num_classes: int) -> RGB:
     """Paints class ids, (..., H, W), in their classes' colours, (..., H, W, 3); 255 is grey."""
-    colours = np.full((256, 3), _IGNORED, dtype=np.uint8)
-    colours[:num_classes] = palette(num_classes)
-    painted: RGB = colours[mask.cpu().numpy()]
-    return painted
+    return painted(mask.cpu().numpy(), num_classes)
 
 
 def prediction_sheet(
@@ -51,9 +45,9 @@ def prediction_sheet(
     return sheet(tiles, heading=heading, captions=captions, classes=classes)
 
 
-def mixed(inputs: RGB, painted: RGB) -> RGB:
+def mixed(inputs: RGB, colours: RGB) -> RGB:
     """Lays colours, (..., H, W, 3), over images of the same shape."""
-    over: RGB = (0.55 * inputs + 0.45 * painted).astype(np.uint8)
+    over: RGB = (0.55 * inputs + 0.45 * colours).astype(np.uint8)
     return over
 
 
@@ -68,10 +62,9 @@ def outlined(image: RGB, mask: NDArray[np.uint8], num_classes: int) -> RGB:
     edge = np.zeros(mask.shape, dtype=bool)
     edge[:, :-1] |= mask[:, :-1] != mask[:, 1:]
     edge[:-1] |= mask[:-1] != mask[1:]
-    painted = colourise(torch.from_numpy(mask), num_classes)
     drawn = image.copy()
-    drawn[mask == IGNORE_INDEX] = _IGNORED
-    drawn[edge] = painted[edge]
+    drawn[mask == IGNORE_INDEX] = IGNORED
+    drawn[edge] = painted(mask, num_classes)[edge]
     return drawn
 
 

@@ -30,10 +30,13 @@ class Column:
     Attributes:
         title: What stands above it.
         numeric: Whether it holds numbers.
+        part: Of which part of the table it is, such as `overrides`. Where there is no room for
+            all, whole parts are left out; what is of none stays.
     """
 
     title: str
     numeric: bool = True
+    part: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,11 +66,15 @@ _LATEX: Final = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': r"{\char34}",  # \textquotedbl isn't in the encoding that LaTeX begins with
+    "±": r"$\pm$",
+    "…": r"\ldots{}",
     "[": "{[}",  # after \\ it would begin an optional argument
 }
 _SPACES = re.compile(r"[\s\x00-\x1f\x7f]+")
-_MARKS = re.compile(r"([\\`*_{}\[\]<>()#+!|~&$:@^=-])")
+# What has a meaning within a line, a colon before a letter (http://, :smile:), and what has one at
+# the beginning of a line.
+_MARKS = re.compile(r"([\\`*_{}\[\]<>#!|~&$@]|:(?=\S)|^[-+=])")
 
 
 def markdown_text(text: str) -> str:
@@ -89,14 +96,14 @@ def as_markdown(grid: Grid) -> str:
 
 
 def as_latex(grid: Grid) -> str:
-    """Writes a tabular that needs no package."""
+    """Writes a tabular with the rules of the package booktabs."""
     places = "".join("r" if column.numeric else "l" for column in grid.columns)
     titles = " & ".join(latex_text(column.title) for column in grid.columns)
     rows = (" & ".join(latex_text(cell.text) for cell in row) for row in grid.rows)
     body = "".join(f"{row} \\\\\n" for row in rows)
     return (
-        f"\\begin{{tabular}}{{{places}}}\n\\hline\n{titles} \\\\\n\\hline\n"
-        f"{body}\\hline\n\\end{{tabular}}\n"
+        f"\\begin{{tabular}}{{{places}}}\n\\toprule\n{titles} \\\\\n\\midrule\n"
+        f"{body}\\bottomrule\n\\end{{tabular}}\n"
     )
 
 

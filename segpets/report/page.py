@@ -2,10 +2,12 @@
 
 import base64
 import io
+import re
 from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -26,7 +28,13 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["breakable"] = breakable
     return environment.get_template(template).render(**values)
+
+
+def breakable(text: str) -> Markup:
+    """Escapes a text, and lets its lines end behind its signs."""
+    return Markup(re.sub(r"(?<=[_/.,:=])", "<wbr>", str(escape(text))))
 
 
 def embedded(picture: NDArray[np.uint8]) -> str:

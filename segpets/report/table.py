@@ -1,7 +1,6 @@
 """Tables for the console."""
 
 import io
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
@@ -12,7 +11,6 @@ from rich.table import Table
 
 from segpets.report.grid import Grid
 
-_HEAD = 9  # letters in a line of a head, about as many as numbers have
 SCORES = ("iou", "dice", "precision", "recall")
 
 
@@ -107,12 +105,11 @@ def jobs_table(rows: Sequence[tuple[str, str, str]], *, title: str) -> Table:
 
 
 def grid_table(grid: Grid, *, title: str) -> Table:
-    """Lays out a table of results, with heads in several lines, so that words need not break."""
+    """Lays out a table of results; see `segpets.report.fit.fitted` for one that is too wide."""
     table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in grid.columns:
-        head = textwrap.fill(column.title, _HEAD, break_long_words=False)
         side: Literal["right", "left"] = "right" if column.numeric else "left"
-        table.add_column(escape(head), justify=side, overflow="fold")
+        table.add_column(escape(column.title), justify=side, overflow="fold")
     for row in grid.rows:
         table.add_row(*(escape(cell.text) for cell in row))
     return table

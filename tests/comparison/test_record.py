@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -84,13 +85,18 @@ def test_wrong_types_in_a_summary_are_not_believed(tmp_path: Path) -> None:
     [
         (lambda text: None, "is missing"),
         (lambda text: text[: len(text) // 2], "cut short"),
-        (lambda text: "", "can't be read"),
+        (lambda text: "", "can't be read (it is empty)"),
+        (lambda text: text[: text.index("image_004")], "is cut short: it has 4 of 12 images"),
+        (lambda text: re.sub(r"\b\d+\b", "0", text), "counts no pixel"),
+        (lambda text: "\0" * 100, "columns aren't those"),
+        (lambda text: "name," + "x" * 200_000, "field larger"),
+        (lambda text: "\udcff", "no text in UTF-8"),
         (lambda text: text.replace("pet>pet", "cat>cat"), "columns aren't those"),
         (lambda text: text + text.splitlines()[-1] + "\n", "names an image twice"),
         (lambda text: text.splitlines()[0] + "\nx,y" + ",-1" * 9 + "\n", "no pixel counts"),
         (lambda text: text.splitlines()[0] + "\nx,y" + ",9" * 8 + "," + "9" * 99, "can't be read"),
         (lambda text: text.splitlines()[0] + "\nx,y" + ",nan" * 9, "can't be read"),
-        (lambda text: text.splitlines()[0] + "\nx,y" + ",7" * 9, "they are of two tests"),
+        (lambda text: re.sub(r",\d+", ",7", text), "they are of two tests"),
     ],
 )
 def test_predictions_that_are_gone_or_damaged_are_noted(
@@ -98,7 +104,10 @@ def test_predictions_that_are_gone_or_damaged_are_noted(
 ) -> None:
     run = make_run(tmp_path / "run")
     changed = damage((run / COUNTS).read_text())  # type: ignore[operator]
-    (run / COUNTS).unlink() if changed is None else (run / COUNTS).write_text(changed)
+    if changed is None:
+        (run / COUNTS).unlink()
+    else:
+        (run / COUNTS).write_bytes(changed.encode(errors="surrogateescape"))
     record = read_record(run)
     assert record.counts is None
     assert note in " ".join(record.notes)

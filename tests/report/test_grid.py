@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from segpets.report.grid import Cell, Column, Grid, as_csv, as_latex, as_markdown
+from segpets.report.grid import Cell, Column, Grid, as_csv, as_latex, as_markdown, markdown_text
 
 HOSTILE = [
     "plain",
@@ -47,7 +47,12 @@ def test_markdown_reads_back() -> None:
 def test_markdown_has_no_mark_that_means_something() -> None:
     for line in as_markdown(grid(HOSTILE)).splitlines()[2:]:
         for cell in re.findall(r"((?:\\.|[^|\\])+)(?=\|)", line):
-            assert not re.search(r"(?<!\\)[<>`*_\[\]!$@:]", re.sub(r"\\.", "", cell))
+            assert not re.search(r"[<>`*_\[\]!$@#|~&]|:\S", re.sub(r"\\.", "", cell))
+
+
+def test_plain_words_of_markdown_can_be_read_as_they_stand() -> None:
+    assert markdown_text("is better: 1e-4 (p = 0.2)") == "is better: 1e-4 (p = 0.2)"
+    assert markdown_text("- no list") == r"\- no list"
 
 
 LATEX = {
@@ -57,7 +62,7 @@ LATEX = {
     r"\textless{}": "<",
     r"\textgreater{}": ">",
     r"\textbar{}": "|",
-    r"\textquotedbl{}": '"',
+    r"{\char34}": '"',
     "{[}": "[",
     **{f"\\{sign}": sign for sign in "{}$&#%_"},
 }
@@ -65,8 +70,8 @@ LATEX = {
 
 def test_latex_reads_back() -> None:
     text = as_latex(grid(HOSTILE))
-    assert text.startswith("\\begin{tabular}{lr}\n\\hline\n")
-    assert text.endswith("\\hline\n\\end{tabular}\n")
+    assert text.startswith("\\begin{tabular}{lr}\n\\toprule\n")
+    assert text.endswith("\\bottomrule\n\\end{tabular}\n")
     rows = [line for line in text.splitlines() if line.endswith(" \\\\")][1:]
     token = re.compile("|".join(map(re.escape, sorted(LATEX, key=len, reverse=True))))
     found = []

@@ -1,0 +1,50 @@
+"""The comparison as tables for other programs: CSV, Markdown and LaTeX."""
+
+from collections.abc import Iterator, Sequence
+
+from segpets.comparison.find import Unranked
+from segpets.comparison.group import Group
+from segpets.comparison.paired import Comparison
+from segpets.comparison.table import FRONT, heading, table_of
+from segpets.comparison.words import (
+    comparison_rows,
+    configuration_rows,
+    run_rows,
+    sentences,
+    unranked_lines,
+)
+from segpets.report.grid import as_csv, as_latex, as_markdown, latex_text, markdown_text
+
+
+def tables(
+    metric: str,
+    groups: Sequence[Group],
+    comparisons: Sequence[Sequence[Comparison]],
+    unranked: Sequence[Unranked],
+) -> Iterator[tuple[str, str]]:
+    """The names of files, and what goes into them.
+
+    Args:
+        metric: What ranks.
+        groups: The configurations of each protocol.
+        comparisons: The paired tests of each group.
+        unranked: The runs that are in no group.
+    """
+    yield "compare.csv", as_csv(list(configuration_rows(groups)))
+    yield "runs.csv", as_csv(list(run_rows(groups, unranked)))
+    yield "tests.csv", as_csv(list(comparison_rows(comparisons)))
+    markdown = ["# Runs by " + markdown_text(metric) + "\n"]
+    latex = ["% \\usepackage{booktabs} in the preamble\n"]
+    for index, (group, tests) in enumerate(zip(groups, comparisons, strict=True)):
+        title, grid = heading(groups, index), table_of(group, metric)
+        listed = _listed([FRONT, *sentences(tests), *group.notes])
+        markdown.append(f"## {markdown_text(title)}\n\n{as_markdown(grid)}\n{listed}")
+        latex.append(f"% {latex_text(title)}\n{as_latex(grid)}% {latex_text(FRONT)}\n")
+    if unranked:
+        markdown.append(f"## Not ranked\n\n{_listed(unranked_lines(unranked))}")
+    yield "compare.md", "\n".join(markdown)
+    yield "compare.tex", "\n".join(latex)
+
+
+def _listed(lines: Sequence[str]) -> str:
+    return "".join(f"- {markdown_text(line)}\n" for line in lines)

@@ -1,0 +1,163 @@
+"""The comparison as one page of HTML."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from segpets.comparison.find import Unranked
+from segpets.comparison.group import COSTS, Configuration, Group, cost_points
+from segpets.comparison.paired import Comparison
+from segpets.comparison.pictures import disputed
+from segpets.comparison.table import NAMES, heading, stage_of, table_of
+from segpets.comparison.words import name_of, p_text, sentences
+from segpets.labels import palette
+from segpets.report.chart import Chart, chart, colour
+from segpets.report.page import embedded, render
+from segpets.report.paint import painted
+from segpets.run import shown
+
+_LABELS: Final = 60  # beside the points of a chart; the others have names under the pointer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What was asked of the comparison.
+
+    Attributes:
+        metric: What ranks.
+        pairs: So many of the best are tested against each other.
+        resamples: Of each test, at least.
+        seed: Of the resampling.
+        images: How many images are shown.
+        best: How many configurations are shown in pictures and bars.
+    """
+
+    metric: str
+    pairs: int
+    resamples: int
+    seed: int
+    images: int
+    best: int
+
+
+def page(
+    asked: Asked,
+    groups: Sequence[Group],
+    comparisons: Sequence[Sequence[Comparison]],
+    unranked: Sequence[Unranked],
+) -> str:
+    """Writes the page: it needs no other file and no network.
+
+    Args:
+        asked: What was asked.
+        groups: The configurations of each protocol.
+        comparisons: The paired tests of each group.
+        unranked: The runs that are in no group.
+    """
+    sections = []
+    for index, (group, tests) in enumerate(zip(groups, comparisons, strict=True)):
+        sections.append({"title": heading(groups, index), **_section(asked, group, tests)})
+    return render(
+        "compare.html.j2",
+        asked=asked,
+        sections=sections,
+        unranked=[(one.status, shown(one.path), one.reason) for one in unranked],
+    )
+
+
+def _section(asked: Asked, group: Group, tests: Sequence[Comparison]) -> dict[str, Any]:
+    best = group.configurations[: asked.best]
+    able, strips, notes = _pictures(asked, group)
+    return {
+        "protocol": {k: v for k, v in group.protocol.items() if k != "classes"},
+        "classes": list(zip(group.classes, _class_colours(group), strict=True)),
+        "grid": table_of(group, asked.metric),
+        "said": sentences(tests),
+        "notes": group.notes,
+        "tests": [
+            (name_of(t.first), name_of(t.second), t, p_text(t.p), p_text(t.p_holm)) for t in tests
+        ],
+        "curves": _curves(group),
+        "fronts": _fronts(group, asked.metric),
+        "names": [(name_of(c), colour(c.rank - 1)) for c in group.configurations],
+        "labels": [name_of(c) for c in best],
+        "colours": [colour(c.rank - 1) for c in best],
+        "bars": dict(_bars(group, asked.metric, best)),
+        "pictured": [name_of(c) for c in able],
+        "strips": strips,
+        "picture_notes": notes,
+    }
+
+
+def _class_colours(group: Group) -> list[str]:
+    return ["#{:02x}{:02x}{:02x}".format(*colour) for colour in palette(len(group.classes))]
+
+
+def _curves(group: Group) -> Chart | None:
+    """val/mean_iou over epochs, the mean of the seeds that reached an epoch."""
+    series = {name_of(c): c.curve() for c in group.configurations}
+    return chart(series, x_label="epoch", y_label="val/mean_iou", whole=True)
+
+
+def _fronts(group: Group, metric: str) -> list[tuple[str, Chart]]:
+    """Accuracy against each cost that is known."""
+    found = []
+    for cost in COSTS:
+        points = cost_points(group, cost, metric)
+        front = [c for c in group.configurations if cost in c.fronts]
+        named = [*front, *(c for c in group.configurations if c not in front)][:_LABELS]
+        drawn = chart(
+            {
+                name_of(c): [points[str(c.rank)]] if str(c.rank) in points else []
+                for c in group.configurations
+            },
+            x_label=f"{NAMES[cost]} (logarithmic)",
+            y_label=metric,
+            logarithmic=True,
+            front=[points[str(c.rank)] for c in front],
+            joined=False,
+            labels={name_of(c): f"#{c.rank}" for c in named},
+        )
+        if drawn:
+            found.append((NAMES[cost], drawn))
+    return found
+
+
+def _bars(
+    group: Group, metric: str, best: Sequence[Configuration]
+) -> Iterator[tuple[str, dict[str, list[float | None]]]]:
+    """IoU by class, and mean IoU by what is known of the images, for each of the best."""
+    stage = stage_of(metric)
+    yield (
+        "IoU by class",
+        {name: [c.mean(f"{stage}iou/{name}") for c in best] for name in group.classes},
+    )
+    attributes = dict.fromkeys(
+        key for c in best for run in c.runs if run.counts for key in run.counts.parts
+    )
+    for key in attributes:
+        columns = [c.mean_iou_by(key) for c in best]
+        values = sorted({value for column in columns for value in column})
+        yield (
+            f"Mean IoU by {key}, of the test",
+            {value: [column.get(value) for column in columns] for value in values},
+        )
+
+
+def _pictures(
+    asked: Asked, group: Group
+) -> tuple[list[Configuration], list[tuple[str, list[tuple[str, str]]]], list[str]]:
+    """The images on which the best disagree most: for each the pictures, with their captions."""
+    count, metric = asked.images, asked.metric
+    able, images, notes = disputed(group, count=count, among=asked.best, metric=metric)
+    strips = []
+    for one in images:
+        tiles = []
+        if one.image is not None and one.truth is not None:
+            truth = painted(one.truth, len(group.classes))
+            tiles += [("image", embedded(one.image)), ("truth", embedded(truth))]
+        for c, mask, iou in zip(able, one.masks, one.iou, strict=True):
+            picture = embedded(painted(mask, len(group.classes))) if mask is not None else ""
+            tiles.append((f"#{c.rank}: {iou:.3f}", picture))
+        strips.append((one.name, tiles))
+    return able, strips, notes
