@@ -83,7 +83,7 @@ SHARED = {
         "unpack",
     },
     "callback": {"tensorboard"},
-    "report": {"figure", "grid"},
+    "report": {"figure", "grid", "page"},
     "comparison": {"counts", "find", "group", "paired", "record"},
     "doctor": {"finding", "survey"},
 }
