@@ -67,7 +67,7 @@ function paint(kind, p, { blend = 1 } = {}) {  // blend: how much of the layer l
   context.drawImage(p.photo, 0, 0, p.w, p.h);
   context.globalAlpha = blend;
   if (kind === "errors") {  // the pale photo
-    context.fillStyle = `rgb(255 255 255 / ${0.75})`;
+    context.fillStyle = "rgb(255 255 255 / 0.75)";
     context.fillRect(0, 0, p.w, p.h);
   }
   if (kind !== "image") context.drawImage(layer(kind, p), 0, 0);
@@ -97,11 +97,11 @@ for (const filter of filters) {
   $("filters").append(filter.select, " ");
 }
 const invented = (image, id) => image.iou[id] !== null && !image.holds.includes(id);
-for (const [label, mark, test] of [["truth has", "", (image, id) => image.holds.includes(id)], ["predicted, though not there", "!", invented]]) {
+for (const [label, word, mark, test] of [["the truth has it", "with", "", (image, id) => image.holds.includes(id)], ["predicted, though not there", "wrongly", "!", invented]]) {
   const group = element("optgroup", { label });
   classes.forEach((name, id) => {
     const count = images.filter(image => test(image, id)).length;
-    if (count) group.append(new Option(`${name} (${count})`, mark + id));
+    if (count) group.append(new Option(`${word} ${name} (${count})`, mark + id));
   });
   if (group.children.length) $("class").append(group);
 }
@@ -167,6 +167,7 @@ function render({ keep = false } = {}) {  // keep: the list only looks different
     for (const image of images) if (passes(image, f)) counts.set(of(image), (counts.get(of(image)) || 0) + 1);
     for (const option of [...f.select.options].slice(1)) option.textContent = `${option.value} (${counts.get(option.value) || 0})`;
   }
+  $("whose").textContent = $("class").value ? "its IoU" : "mean IoU";
   const of = field => number(mean(shown.map(index => images[index][field])));
   $("summary").textContent = shown.length ? `${shown.length} of ${images.length} images. Their means: mean IoU ${of("mean_iou")}, pixel accuracy ${of("accuracy")}, uncertainty ${of("uncertainty")}`
     : "No image matches: Reset shows all";

@@ -117,7 +117,7 @@ def pack(
     maps = np.stack([truth[near], predicted[near], steps])  # (3, height, width)
     return Picture(
         image=embedded(image, quality=85),
-        maps=base64.b64encode(zlib.compress(maps.tobytes(), 9)).decode(),
+        maps=base64.b64encode(zlib.compress(maps.tobytes())).decode(),
         size=(width, height),
         holds=tuple(np.unique(truth[known]).tolist()),
         wrong=float(wrong.sum()) / pixels if pixels else None,
