@@ -204,7 +204,7 @@ async function enlarge() {
   $("place").textContent = `${shown.indexOf(index) + 1} of ${shown.length}`;
   $("over").textContent = over;
   const line = (label, value, id) => element("tr", {}, element("th", { scope: "row" }, ...(id === undefined ? [] : [swatch(id)]), label), element("td", { className: "number" }, number(value)));
-  $("numbers").replaceChildren(line("mean IoU", image.mean_iou), ...classes.map((name, id) => line(`IoU of ${name}`, image.iou[id], id)),
+  $("numbers").replaceChildren(line("mean IoU", image.mean_iou), ...classes.flatMap((name, id) => image.iou[id] === null ? [] : [line(`IoU of ${name}`, image.iou[id], id)]),
     ...["accuracy", "wrong", "sure", "uncertainty"].map(key => line(SORTS[key][0], SORTS[key][1](image))));
   save();
   const p = await pixels(index);
@@ -310,7 +310,7 @@ function restore() {
 const redraw = keep => { render({ keep }); inView.forEach(fill); };
 form.addEventListener("submit", event => event.preventDefault());
 form.addEventListener("input", event => panels.includes(event.target) || event.target.id === "red" ? redraw(true) : render());
-form.addEventListener("reset", () => setTimeout(() => redraw(false)));
+$("clear").addEventListener("click", () => { form.reset(); redraw(false); });
 addEventListener("hashchange", restore);
 if ("DecompressionStream" in window) restore();
 else $("summary").textContent = "This browser is too old for this page: it can't unpack its pictures";

@@ -152,15 +152,15 @@ def error_browser(
     shown = list(entries)
     keys = list(dict.fromkeys(key for entry in shown for key in entry.attributes))
     data = {
-        "classes": list(classes),
+        "classes": [_text(name) for name in classes],
         "colours": palette(len(classes)),
-        "keys": keys,
+        "keys": [_text(key) for key in keys],
         "levels": LEVELS,
         "ignored": IGNORE_INDEX,
         "images": [
             {
-                "name": entry.name,
-                "values": [entry.attributes.get(key, "") for key in keys],
+                "name": _text(entry.name),
+                "values": [_text(entry.attributes.get(key, "")) for key in keys],
                 "iou": [_number(entry.iou.get(name)) for name in classes],
                 "mean_iou": _number(entry.mean_iou),
                 "accuracy": _number(entry.pixel_accuracy),
@@ -188,7 +188,12 @@ def error_browser(
         chosen=chosen,
         certain=CERTAIN,
     )
-    return page.encode("utf-8", "replace").decode("utf-8")
+    return _text(page)
+
+
+def _text(text: str) -> str:
+    """What can be written as UTF-8."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _number(value: float | None) -> float | None:

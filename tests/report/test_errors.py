@@ -18,7 +18,9 @@ from PIL import Image
 from segpets.report.errors import Entry, Picture, error_browser, pack
 
 CLASSES = ("pet", "background", "border")
-HOSTILE = "</script><script>failures.push('run')</script><img src=x onerror=alert(1)>\"'&\u2028{{7*7}}"
+HOSTILE = (
+    "</script><script>failures.push('run')</script><img src=x onerror=alert(1)>\"'&\u2028{{7*7}}"
+)
 PETS_MINI = Path(__file__).parents[2] / "segpets" / "data" / "pets_mini"
 
 
@@ -172,7 +174,7 @@ def test_whatever_names_hold_is_text() -> None:
     assert page.text.count(HOSTILE) == 6
     data = data_of(text)
     assert data["images"][0]["name"] == HOSTILE
-    assert data["images"][1]["name"] == odd
+    assert data["images"][1]["name"] == "half ? letter"
     assert data["images"][1]["mean_iou"] is None
     assert data["keys"] == [HOSTILE, "__proto__"]
     assert data["images"][1]["values"] == ["", ""]
@@ -181,7 +183,10 @@ def test_whatever_names_hold_is_text() -> None:
 # In a browser
 
 TOOLS = """
-const wait = () => new Promise(resolve => setTimeout(resolve, 300));
+const wait = (time = 30) => new Promise(resolve => setTimeout(resolve, time));
+const until = async test => { for (let i = 0; i < 300 && !test(); i++) await wait(); };
+const painted = () => until(() => canvases(cards[0]).length === kinds().length);
+const saved = () => until(() => location.hash.slice(1) === String(state()));
 const press = async (key, at = document.activeElement) => {
   at.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
   await wait();
@@ -201,8 +206,13 @@ const colour = (canvas, x, y) => {
   return [...context.getImageData(0, 0, 1, 1).data].slice(0, 3);
 };
 const canvases = card => [...card.querySelectorAll("canvas")];
-await wait();
+await until(() => !images.length || canvases(document).length);
 """
+
+
+def asked(page: str, script: str, folder: Path, *, fragment: str = "") -> dict[str, Any]:
+    with opened(page, folder, fragment=fragment) as tab:
+        return tab.ask(TOOLS + script) | {"failures": tab.failures}
 
 
 @pytest.fixture(scope="module")
@@ -240,11 +250,11 @@ def test_images_are_sorted_and_filtered(four: str, tmp_path: Path) -> None:
     await set("class", "0"); await set("below", "0.92"); seen.below = order();
     await set("class", ""); seen.mean_below = order();
     await set("below", ""); await set("q", "ST"); seen.searched = order();
-    seen.hash = location.hash;
+    await saved(); seen.hash = location.hash;
     await set("q", "nothing"); seen.nothing = [order(), $("summary").textContent];
-    form.querySelector("[type=reset]").click(); await wait(); seen.reset = order();
+    $("clear").click(); await wait(); seen.reset = order();
     """
-    assert opened(four, TOOLS + script, tmp_path) == {
+    assert asked(four, script, tmp_path) == {
         "first": ["Worst", "middle", "best", "none"],
         "picked": "Worst",
         "best": ["best", "middle", "Worst", "none"],
@@ -276,6 +286,7 @@ def test_images_are_sorted_and_filtered(four: str, tmp_path: Path) -> None:
 @pytest.mark.browser
 def test_pictures_show_the_colours_of_classes_and_errors(four: str, tmp_path: Path) -> None:
     script = """
+    await painted();
     const [image, truth, prediction, errors, doubt] = canvases(cards[0]);
     seen.truth = [colour(truth, 0, 0), colour(truth, 1, 1), colour(truth, 3, 0)];
     seen.prediction = [colour(prediction, 1, 0), colour(prediction, 3, 0)];
@@ -290,7 +301,7 @@ def test_pictures_show_the_colours_of_classes_and_errors(four: str, tmp_path: Pa
     canvases(cards[0])[1].dispatchEvent(new PointerEvent("pointermove", { ...at, bubbles: true }));
     await wait(); seen.tip = tip.textContent;
     """
-    seen = opened(four, TOOLS + script, tmp_path)
+    seen = asked(four, script, tmp_path)
     pet, border, grey = [230, 159, 0], [86, 180, 233], [128, 128, 128]
     assert seen["failures"] == [], seen
     assert seen["truth"] == [pet, border, grey]
@@ -302,3 +313,128 @@ def test_pictures_show_the_colours_of_classes_and_errors(four: str, tmp_path: Pa
     assert np.abs(np.subtract(seen["image"], GREEN[0, 0])).max() < 6
     assert seen["red"] == [230, 0, 38]
     assert seen["tip"] == "truth border, prediction pet, uncertainty 0.74"
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_the_keyboard_does_it_all(four: str, tmp_path: Path) -> None:
+    script = """
+    await press("j"); seen.j = picked(); seen.focus = document.activeElement === cards[0];
+    await press("ArrowDown"); await press("ArrowRight"); seen.down = picked();
+    await press("Home"); seen.home = picked();
+    await press("End"); await press("k"); seen.end_k = picked();
+    const seen_kinds = () => canvases(cards[0]).map(canvas => canvas.ariaLabel);
+    await press("2"); await press("5"); await painted(); seen.panels = seen_kinds();
+    await press("2"); await press("5"); await painted(); seen.all = seen_kinds().length;
+    await press("/"); seen.search = document.activeElement.id;
+    await press("j"); await press("1"); seen.typed = [picked(), seen_kinds().length];
+    await press("Escape"); seen.left = document.activeElement.id;
+    await press("?"); seen.help = help.open; help.close();
+    await press("Home"); await press("Enter");
+    const stage = () => $("stage").querySelector("canvas");
+    await until(stage);
+    seen.large = [large.open, $("name").textContent, $("place").textContent];
+    seen.pixelated = getComputedStyle(stage()).imageRendering;
+    seen.magnified = stage().getBoundingClientRect().width > 400;
+    await press("]"); await press("]"); await press("]"); await press("]"); await press("]");
+    seen.prediction = colour(stage(), 3, 0);
+    await press("2"); seen.truth = [$("over").textContent, colour(stage(), 1, 1)];
+    $("blend").value = 0; $("blend").dispatchEvent(new Event("input")); await wait();
+    seen.image_only = colour(stage(), 1, 1)[1] > 190;
+    await press("j"); seen.next = [$("name").textContent, $("place").textContent];
+    await saved(); seen.hash = location.hash;
+    """
+    closed = """
+    await until(() => document.activeElement === cards[0]);
+    seen.closed = [large.open, picked(), document.activeElement.id];
+    """
+    with opened(four, tmp_path) as tab:
+        seen = tab.ask(TOOLS + script)
+        tab.escape()
+        seen |= tab.ask(TOOLS + closed) | {"failures": tab.failures}
+    assert seen == {
+        "j": "middle",
+        "focus": True,
+        "down": "none",
+        "home": "Worst",
+        "end_k": "best",
+        "panels": ["image", "prediction", "errors"],
+        "all": 5,
+        "search": "q",
+        "typed": ["best", 5],
+        "left": "entry1",
+        "help": True,
+        "large": [True, "Worst", "1 of 4"],
+        "pixelated": "pixelated",
+        "magnified": True,
+        "prediction": [86, 180, 233],
+        "truth": ["truth", [230, 159, 0]],
+        "image_only": True,
+        "next": ["middle", "2 of 4"],
+        "hash": "#image=0&large=truth",
+        "closed": [False, "middle", "entry0"],
+        "failures": [],
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_the_address_brings_back_what_was_chosen(four: str, tmp_path: Path) -> None:
+    script = """
+    seen.order = order(); seen.picked = picked(); seen.large = large.open;
+    await until(() => canvases(cards[1]).length); seen.panels = canvases(cards[1]).length;
+    await saved(); seen.same = location.hash;
+    location.hash = "#sort=nonsense&class=77&by.breed=wolf&image=99&large=x&panels=%00&q=%";
+    await wait(100);
+    seen.nonsense = [form.elements.sort.value, $("class").value, large.open, order()];
+    location.hash = ""; await wait(100); seen.plain = order();
+    """
+    fragment = "sort=name&by.species=cat&order=best&red=1&panels=134&image=1&large=errors"
+    seen = asked(four, script, tmp_path, fragment=fragment)
+    same = dict(word.split("=") for word in seen.pop("same").lstrip("#").split("&"))
+    assert same == dict(word.split("=") for word in fragment.split("&"))
+    assert seen == {
+        "order": ["Worst", "best"],
+        "picked": "best",
+        "large": True,
+        "panels": 3,
+        "nonsense": ["mean_iou", "", False, []],
+        "plain": ["Worst", "middle", "best", "none"],
+        "failures": [],
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_hostile_names_run_nothing_and_odd_pages_open(tmp_path: Path) -> None:
+    many = [f"class {index}" for index in range(254)] + [HOSTILE]
+    wide = np.full((1, 300, 3), 7, np.uint8)
+    one = pack(wide, np.full((1, 300), 254, np.uint8), np.full((1, 300), 3, np.uint8), wide[..., 0])
+    page = browser(
+        entry(HOSTILE, picture=one, attributes={HOSTILE: HOSTILE, "q": "x"}, iou={HOSTILE: 0.1}),
+        entry("\ud800", attributes={"order": "\udfff", "__proto__": "y"}, iou={}),
+        classes=many,
+    )
+    script = """
+    seen.names = order();
+    for (const field of form.querySelectorAll("select[name^='by.']"))
+      await set(field, field.options[1].value);
+    await saved(); seen.hash = location.hash.length > 10;
+    await set("q", "%"); await press("Enter", list);
+    $("clear").click(); await wait();
+    await press("Enter", document.body); seen.name = $("name").textContent;
+    seen.images = document.querySelectorAll("img").length;
+    await painted(); seen.panels = canvases(cards[0]).length;
+    """
+    seen = asked(page, script, tmp_path)
+    assert seen == {
+        "names": [HOSTILE, "?"],
+        "hash": True,
+        "name": HOSTILE,
+        "images": 0,
+        "panels": 5,
+        "failures": [],
+    }
+    (tmp_path / "empty").mkdir()
+    empty = asked(browser(), "await press('j'); await press('Enter');", tmp_path / "empty")
+    assert empty == {"failures": []}
