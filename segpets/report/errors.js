@@ -110,20 +110,28 @@ KINDS.forEach((kind, at) => $("panels").append(element("label", { title: `key ${
 const panels = [...$("panels").querySelectorAll("input")];
 const kinds = () => KINDS.filter((_, at) => panels[at].checked);
 
-function passes(image, except) {
+const valueOf = (image, filter) => image.values[filter.at] || "(none)";
+function matcher() {  // a function that says whether an image passes all filters but one
   const query = $("q").value.trim().toLowerCase(), chosen = $("class").value, id = parseInt(chosen.replace("!", ""));
-  if (query && !image.name.toLowerCase().includes(query)) return false;
-  if (filters.some(f => f !== except && f.select.value && f.select.value !== (image.values[f.at] || "(none)"))) return false;
-  if (chosen && !(chosen[0] === "!" ? invented(image, id) : image.holds.includes(id))) return false;
-  const value = chosen ? image.iou[id] : image.mean_iou, below = $("below").valueAsNumber;
-  return isNaN(below) || (value !== null && value < below);
+  const below = $("below").valueAsNumber, has = chosen[0] === "!" ? invented : (image, of) => image.holds.includes(of);
+  const set = filters.filter(filter => filter.select.value).map(filter => ({ filter, value: filter.select.value }));
+  return (image, except) => {
+    if (query && !image.name.toLowerCase().includes(query)) return false;
+    if (set.some(({ filter, value }) => filter !== except && value !== valueOf(image, filter))) return false;
+    if (chosen && !has(image, id)) return false;
+    const value = chosen ? image.iou[id] : image.mean_iou;
+    return isNaN(below) || (value !== null && value < below);
+  };
 }
-function compare(a, b) {  // what has no value comes last, in either order
-  const key = $("sort").value, value = SORTS[key][1], [x, y] = [value(images[a]), value(images[b])];
-  if (x === null || y === null) return (x === null) - (y === null) || a - b;
-  const sign = (form.elements.order.value === "best") === Boolean(WORST_IS_HIGH[key]) ? 1 : -1;
-  const order = typeof x === "string" ? x.localeCompare(y, undefined, { numeric: true }) : x - y;
-  return sign * order || a - b;
+const collator = new Intl.Collator(undefined, { numeric: true });
+function comparer() {  // of indices; what has no value comes last, in either order
+  const key = $("sort").value, value = SORTS[key][1], best = form.elements.order.value === "best";
+  const sign = best === Boolean(WORST_IS_HIGH[key]) ? 1 : -1;
+  return (a, b) => {
+    const x = value(images[a]), y = value(images[b]);
+    if (x === null || y === null) return (x === null) - (y === null) || a - b;
+    return sign * (key === "name" ? collator.compare(x, y) : x - y) || a - b;
+  };
 }
 
 // ---- The list.
@@ -156,15 +164,15 @@ function mean(values) {
   return known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : null;
 }
 function render({ keep = false } = {}) {  // keep: the list only looks different
-  const key = $("sort").value, [label, value] = SORTS[key];
-  shown = images.map((_, index) => index).filter(index => passes(images[index])).sort(compare);
+  const key = $("sort").value, [label, value] = SORTS[key], passes = matcher();
+  shown = images.map((_, index) => index).filter(index => passes(images[index])).sort(comparer());
   for (const index of shown) cards[index].querySelector(".score").textContent = key === "name" ? number(images[index].mean_iou) : `${label} ${number(value(images[index]))}`;
   document.documentElement.style.setProperty("--panels", Math.max(kinds().length, 1));
   list.replaceChildren(...shown.map(index => cards[index]));
   [$("worst").textContent, $("best").textContent] = key === "name" ? ["A to Z", "Z to A"] : ["worst first", "best first"];
   for (const f of filters) {
-    const counts = new Map(), of = image => image.values[f.at] || "(none)";
-    for (const image of images) if (passes(image, f)) counts.set(of(image), (counts.get(of(image)) || 0) + 1);
+    const counts = new Map(), count = value => counts.set(value, (counts.get(value) || 0) + 1);
+    for (const image of images) if (passes(image, f)) count(valueOf(image, f));
     for (const option of [...f.select.options].slice(1)) option.textContent = `${option.value} (${counts.get(option.value) || 0})`;
   }
   $("whose").textContent = $("class").value ? "its IoU" : "mean IoU";
