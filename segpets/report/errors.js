@@ -235,23 +235,29 @@ list.addEventListener("click", event => {
 });
 
 // ---- The pointer shows what a pixel is, and the same place in all pictures of the image.
-let pointed = null;
-document.addEventListener("pointermove", async event => {
+let pointed = null;  // the card, or the large view
+function point(target) {
   pointed?.classList.remove("pointed");
-  const canvas = event.target.closest?.("canvas");
-  pointed = canvas?.closest(".entry, dialog") ?? null;
-  tip.hidden = !pointed;
-  if (!pointed) return;
-  const box = canvas.getBoundingClientRect(), [x, y] = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
-  pointed.classList.add("pointed");
-  pointed.style.setProperty("--x", `${100 * x}%`);
-  pointed.style.setProperty("--y", `${100 * y}%`);
-  const p = await pixels(pointed === large ? current : at(pointed));
+  pointed = target;
+  pointed?.classList.add("pointed");
+  tip.hidden = true;
+}
+document.addEventListener("scroll", () => point(null), { capture: true, passive: true });
+document.addEventListener("pointermove", async event => {
+  const canvas = event.target.closest?.("canvas"), target = canvas?.closest(".entry, dialog") ?? null;
+  if (target !== pointed) point(target);
+  if (!target) return;
+  const box = canvas.getBoundingClientRect(), x = (event.clientX - box.left) / box.width, y = (event.clientY - box.top) / box.height;
+  target.style.setProperty("--x", `${100 * x}%`);
+  target.style.setProperty("--y", `${100 * y}%`);
+  const p = await pixels(target === large ? current : at(target));
+  if (target !== pointed) return;
   const i = Math.min(Math.floor(y * p.h), p.h - 1) * p.w + Math.min(Math.floor(x * p.w), p.w - 1);
   tip.replaceChildren("truth ", swatch(p.truth[i]), `${className(p.truth[i])}, prediction `, swatch(p.prediction[i]), `${className(p.prediction[i])}, uncertainty ${(p.doubt[i] / levels).toFixed(2)}`);
-  (pointed ?? document.body).closest("dialog")?.append(tip) ?? document.body.append(tip);
-  const left = Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 8), top = event.clientY + 18;
-  tip.style.transform = `translate(${left}px, ${top + tip.offsetHeight > innerHeight ? event.clientY - 34 : top}px)`;
+  (target === large ? large : document.body).append(tip);  // a dialog covers what isn't in it
+  tip.hidden = false;
+  const left = Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 8), low = event.clientY + 18;
+  tip.style.transform = `translate(${left}px, ${low + tip.offsetHeight > innerHeight ? event.clientY - 34 : low}px)`;
 });
 
 // ---- The keyboard.

@@ -300,6 +300,9 @@ def test_pictures_show_the_colours_of_classes_and_errors(four: str, tmp_path: Pa
     const at = { clientX: box.left + box.width * 0.3, clientY: box.top + box.height * 0.75 };
     canvases(cards[0])[1].dispatchEvent(new PointerEvent("pointermove", { ...at, bubbles: true }));
     await wait(); seen.tip = tip.textContent;
+    seen.marked = cards[0].matches(".pointed");
+    document.body.dispatchEvent(new PointerEvent("pointermove", { bubbles: true }));
+    await wait(); seen.hidden = tip.hidden;
     """
     seen = asked(four, script, tmp_path)
     pet, border, grey = [230, 159, 0], [86, 180, 233], [128, 128, 128]
@@ -312,6 +315,7 @@ def test_pictures_show_the_colours_of_classes_and_errors(four: str, tmp_path: Pa
     assert np.abs(np.subtract(seen["pale"], pale)).max() < 4
     assert np.abs(np.subtract(seen["image"], GREEN[0, 0])).max() < 6
     assert seen["red"] == [230, 0, 38]
+    assert (seen["marked"], seen["hidden"]) == (True, True)
     assert seen["tip"] == "truth border, prediction pet, uncertainty 0.74"
 
 
