@@ -101,6 +101,7 @@ def test_shares_are_of_the_pixels_whose_class_is_known() -> None:
     assert picture.holds == (0, 1, 2)
     assert picture.wrong == pytest.approx(2 / 6)
     assert picture.sure == pytest.approx(1 / 6), "of the two wrong ones, 0.25 and 0.75"
+    assert pack(GREEN, TRUTH, PREDICTED, DOUBT / 4).sure == pytest.approx(2 / 6)
     assert picture.uncertainty == pytest.approx(3.6 / 8)
     nothing = pack(GREEN, np.full_like(TRUTH, 255), PREDICTED, np.full(TRUTH.shape, np.nan))
     assert (nothing.holds, nothing.wrong, nothing.sure) == ((), None, None)
@@ -242,6 +243,7 @@ def test_images_are_sorted_and_filtered(four: str, tmp_path: Path) -> None:
     const species = form.elements["by.species"];
     seen.species = [...species.options].map(option => option.textContent);
     await set(species, "cat"); seen.cats = order(); seen.summary = $("summary").textContent;
+    seen.others = [...species.options].map(option => option.textContent);
     seen.breeds = [...form.elements["by.breed"].options].map(option => option.textContent);
     await set(species, "");
     seen.classes = [...$("class").options].map(option => option.textContent);
@@ -249,7 +251,7 @@ def test_images_are_sorted_and_filtered(four: str, tmp_path: Path) -> None:
     await set("class", "!2"); seen.invented = order();
     await set("class", "0"); await set("below", "0.92"); seen.below = order();
     await set("class", ""); seen.mean_below = order();
-    await set("below", ""); await set("q", "ST"); seen.searched = order();
+    await set("below", ""); await set("q", "WO"); seen.searched = order();
     await saved(); seen.hash = location.hash;
     await set("q", "nothing"); seen.nothing = [order(), $("summary").textContent];
     $("clear").click(); await wait(); seen.reset = order();
@@ -262,6 +264,7 @@ def test_images_are_sorted_and_filtered(four: str, tmp_path: Path) -> None:
         "uncertain": ["middle", "none", "Worst", "best"],  # three are equal
         "name": ["best", "middle", "none", "Worst"],
         "species": ["any species", "cat (2)", "dog (2)"],
+        "others": ["any species", "cat (2)", "dog (2)"],
         "cats": ["Worst", "best"],
         "summary": "2 of 4 images. Their means: mean IoU 0.550, pixel accuracy 0.800, "
         "uncertainty 0.225",
@@ -274,8 +277,8 @@ def test_images_are_sorted_and_filtered(four: str, tmp_path: Path) -> None:
         "invented": ["Worst"],
         "below": ["Worst", "middle"],
         "mean_below": ["Worst", "middle", "best"],
-        "searched": ["Worst", "best"],
-        "hash": "#q=ST",
+        "searched": ["Worst"],
+        "hash": "#q=WO",
         "nothing": [[], "No image matches: Reset shows all"],
         "reset": ["Worst", "middle", "best", "none"],
         "failures": [],
