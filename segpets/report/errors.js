@@ -192,6 +192,8 @@ function select(index, { focus = true } = {}) {
   card.tabIndex = 0;
   if (focus) {
     card.scrollIntoView({ block: "nearest" });
+    // Heights out of view are guessed: once more when those on the way are known.
+    requestAnimationFrame(() => requestAnimationFrame(() => card === cards[current] && card.scrollIntoView({ block: "nearest" })));
     if (!large.open) card.focus({ preventScroll: true });
   }
   if (large.open) enlarge();
