@@ -83,7 +83,7 @@ SHARED = {
         "unpack",
     },
     "callback": {"tensorboard"},
-    "report": {"figure", "grid", "paint", "placement"},
+    "report": {"figure", "grid", "page", "paint", "placement"},
     "comparison": {"counts", "find", "group", "paired", "pictures", "record", "table", "words"},
     "doctor": {"finding", "survey"},
 }

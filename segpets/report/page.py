@@ -37,14 +37,19 @@ def breakable(text: str) -> Markup:
     return Markup(re.sub(r"(?<=[_/.,:=])", "<wbr>", str(escape(text))))
 
 
-def embedded(picture: NDArray[np.uint8]) -> str:
-    """A picture, uint8 (H, W, 3), as an address that holds the picture itself."""
+def embedded(picture: NDArray[np.uint8], *, quality: int = 90) -> str:
+    """A picture, uint8 (H, W, 3), as an address that holds the picture itself.
+
+    Args:
+        picture: RGB.
+        quality: WebP's, up to 100.
+    """
     content = io.BytesIO()
     image = Image.fromarray(picture)
     if max(image.size) > _WEBP_LIMIT:
         image.save(content, "PNG")
         kind = "png"
     else:
-        image.save(content, "WEBP", quality=90)
+        image.save(content, "WEBP", quality=quality)
         kind = "webp"
     return f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}"
