@@ -258,6 +258,49 @@ def test_a_name_tells_what_it_stands_for() -> None:
     assert safe_name("") == "default"
 
 
+COMMON = (
+    "data=oxford_pets,data.batch_size=4,data.root=/home/someone/data/pets,data.size=32,"
+    "loss={},model.widths=[4,8],seed={},trainer=cpu,trainer.log_every_n_steps=1,"
+    "trainer.max_epochs=40,trainer.precision=32,zebra=1"
+)
+
+
+def test_a_long_name_keeps_something_of_each_override() -> None:
+    # 12 overrides in 100 letters: keys are cut before values, and of a path the end is kept.
+    dice = safe_name(COMMON.format("dice", 1))
+    parts = dice.split("__")
+    assert len(parts) == 12
+    assert {"lo-dice", "se-1", "wi-4-8", "tr-cpu", "ma-40", "pr-32"} <= set(parts)
+    assert parts[2].endswith("pets")
+    assert parts[4:7] == ["lo-dice", "wi-4-8", "se-1"]
+    # What tells two jobs apart can be read, and is all that tells their names apart.
+    for loss, seed, word, other in [
+        ("dice", 2, "se-1", "se-2"),
+        ("mine", 1, "lo-dice", "lo-mine"),
+    ]:
+        name = safe_name(COMMON.format(loss, seed)).split("__")[:-1]
+        assert name == [other if part == word else part for part in parts[:-1]]
+
+
+def test_a_long_value_takes_no_room_from_the_others() -> None:
+    for long in ("x" * 500, "['a b,c=d " + "x" * 500 + "']", "/a/very" + "/long" * 90, "犬" * 500):
+        name = safe_name(f"loss=dice,model.tag={long},optimizer.lr=0.001,seed=12")
+        parts = name.split("__")
+        assert parts[0] == "loss-dice"
+        assert any(part.startswith("model.tag") for part in parts)
+        assert parts[-2] == "optimizer.lr-0.001"
+        assert re.fullmatch(r"seed-12-[0-9a-f]{8}", parts[-1])
+        assert len(name) <= 100
+
+
+def test_names_that_fit_stay_as_they_are() -> None:
+    # Directories of sweeps that were begun must be found again.
+    assert safe_name("model.widths=[4,8]") == "model.widths--4__8-98885789"
+    text = ",".join(f"key{index}=value{index}" for index in range(7))
+    assert len(safe_name(text)) == 89
+    assert safe_name(text) == text.replace(",", "__").replace("=", "-")
+
+
 def test_a_sweep_is_found_again_whatever_the_order() -> None:
     assert sweep_name(["a=1", "b=2"]) == sweep_name(["b=2", "a=1"])
     assert sweep_name(["a=1", "b=2"]) != sweep_name(["a=1", "b=3"])
