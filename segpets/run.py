@@ -36,6 +36,24 @@ LOCK: Final = ".lock"
 SUMMARY: Final = "summary.json"
 CONFIG: Final = "config.yaml"
 PACKAGES: Final = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "numpy")
+DOES_NOT_TRAIN: Final = frozenset(
+    {
+        "__main__",
+        "browse",
+        "cli",
+        "compare",
+        "comparison",
+        "doctor",
+        "jobs",
+        "report",
+        "search",
+        "statistics",
+        "sweep",
+        "sweeping",
+    }
+)
+"""Files and folders of the package that change no weight and no metric, only what is said of them,
+what runs when, and what is made of finished runs."""
 
 
 class HeldError(UserError):
@@ -252,11 +270,16 @@ def git_revision() -> str | None:
 
 @functools.cache
 def code_revision() -> str:
-    """Names the code that trains: the package's content, whatever else has changed beside it."""
+    """Names the code that trains: all of the package but `DOES_NOT_TRAIN`.
+
+    A file that nobody thought of counts, as do the user's own in `segpets/model/` and elsewhere.
+    """
     package = Path(segpets.__file__).resolve().parent
     digest = hashlib.sha256()
     for file in sorted(package.rglob("*.py")):
-        digest.update(f"{file.relative_to(package)}\n".encode() + file.read_bytes())
+        place = file.relative_to(package)
+        if place.parts[0].removesuffix(".py") not in DOES_NOT_TRAIN:
+            digest.update(f"{place}\n".encode() + file.read_bytes())
     return digest.hexdigest()[:12]
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -188,6 +189,32 @@ def test_versions_name_all_that_a_result_depends_on() -> None:
     assert all(found[name] for name in found.keys() - {"git"})
     revision = git_revision()
     assert revision is None or re.fullmatch(r"[0-9a-f]{40}(\+changes)?", revision)
+
+
+def test_the_code_revision_changes_with_what_trains_only(tmp_path: Path) -> None:
+    package = tmp_path / "segpets"
+    pictures = shutil.ignore_patterns("pets_mini", "__pycache__")
+    shutil.copytree(ROOT / "segpets", package, ignore=pictures)
+
+    def revision() -> str:
+        code = "from segpets.run import code_revision; print(code_revision())"
+        line = [sys.executable, "-c", code]
+        return subprocess.run(
+            line, cwd=tmp_path, env=os.environ | {"PYTHONPATH": ""}, capture_output=True, text=True
+        ).stdout.strip()
+
+    before = revision()
+    assert re.fullmatch(r"[0-9a-f]{12}", before)
+    for name in ("compare.py", "report/page.py", "sweeping.py"):
+        with (package / name).open("a") as file:
+            file.write("# another message\n")
+    assert revision() == before
+    (package / "model" / "mine.py").write_text("")  # the user's own
+    mine = revision()
+    assert mine != before
+    with (package / "loss" / "dice.py").open("a") as file:
+        file.write("# another loss\n")
+    assert revision() not in (before, mine)
 
 
 NASTY = [
