@@ -26,7 +26,7 @@ from omegaconf.errors import (
 )
 
 from segpets.config import conf_dir, register_resolvers, sweep_name
-from segpets.errors import UserError
+from segpets.errors import JobError, UserError
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 INTERRUPTED = 130
@@ -156,6 +156,10 @@ def explain(error: BaseException, name: str) -> str:
 
 def explain_config(error: BaseException, name: str, argv: Sequence[str]) -> str:
     """Says why no config could be made, and where a name is misspelt, which one is nearest."""
+    if isinstance(error, JobError) and isinstance(error.__cause__, Exception):
+        folders = [f"--config-dir={folder}" for folder in _config_dirs(argv)[1:]]
+        why = explain_config(error.__cause__, name, [*folders, *error.overrides])
+        return f"{error}, so none was started. {why}"
     if isinstance(error, OverrideParseException):
         return (
             f"{error.override} can't be read: {str(error).splitlines()[0]}. Are brackets and "

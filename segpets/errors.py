@@ -1,5 +1,6 @@
 """The exceptions for what a user can mend."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -8,6 +9,19 @@ class UserError(Exception):
 
     The command line prints the message without a traceback and exits with code 1.
     """
+
+
+class JobError(Exception):
+    """One combination of a sweep's values gives no config; `__cause__` says why.
+
+    Args:
+        job: What tells the job from the others.
+        overrides: All of its overrides.
+    """
+
+    def __init__(self, job: str, overrides: Sequence[str]) -> None:
+        super().__init__(f"the job {job} can't be composed")
+        self.overrides = list(overrides)
 
 
 class FileError(UserError):

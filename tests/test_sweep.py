@@ -268,6 +268,45 @@ def test_names_of_folders_are_short_and_safe_whatever_the_overrides(
         assert re.fullmatch(r"[A-Za-z0-9._-]{1,100}", summary["path"].name)
 
 
+def test_a_combination_that_gives_no_config_is_named(
+    command: Command, words: list[str], own: Path, tmp_path: Path
+) -> None:
+    words = [word for word in words if not word.startswith("model.widths=")]
+    words += ["model.widths=[4,8],[8,16]", "model=unet,vit", "seed=1"]
+    done = command(*words, **environment(own))
+    assert done.returncode == 1
+    assert (
+        "error: the job model.widths=[4,8] model=vit can't be composed, so none was started. "
+        "model.widths is no key of the config. Did you mean model.width?"
+    ) in done.stdout, done.stdout
+    assert "seed=1" not in done.stdout  # all jobs have it
+    assert not (tmp_path / "logs").exists()
+
+
+def test_errors_of_failed_jobs_take_a_line_each(
+    command: Command, words: list[str], own: Path, tmp_path: Path
+) -> None:
+    text = r'"\n\n  first\033[2J line " + "y" * 3000 + "\nsecond line\n" * 50'
+    (own / "moody.py").write_text(LOSS.replace('"what a bad mood"', text))
+    long = "x" * 500
+    done = command(*words, "loss.mood=raise", f"seed=1,2,{long}", **environment(own))
+    assert done.returncode == 1
+    status = command("status=logs/train/multiruns/s", module="segpets.sweep").stdout
+    failed = jobs(tmp_path)
+    for told in (done.stdout, status):
+        assert "3 failed. The whole texts are in summary.json and train.log of the" in told
+        for key in ("seed=1", "seed=2"):
+            name = failed[f"loss.mood=raise {key}"]["path"].name
+            reason = rf"^  {re.escape(name)}: RuntimeError: first \[2J line y{{50,}} \.\.\.$"
+            assert len(re.findall(reason, told, flags=re.MULTILINE)) == 1, told
+        assert re.search(r"^  \S+: UserError: seed=xxx.* \.\.\.$", told, flags=re.MULTILINE)
+        assert "second line" not in told and "\033" not in told
+    assert "x" * 200 not in status
+    assert failed["loss.mood=raise seed=1"]["error"].count("second line") == 50
+    log = failed["loss.mood=raise seed=1"]["path"] / "train.log"
+    assert log.read_text().count("second line") >= 50
+
+
 def test_a_typo_costs_nothing(
     command: Command, words: list[str], own: Path, tmp_path: Path
 ) -> None:
