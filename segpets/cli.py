@@ -26,7 +26,7 @@ from omegaconf.errors import (
 )
 
 from segpets.config import conf_dir, register_resolvers, sweep_name
-from segpets.errors import JobError, UserError
+from segpets.errors import JobError, UserError, disk_is_full
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 INTERRUPTED = 130
@@ -144,6 +144,8 @@ def explain(error: BaseException, name: str) -> str:
     """Says what went wrong in a command."""
     if (mendable := _user_error(error)) is not None:
         return str(mendable)
+    if disk_is_full(error):
+        return f"{error}: make room, and give the same command again"
     if isinstance(error, (MissingMandatoryValue, InterpolationToMissingValueError)):
         missing = re.search(r"[Mm]issing[^\n]*?\b((?:\w+\.)+\w+)", str(error))
         key = missing[1] if missing else getattr(error, "full_key", None) or str(error)
@@ -168,6 +170,8 @@ def explain_config(error: BaseException, name: str, argv: Sequence[str]) -> str:
         )
     if (mendable := _user_error(error)) is not None:
         return str(mendable)
+    if disk_is_full(error):  # Hydra writes its log before all else
+        return explain(error, name)
     for word in argv:
         key, _, launcher = word.partition("=")
         if key == "hydra/launcher" and launcher in LAUNCHERS and launcher in str(error):

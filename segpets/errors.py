@@ -1,5 +1,6 @@
 """The exceptions for what a user can mend."""
 
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,11 @@ class UserError(Exception):
 
     The command line prints the message without a traceback and exits with code 1.
     """
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether there was no space left, on the disk or for the user."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 class JobError(Exception):

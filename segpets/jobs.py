@@ -336,10 +336,13 @@ class Standing:
         value = summary.get(f"best/{self.metric}", summary.get(self.metric))
         return float(value) if isinstance(value, int | float) else None
 
+    def error(self, name: str) -> str:
+        """Why a job failed or was interrupted; empty if that isn't known."""
+        return str(self.summaries[name].get("error") or "")
+
     def reason(self, name: str, *, longest: int) -> str:
         """Why a job failed, in one line."""
-        error = self.summaries[name].get("error") or "its summary.json is damaged"
-        return one_line(error, longest=longest)
+        return one_line(self.error(name) or "its summary.json is damaged", longest=longest)
 
     @property
     def best(self) -> tuple[str, float] | None:

@@ -28,7 +28,7 @@ from typing import Any, Final
 from omegaconf import OmegaConf
 
 import segpets
-from segpets.errors import UserError
+from segpets.errors import UserError, disk_is_full
 
 log = logging.getLogger(__name__)
 
@@ -149,14 +149,16 @@ class Run:
                 self._seconds_before = self.summary.get("seconds", 0.0)
             write_atomically(self.path / CONFIG, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
             started = datetime.now(UTC).isoformat(timespec="seconds")
-            self.update(status="running", started=started, versions=versions(), **facts)
+            begun = {"status": "running", "started": started, "error": None, "traceback": None}
+            self.update(**begun, versions=versions(), **facts)
             try:
                 yield self
             except BaseException as error:
-                interrupted = isinstance(error, KeyboardInterrupt)
-                status = "interrupted" if interrupted else "failed"
-                reason = None if interrupted else f"{type(error).__name__}: {error}"
-                text = None if interrupted else traceback.format_exc()
+                stopped = isinstance(error, KeyboardInterrupt)
+                # Of a full disk nothing is to blame on the run: it goes on when there is room.
+                status = "interrupted" if stopped or disk_is_full(error) else "failed"
+                reason = None if stopped else f"{type(error).__name__}: {error}"
+                text = None if stopped else traceback.format_exc()
                 with suppress(OSError):  # a full disk must not hide why
                     self.update(status=status, error=reason, traceback=text, seconds=self.seconds)
                 raise

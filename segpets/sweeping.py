@@ -13,7 +13,7 @@ from typing import Any, Final
 from omegaconf import DictConfig, OmegaConf
 
 from segpets.config import fingerprint
-from segpets.errors import JobError, UserError
+from segpets.errors import JobError, UserError, disk_is_full
 from segpets.jobs import (
     MISMATCH,
     Job,
@@ -115,11 +115,13 @@ def launch_all(
             return None
         except Exception as error:
             log.error("The launcher gave up (%s): %s", type(error).__name__, in_short(error))
+            if disk_is_full(error):
+                return error  # no job would get any further
             suspects = [path for path in left if look(path)[0] == State.INTERRUPTED]
             for path in suspects or list(left)[:1]:
                 _alone(path, left[path], launch)
             if all(look(path)[0] not in _ENDED for path in left):
-                return error  # none got any further, as on a full disk
+                return error  # none got any further
     return None
 
 
@@ -268,8 +270,9 @@ def conclude(folder: Path, names: Sequence[str], *, broken: Exception | None = N
             "them again"
         )
     if unrun:
+        why = f" ({now.reason(unrun[0], longest=_LONGEST)})" if now.error(unrun[0]) else ""
         raise UserError(
-            f"{len(unrun)} of {len(names)} jobs have not ended, such as {unrun[0]}: the same "
+            f"{len(unrun)} of {len(names)} jobs have not ended, such as {unrun[0]}{why}: the same "
             "command goes on with them"
         )
 
@@ -320,13 +323,16 @@ def attempt(
         raise
     except BaseException as error:
         text = traceback.format_exc()
-        log.error("%s failed: %s: %s", path.name, type(error).__name__, in_short(error))
+        full = disk_is_full(error)
+        how = "was interrupted" if full else "failed"
+        log.error("%s %s: %s: %s", path.name, how, type(error).__name__, in_short(error))
         try:
-            record_failure(path, overrides, error, text)
+            if not full:  # else it goes on when there is room
+                record_failure(path, overrides, error, text)
             if cfg.fail_fast:
                 ask_to_stop(path.parent)
-        except OSError as full:
-            log.error("That can't be written down: %s", full)
+        except OSError as second:
+            log.error("That can't be written down: %s", second)
     finally:
         gc.collect()
         gc.freeze()  # what is left are libraries, which the next job needn't search through

@@ -1,5 +1,6 @@
 """The run directory: atomic, locked, found again; names that every tool can take."""
 
+import errno
 import json
 import os
 import re
@@ -79,6 +80,18 @@ def test_a_run_records_how_it_ends(tmp_path: Path) -> None:
         assert summary["val/mean_iou"] == 0.5
         assert summary["error"] == ("ValueError: the loss is nan" if status == "failed" else None)
         assert (path / "config.yaml").read_text() == "seed: 1\n"
+
+
+def test_a_full_disk_interrupts_a_run_which_then_goes_on(tmp_path: Path) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(OSError, match="No space"), Run(tmp_path).hold({"seed": 1}):
+        raise full
+    summary = read_summary(tmp_path)
+    assert summary["status"] == "interrupted"
+    assert summary["error"] == "OSError: [Errno 28] No space left on device"
+    with Run(tmp_path).hold({"seed": 1}, resuming=True):
+        assert read_summary(tmp_path)["error"] is None
+    assert read_summary(tmp_path)["status"] == "completed"
 
 
 def test_a_run_that_lives_is_running_and_cannot_be_entered(

@@ -49,7 +49,11 @@ class BestAndLast(Checkpoint):
         if improved and not math.isnan(value):
             self.best = value
         writing = self.folder / ".last.ckpt"
-        trainer.save_checkpoint(writing)
+        try:
+            trainer.save_checkpoint(writing)
+        except BaseException:
+            writing.unlink(missing_ok=True)  # on a full disk, others need the room
+            raise
         if trainer.is_global_zero:
             if last.exists():
                 os.replace(last, self.folder / "previous.ckpt")
