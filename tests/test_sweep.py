@@ -432,6 +432,49 @@ def test_an_extended_job_is_not_what_the_sweep_began(
     assert "1 of 1 jobs of this sweep were begun otherwise" in again.stdout
 
 
+@pytest.mark.slow
+def test_a_kill_while_a_checkpoint_is_written_costs_no_epoch_before(
+    words: list[str], own: Path, tmp_path: Path
+) -> None:
+    # 12 M parameters and their moments: 145 MB, which take a part of a second to write.
+    out = ("model.widths=", "trainer.max_epochs=")
+    words = [word for word in words if not word.startswith(out)]
+    words += ["model.widths=[32,64,128,1024]", "trainer.max_epochs=3", "seed=1"]
+    words += ["trainer.limit_train_batches=1", "trainer.limit_val_batches=1"]
+    line = [sys.executable, "-m", "segpets.train", *words]
+    for name in ("killed", "straight"):
+        (tmp_path / name).mkdir()
+    straight = killed(line, own, tmp_path / "straight", kills=0, longest=0)
+    assert straight.returncode == 0, straight.stdout
+    process = subprocess.Popen(
+        line,
+        cwd=tmp_path / "killed",
+        env=os.environ | environment(own),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    sweep = tmp_path / "killed" / "logs" / "train" / "multiruns" / "s"
+    caught = False
+    while not caught and process.poll() is None:  # the second one, which has one before it
+        caught = bool(list(sweep.glob("*/checkpoints/.last.ckpt"))) and bool(
+            list(sweep.glob("*/checkpoints/last.ckpt"))
+        )
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    (writing,) = sweep.glob("*/checkpoints/.last.ckpt")
+    (last,) = sweep.glob("*/checkpoints/last.ckpt")
+    assert writing.stat().st_size <= last.stat().st_size
+    again = killed(line, own, tmp_path / "killed", kills=0, longest=0)
+    assert again.returncode == 0, again.stdout
+    assert "1 to go on" in again.stdout
+    assert "epoch 2 of 3" in again.stdout and "epoch 1 of 3" not in again.stdout
+    (expected,), (found,) = (jobs(tmp_path / name).values() for name in ("straight", "killed"))
+    assert metrics(found) == metrics(expected)
+    torch.testing.assert_close(weights(found), weights(expected), rtol=0, atol=0)
+    assert not list(sweep.glob("*/checkpoints/.*"))
+
+
 SMALL_DISK = """
 cd "$1" && mount -t tmpfs -o size="$2" none logs || exit 1
 shift 2
