@@ -26,7 +26,7 @@ from omegaconf.errors import (
 )
 
 from segpets.config import register_resolvers, sweep_name
-from segpets.errors import UserError
+from segpets.errors import JobError, UserError, disk_is_full
 from segpets.paths import conf_dir
 from segpets.stored import offer_data_of
 
@@ -155,6 +155,8 @@ def explain(error: BaseException, name: str) -> str:
     """Says what went wrong in a command."""
     if (mendable := _user_error(error)) is not None:
         return str(mendable)
+    if disk_is_full(error):
+        return f"{error}: make room, and give the same command again"
     if isinstance(error, (MissingMandatoryValue, InterpolationToMissingValueError)):
         missing = re.search(r"[Mm]issing[^\n]*?\b((?:\w+\.)+\w+)", str(error))
         key = missing[1] if missing else getattr(error, "full_key", None) or str(error)
@@ -167,6 +169,10 @@ def explain(error: BaseException, name: str) -> str:
 
 def explain_config(error: BaseException, name: str, argv: Sequence[str]) -> str:
     """Says why no config could be made, and where a name is misspelt, which one is nearest."""
+    if isinstance(error, JobError) and isinstance(error.__cause__, Exception):
+        folders = [f"--config-dir={folder}" for folder in _config_dirs(argv)[1:]]
+        why = explain_config(error.__cause__, name, [*folders, *error.overrides])
+        return f"{error}, so none was started. {why}"
     if isinstance(error, OverrideParseException):
         return (
             f"{error.override} can't be read: {str(error).splitlines()[0]}. Are brackets and "
@@ -175,6 +181,8 @@ def explain_config(error: BaseException, name: str, argv: Sequence[str]) -> str:
         )
     if (mendable := _user_error(error)) is not None:
         return str(mendable)
+    if disk_is_full(error):  # Hydra writes its log before all else
+        return explain(error, name)
     for word in argv:
         key, _, launcher = word.partition("=")
         if key == "hydra/launcher" and launcher in LAUNCHERS and launcher in str(error):

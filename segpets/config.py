@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +18,7 @@ CONTROLS: Final = ("sweep", "sweep_mismatch", "fail_fast", "dry_run", "resume", 
 
 HOW: Final = ("hydra.", "hydra/", "paths.", *(f"{key}=" for key in CONTROLS))
 _NAME_LENGTH = 100
+_DIGEST_LENGTH = 8
 _WORD = r"[A-Za-z0-9.]+(_[A-Za-z0-9.]+)*"
 _LOSSLESS = re.compile(rf"[A-Za-z0-9._-]+|{_WORD}={_WORD}(,{_WORD}={_WORD})*")
 
@@ -26,16 +27,61 @@ def safe_name(text: str) -> str:
     """Turns overrides, such as `loss=dice,model=unet`, or a sweep's name into a directory's name.
 
     Only `[A-Za-z0-9._-]` stay: `loss-dice__model-unet`. Where that could be the name of other
-    overrides, too, or is too long, a hash tells them apart. What is safe already stays as it is.
+    overrides, too, or is too long, a hash tells them apart; if it is too long, each override is
+    shortened, so that something of each can be read. What is safe already stays as it is.
     """
     if not text:
         return "default"
     spelled = text.replace("=", "-").replace(",", "__")
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", spelled).strip("-._") or "default"
+    name = _safe(spelled).strip("-._") or "default"
     if name == spelled and len(name) <= _NAME_LENGTH and _LOSSLESS.fullmatch(text):
         return name
-    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-    return f"{name[: _NAME_LENGTH - 9].rstrip('-._')}-{digest}"
+    digest = hashlib.sha256(text.encode()).hexdigest()[:_DIGEST_LENGTH]
+    room = _NAME_LENGTH - _DIGEST_LENGTH - 1
+    if len(name) > room:
+        name = _shortened(re.split(r",(?=[+~]*[\w./@]+=)", text), room) or "default"
+    return f"{name}-{digest}"
+
+
+def _safe(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)
+
+
+def _shortened(overrides: Sequence[str], room: int) -> str:
+    """Makes one name of overrides: long values are cut first, then keys, then all values.
+
+    It depends on nothing but them, so that a job of a sweep has the same name when the sweep grows.
+    """
+    pairs = [word.partition("=")[::2] for word in overrides]
+    name = ""
+    for of_key, of_value in _lengths(room):
+        parts = (_part(key, value, of_key, of_value) for key, value in pairs)
+        name = "__".join(filter(None, parts)).strip("-._")
+        if len(name) <= room:
+            break
+    return name[:room].rstrip("-._")
+
+
+def _lengths(room: int) -> Iterator[tuple[int, int]]:
+    """How many letters keys and values may keep, from many to few."""
+    yield from ((room, of_value) for of_value in range(room, 11, -1))
+    yield from ((of_key, 12) for of_key in range(12, 1, -1))
+    yield from ((2, of_value) for of_value in range(11, 2, -1))
+    yield from ((1, of_value) for of_value in range(3, 0, -1))
+
+
+def _part(key: str, value: str, of_key: int, of_value: int) -> str:
+    """An override within so many letters: of `model.widths` they are those of `widths`.
+
+    Of a path the end is kept, of other values the start.
+    """
+    key, value_ = _safe(key).strip("-._"), _safe(value).strip("-._")
+    if not value_:
+        return key[:of_value]
+    if len(key) > of_key or of_key <= 12:
+        key = re.split(r"[./@]", key)[-1][:of_key]
+    cut = value_[-of_value:] if "/" in value else value_[:of_value]
+    return f"{key}-{cut.strip('-._')}"
 
 
 def sweep_name(overrides: Sequence[str]) -> str:

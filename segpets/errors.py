@@ -1,5 +1,7 @@
 """The exceptions for what a user can mend."""
 
+import errno
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -8,6 +10,24 @@ class UserError(Exception):
 
     The command line prints the message without a traceback and exits with code 1.
     """
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether there was no space left, on the disk or for the user."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+class JobError(Exception):
+    """One combination of a sweep's values gives no config; `__cause__` says why.
+
+    Args:
+        job: What tells the job from the others.
+        overrides: All of its overrides.
+    """
+
+    def __init__(self, job: str, overrides: Sequence[str]) -> None:
+        super().__init__(f"the job {job} can't be composed")
+        self.overrides = list(overrides)
 
 
 class FileError(UserError):

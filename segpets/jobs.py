@@ -26,6 +26,7 @@ from segpets.run import (
     holder_of,
     keep_damaged,
     read_summary,
+    shown,
     write_atomically,
 )
 
@@ -36,6 +37,9 @@ MISMATCH: Final = ("refuse", "restart", "accept")
 _STOP: Final = ".stop"
 _LOCK: Final = ".lock"
 _SECONDS_FOR_AN_ORPHAN: Final = 10.0
+_LONGEST_WORD: Final = 60
+_LONGEST_REASON: Final = 120
+_REASONS: Final = 20
 ASIDE = re.compile(r"\.(failed|replaced)-\d+$")
 
 
@@ -332,6 +336,14 @@ class Standing:
         value = summary.get(f"best/{self.metric}", summary.get(self.metric))
         return float(value) if isinstance(value, int | float) else None
 
+    def error(self, name: str) -> str:
+        """Why a job failed or was interrupted; empty if that isn't known."""
+        return str(self.summaries[name].get("error") or "")
+
+    def reason(self, name: str, *, longest: int) -> str:
+        """Why a job failed, in one line."""
+        return one_line(self.error(name) or "its summary.json is damaged", longest=longest)
+
     @property
     def best(self) -> tuple[str, float] | None:
         """The complete job with the highest metric."""
@@ -382,14 +394,43 @@ def standing(folder: Path) -> Standing:
 def labels(jobs: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """The overrides of each job that not all jobs have, by its name; the name where there is none.
 
+    Long ones are shortened, as this is for people.
+
     Args:
         jobs: The overrides of each job, by its name.
     """
     common = set.intersection(*(set(words) for words in jobs.values())) if jobs else set()
     return {
-        name: " ".join(word for word in words if word not in common) or name
+        name: " ".join(
+            one_line(word, longest=_LONGEST_WORD) for word in words if word not in common
+        )
+        or name
         for name, words in jobs.items()
     }
+
+
+def one_line(text: object, *, longest: int) -> str:
+    """A text in one line, shortened; nothing in it moves a cursor."""
+    start = str(text).strip()[: 4 * longest]
+    plain = " ".join("".join(c if c.isprintable() else " " for c in start).split())
+    return plain if len(plain) <= longest else f"{plain[: longest - 4]} ..."
+
+
+def failures(now: Standing, folder: Path, names: Sequence[str]) -> list[str]:
+    """Why jobs failed, a line for each, and where the whole texts are; empty if none did.
+
+    Args:
+        now: How far the sweep is.
+        folder: The sweep's.
+        names: The jobs that are asked about.
+    """
+    failed = [name for name in names if now.states[name] == State.FAILED]
+    if not failed:
+        return []
+    told = [f"  {name}: {now.reason(name, longest=_LONGEST_REASON)}" for name in failed[:_REASONS]]
+    more = [f"  and {len(failed) - _REASONS} more"] if len(failed) > _REASONS else []
+    head = f"{len(failed)} failed. The whole texts are in summary.json and train.log of the folders"
+    return [f"{head} in {shown(folder)}:", *told, *more]
 
 
 def duration(seconds: float) -> str:

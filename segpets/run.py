@@ -28,7 +28,7 @@ from typing import Any, Final
 from omegaconf import OmegaConf
 
 import segpets
-from segpets.errors import UserError
+from segpets.errors import UserError, disk_is_full
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,24 @@ LOCK: Final = ".lock"
 SUMMARY: Final = "summary.json"
 CONFIG: Final = "config.yaml"
 PACKAGES: Final = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "numpy")
+DOES_NOT_TRAIN: Final = frozenset(
+    {
+        "__main__",
+        "browse",
+        "cli",
+        "compare",
+        "comparison",
+        "doctor",
+        "jobs",
+        "report",
+        "search",
+        "statistics",
+        "sweep",
+        "sweeping",
+    }
+)
+"""Files and folders of the package that change no weight and no metric, only what is said of them,
+what runs when, and what is made of finished runs."""
 
 
 class HeldError(UserError):
@@ -131,14 +149,16 @@ class Run:
                 self._seconds_before = self.summary.get("seconds", 0.0)
             write_atomically(self.path / CONFIG, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
             started = datetime.now(UTC).isoformat(timespec="seconds")
-            self.update(status="running", started=started, versions=versions(), **facts)
+            begun = {"status": "running", "started": started, "error": None, "traceback": None}
+            self.update(**begun, versions=versions(), **facts)
             try:
                 yield self
             except BaseException as error:
-                interrupted = isinstance(error, KeyboardInterrupt)
-                status = "interrupted" if interrupted else "failed"
-                reason = None if interrupted else f"{type(error).__name__}: {error}"
-                text = None if interrupted else traceback.format_exc()
+                stopped = isinstance(error, KeyboardInterrupt)
+                # Of a full disk nothing is to blame on the run: it goes on when there is room.
+                status = "interrupted" if stopped or disk_is_full(error) else "failed"
+                reason = None if stopped else f"{type(error).__name__}: {error}"
+                text = None if stopped else traceback.format_exc()
                 with suppress(OSError):  # a full disk must not hide why
                     self.update(status=status, error=reason, traceback=text, seconds=self.seconds)
                 raise
@@ -254,11 +274,16 @@ def git_revision() -> str | None:
 
 @functools.cache
 def code_revision() -> str:
-    """Names the code that trains: the package's content, whatever else has changed beside it."""
+    """Names the code that trains: all of the package but `DOES_NOT_TRAIN`.
+
+    A file that nobody thought of counts, as do the user's own in `segpets/model/` and elsewhere.
+    """
     package = Path(segpets.__file__).resolve().parent
     digest = hashlib.sha256()
     for file in sorted(package.rglob("*.py")):
-        digest.update(f"{file.relative_to(package)}\n".encode() + file.read_bytes())
+        place = file.relative_to(package)
+        if place.parts[0].removesuffix(".py") not in DOES_NOT_TRAIN:
+            digest.update(f"{place}\n".encode() + file.read_bytes())
     return digest.hexdigest()[:12]
 
 

@@ -19,11 +19,11 @@ from hydra.core.override_parser.types import (
 from omegaconf import DictConfig, OmegaConf
 
 from segpets.config import CONTROLS, HOW, fingerprint, safe_name
-from segpets.errors import UserError
+from segpets.errors import JobError, UserError
 from segpets.jobs import Job, State, look, may_start, planning, remember, standing
 from segpets.run import code_revision, shown, write_atomically
 from segpets.study import open_study
-from segpets.sweeping import check, job_of, launch_all, watched
+from segpets.sweeping import check, composed, in_short, launch_all, watched
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -87,9 +87,12 @@ def run_search(
         optional: What is searched only if the config has it.
 
     Raises:
+        JobError: A choice can't be composed.
         UserError: There is nothing to search, another search lies in the folder, or no trial ended
             well.
     """
+    from optuna.trial import TrialState
+
     check(config)
     folder = Path(config.hydra.sweep.dir).absolute()
     fixed = [
@@ -112,7 +115,8 @@ def run_search(
             log.info("%s: %s", key, values)
         log.info("dry_run=true: nothing is run. %d trials would be", options.n_trials)
         return
-    compose([*fixed, *_words({key: _example(d) for key, d in space.items()})])  # finds typos
+    for example in _examples(space):  # finds typos
+        composed(" ".join(_words(example)), [*fixed, *_words(example)], compose)
     with planning(folder):
         study = open_study(
             folder,
@@ -138,7 +142,12 @@ def run_search(
             jobs = []
             for trial in batch:
                 words = [*fixed, *_words(trial.params)]
-                job = job_of(compose(words))
+                try:
+                    job = composed(" ".join(_words(trial.params)), words, compose)
+                except JobError as error:  # values that each go, but not together
+                    log.error("%s: it has failed. %s", error, in_short(error.__cause__))
+                    study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+                    continue
                 job.path.mkdir(parents=True, exist_ok=True)
                 if "job" not in trial.user_attrs:
                     study._storage.set_trial_user_attr(trial._trial_id, "job", job.path.name)
@@ -207,10 +216,14 @@ def distribution(override: Override) -> "BaseDistribution":
     )
 
 
-def _example(distribution: "BaseDistribution") -> Any:
-    """A value that a distribution may give."""
-    choices = getattr(distribution, "choices", None)
-    return choices[0] if choices else getattr(distribution, "low")  # noqa: B009
+def _examples(space: Mapping[str, "BaseDistribution"]) -> list[dict[str, Any]]:
+    """Values that may be drawn, so that each choice is among them once."""
+    every = {
+        key: getattr(values, "choices", None) or (getattr(values, "low"),)  # noqa: B009
+        for key, values in space.items()
+    }
+    first = {key: values[0] for key, values in every.items()}
+    return [first, *(first | {key: v} for key, values in every.items() for v in values[1:])]
 
 
 def _words(params: Mapping[str, Any]) -> list[str]:

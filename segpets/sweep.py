@@ -26,7 +26,7 @@ def sweep(cfg: DictConfig) -> Standing:
     Raises:
         UserError: It is no sweep's folder.
     """
-    from segpets.jobs import State, duration, standing
+    from segpets.jobs import State, duration, failures, standing
     from segpets.report.table import as_text, jobs_table
     from segpets.run import holder_of, shown
 
@@ -48,10 +48,10 @@ def sweep(cfg: DictConfig) -> Standing:
             words.append(duration(summary["seconds"]))
         if state == State.RUNNING:
             words.append(holder_of(folder / name) or "")
-        if state == State.FAILED:
-            words.append(str(summary.get("error") or "its summary.json is damaged"))
         rows.append((now.labels[name], str(state), ", ".join(words)))
     log.info("%s", as_text(jobs_table(rows, title=f"{shown(folder)}: {now.metric}")))
+    for line in failures(now, folder, list(now.states)):
+        log.info("%s", line)
     log.info("%s", now)
     return now
 

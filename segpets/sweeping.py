@@ -13,7 +13,7 @@ from typing import Any, Final
 from omegaconf import DictConfig, OmegaConf
 
 from segpets.config import fingerprint
-from segpets.errors import UserError
+from segpets.errors import JobError, UserError, disk_is_full
 from segpets.jobs import (
     MISMATCH,
     Job,
@@ -21,10 +21,12 @@ from segpets.jobs import (
     State,
     ask_to_stop,
     asked_to_stop,
+    failures,
     labels,
     look,
     may_start,
     mend,
+    one_line,
     plan,
     planning,
     record_failure,
@@ -61,14 +63,19 @@ def run_grid(
         launch: Runs jobs, by their overrides; returns when all have ended.
 
     Raises:
-        UserError: A job can't be composed, jobs were begun otherwise, or jobs failed.
+        JobError: A job can't be composed.
+        UserError: Jobs were begun otherwise, or jobs failed.
     """
     check(config)
     folder = Path(config.hydra.sweep.dir).absolute()
-    composed = {
-        job.path: (job, words) for words in combinations for job in [job_of(compose(words))]
-    }
-    jobs = [job for job, _ in composed.values()]
+    named = labels({" ".join(words): words for words in combinations})
+    words_of: dict[Path, Words] = {}
+    jobs: list[Job] = []
+    for words in combinations:
+        job = composed(named[" ".join(words)], words, compose)
+        if job.path not in words_of:
+            jobs.append(job)
+            words_of[job.path] = words
     if config.dry_run:
         _list(jobs, folder)
         return
@@ -79,7 +86,7 @@ def run_grid(
     counts = {action: sum(a == action for _, a in planned) for action in Plan}
     told = ", ".join(f"{n} {action}" for action, n in counts.items() if n)
     log.info("Sweep %s, %d jobs: %s", shown(folder), len(jobs), told)
-    to_do = {job.path: composed[job.path][1] for job, action in planned if action != Plan.DONE}
+    to_do = {job.path: words_of[job.path] for job, action in planned if action != Plan.DONE}
     broken: Exception | None = None
     if to_do:
         with watched(folder):
@@ -107,12 +114,14 @@ def launch_all(
             launch(list(left.values()))
             return None
         except Exception as error:
-            log.error("The launcher gave up (%s): %s", type(error).__name__, first_line(error))
+            log.error("The launcher gave up (%s): %s", type(error).__name__, in_short(error))
+            if disk_is_full(error):
+                return error  # no job would get any further
             suspects = [path for path in left if look(path)[0] == State.INTERRUPTED]
             for path in suspects or list(left)[:1]:
                 _alone(path, left[path], launch)
             if all(look(path)[0] not in _ENDED for path in left):
-                return error  # none got any further, as on a full disk
+                return error  # none got any further
     return None
 
 
@@ -194,10 +203,26 @@ def watched(folder: Path) -> Iterator[None]:
         watcher.join()
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of an error, shortened."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0] if len(lines[0]) <= _LONGEST else f"{lines[0][:_LONGEST]} ..."
+def in_short(error: BaseException | None) -> str:
+    """An error in one line, shortened."""
+    return one_line(error, longest=_LONGEST) or type(error).__name__
+
+
+def composed(job: str, words: Words, compose: Callable[[Words], DictConfig]) -> Job:
+    """Composes a job, and says which one it was if that fails.
+
+    Args:
+        job: What tells it from the others.
+        words: Its overrides.
+        compose: Makes its config.
+
+    Raises:
+        JobError: It can't be composed.
+    """
+    try:
+        return job_of(compose(words))
+    except Exception as error:  # of Hydra, of OmegaConf, or of a resolver
+        raise JobError(one_line(job, longest=_LONGEST), words) from error
 
 
 def conclude(folder: Path, names: Sequence[str], *, broken: Exception | None = None) -> None:
@@ -222,6 +247,8 @@ def conclude(folder: Path, names: Sequence[str], *, broken: Exception | None = N
         rows.append((now.labels[name], str(now.states[name]), shown_score))
     title = f"{shown(folder)}: {now.metric}"
     log.info("%s", as_text(jobs_table(rows, title=title)))
+    for line in failures(now, folder, names):
+        log.info("%s", line)
     log.info("%s", now)
     log.info("Compare them: python -m segpets.compare runs=%s", shown(folder))
     failed = [name for name in names if now.states[name] == State.FAILED]
@@ -231,20 +258,21 @@ def conclude(folder: Path, names: Sequence[str], *, broken: Exception | None = N
         log.info("%d jobs are run by others, %s by %s", len(running), running[0], holder)
     if broken is not None:
         raise UserError(
-            f"the sweep can't go on: {type(broken).__name__}: {first_line(broken)}. The same "
+            f"the sweep can't go on: {type(broken).__name__}: {in_short(broken)}. The same "
             "command goes on where it stopped"
         )
     if failed:
-        reason = now.summaries[failed[0]].get("error") or "its summary.json is damaged"
+        reason = now.reason(failed[0], longest=_LONGEST)
         more = f", and {len(unrun)} didn't start" if unrun else ""
         raise UserError(
             f"{len(failed)} of {len(names)} jobs failed{more}. The first, "
-            f"{shown(folder / failed[0])}: {first_line(UserError(reason))}. The same command tries "
+            f"{shown(folder / failed[0])}: {reason}. The same command tries "
             "them again"
         )
     if unrun:
+        why = f" ({now.reason(unrun[0], longest=_LONGEST)})" if now.error(unrun[0]) else ""
         raise UserError(
-            f"{len(unrun)} of {len(names)} jobs have not ended, such as {unrun[0]}: the same "
+            f"{len(unrun)} of {len(names)} jobs have not ended, such as {unrun[0]}{why}: the same "
             "command goes on with them"
         )
 
@@ -295,13 +323,16 @@ def attempt(
         raise
     except BaseException as error:
         text = traceback.format_exc()
-        log.error("%s failed: %s: %s", path.name, type(error).__name__, first_line(error))
+        full = disk_is_full(error)
+        how = "was interrupted" if full else "failed"
+        log.error("%s %s: %s: %s", path.name, how, type(error).__name__, in_short(error))
         try:
-            record_failure(path, overrides, error, text)
+            if not full:  # else it goes on when there is room
+                record_failure(path, overrides, error, text)
             if cfg.fail_fast:
                 ask_to_stop(path.parent)
-        except OSError as full:
-            log.error("That can't be written down: %s", full)
+        except OSError as second:
+            log.error("That can't be written down: %s", second)
     finally:
         gc.collect()
         gc.freeze()  # what is left are libraries, which the next job needn't search through

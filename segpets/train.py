@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,8 +168,16 @@ def _is_an_interruption(exit_: SystemExit) -> bool:
 def _quieten() -> None:
     """Silences what Lightning says of itself; warnings go to the log file."""
     logging.captureWarnings(True)
+    threading.excepthook = _say_thread_stopped
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _say_thread_stopped(stopped: threading.ExceptHookArgs) -> None:
+    """Says it in a line, where Python prints a traceback, such as that of TensorBoard's writer."""
+    name = stopped.thread.name if stopped.thread else "A thread"
+    log.error("%s stopped: %s: %s", name, stopped.exc_type.__name__, stopped.exc_value)
+    log.debug("the traceback", exc_info=stopped.exc_value)
 
 
 def _check(cfg: DictConfig) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from segpets.run import DOES_NOT_TRAIN
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "segpets"
 CONF = ROOT / "conf"
@@ -128,6 +130,31 @@ def test_a_room_does_without_what_is_none_of_its_business(room: str) -> None:
     for file in files:
         libraries = {name.split(".")[0] for name in imports(file)}
         assert not libraries & MUST_NOT_IMPORT[room], file
+
+
+# Where code that trains touches rooms that don't: to be started, and to draw and print.
+TOUCHES = {"train": {"cli", "report", "sweeping"}, "callback": {"report"}}
+
+
+def test_the_code_revision_counts_what_trains_and_nothing_else() -> None:
+    """A sweep goes on after a change of other code, so no room may be on the wrong list."""
+    rooms = {room_of(file) for file in FILES}
+    assert rooms >= DOES_NOT_TRAIN
+    uses: dict[str, set[str]] = {room: set() for room in rooms}
+    for file in FILES:
+        names = (name.split(".") for name in imports(file) if name.startswith("segpets."))
+        uses[room_of(file)] |= {name[1] for name in names} & rooms
+    configs = "".join(config.read_text() for config in CONF.rglob("*.yaml"))
+    named = set(re.findall(r"_target_: *segpets\.(\w+)", configs))
+    trains: set[str] = {"__init__"}
+    found = {"train"} | named
+    while found:
+        trains |= found
+        used = set().union(*(uses[room] - TOUCHES.get(room, set()) for room in found))
+        found = used - trains
+    assert not trains & DOES_NOT_TRAIN, "it trains, so the code revision must count it"
+    unsaid = rooms - trains - DOES_NOT_TRAIN
+    assert not unsaid, "no training uses it: name it in segpets.run.DOES_NOT_TRAIN"
 
 
 @pytest.mark.parametrize("room", sorted(SHARED))

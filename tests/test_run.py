@@ -1,8 +1,10 @@
 """The run directory: atomic, locked, found again; names that every tool can take."""
 
+import errno
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -78,6 +80,18 @@ def test_a_run_records_how_it_ends(tmp_path: Path) -> None:
         assert summary["val/mean_iou"] == 0.5
         assert summary["error"] == ("ValueError: the loss is nan" if status == "failed" else None)
         assert (path / "config.yaml").read_text() == "seed: 1\n"
+
+
+def test_a_full_disk_interrupts_a_run_which_then_goes_on(tmp_path: Path) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(OSError, match="No space"), Run(tmp_path).hold({"seed": 1}):
+        raise full
+    summary = read_summary(tmp_path)
+    assert summary["status"] == "interrupted"
+    assert summary["error"] == "OSError: [Errno 28] No space left on device"
+    with Run(tmp_path).hold({"seed": 1}, resuming=True):
+        assert read_summary(tmp_path)["error"] is None
+    assert read_summary(tmp_path)["status"] == "completed"
 
 
 def test_a_run_that_lives_is_running_and_cannot_be_entered(
@@ -190,6 +204,32 @@ def test_versions_name_all_that_a_result_depends_on() -> None:
     assert revision is None or re.fullmatch(r"[0-9a-f]{40}(\+changes)?", revision)
 
 
+def test_the_code_revision_changes_with_what_trains_only(tmp_path: Path) -> None:
+    package = tmp_path / "segpets"
+    pictures = shutil.ignore_patterns("pets_mini", "__pycache__")
+    shutil.copytree(ROOT / "segpets", package, ignore=pictures)
+
+    def revision() -> str:
+        code = "from segpets.run import code_revision; print(code_revision())"
+        line = [sys.executable, "-c", code]
+        return subprocess.run(
+            line, cwd=tmp_path, env=os.environ | {"PYTHONPATH": ""}, capture_output=True, text=True
+        ).stdout.strip()
+
+    before = revision()
+    assert re.fullmatch(r"[0-9a-f]{12}", before)
+    for name in ("compare.py", "report/page.py", "sweeping.py"):
+        with (package / name).open("a") as file:
+            file.write("# another message\n")
+    assert revision() == before
+    (package / "model" / "mine.py").write_text("")  # the user's own
+    mine = revision()
+    assert mine != before
+    with (package / "loss" / "dice.py").open("a") as file:
+        file.write("# another loss\n")
+    assert revision() not in (before, mine)
+
+
 NASTY = [
     "model=unet",
     "model=unet,loss=dice",
@@ -256,6 +296,49 @@ def test_a_name_tells_what_it_stands_for() -> None:
     assert safe_name("optimizer.lr=0.001") == "optimizer.lr-0.001"
     assert safe_name("my-sweep_2") == "my-sweep_2"
     assert safe_name("") == "default"
+
+
+COMMON = (
+    "data=oxford_pets,data.batch_size=4,data.root=/home/someone/data/pets,data.size=32,"
+    "loss={},model.widths=[4,8],seed={},trainer=cpu,trainer.log_every_n_steps=1,"
+    "trainer.max_epochs=40,trainer.precision=32,zebra=1"
+)
+
+
+def test_a_long_name_keeps_something_of_each_override() -> None:
+    # 12 overrides in 100 letters: keys are cut before values, and of a path the end is kept.
+    dice = safe_name(COMMON.format("dice", 1))
+    parts = dice.split("__")
+    assert len(parts) == 12
+    assert {"lo-dice", "se-1", "wi-4-8", "tr-cpu", "ma-40", "pr-32"} <= set(parts)
+    assert parts[2].endswith("pets")
+    assert parts[4:7] == ["lo-dice", "wi-4-8", "se-1"]
+    # What tells two jobs apart can be read, and is all that tells their names apart.
+    for loss, seed, word, other in [
+        ("dice", 2, "se-1", "se-2"),
+        ("mine", 1, "lo-dice", "lo-mine"),
+    ]:
+        name = safe_name(COMMON.format(loss, seed)).split("__")[:-1]
+        assert name == [other if part == word else part for part in parts[:-1]]
+
+
+def test_a_long_value_takes_no_room_from_the_others() -> None:
+    for long in ("x" * 500, "['a b,c=d " + "x" * 500 + "']", "/a/very" + "/long" * 90, "犬" * 500):
+        name = safe_name(f"loss=dice,model.tag={long},optimizer.lr=0.001,seed=12")
+        parts = name.split("__")
+        assert parts[0] == "loss-dice"
+        assert any(part.startswith("model.tag") for part in parts)
+        assert parts[-2] == "optimizer.lr-0.001"
+        assert re.fullmatch(r"seed-12-[0-9a-f]{8}", parts[-1])
+        assert len(name) <= 100
+
+
+def test_names_that_fit_stay_as_they_are() -> None:
+    # Directories of sweeps that were begun must be found again.
+    assert safe_name("model.widths=[4,8]") == "model.widths--4__8-98885789"
+    text = ",".join(f"key{index}=value{index}" for index in range(7))
+    assert len(safe_name(text)) == 89
+    assert safe_name(text) == text.replace(",", "__").replace("=", "-")
 
 
 def test_a_sweep_is_found_again_whatever_the_order() -> None:

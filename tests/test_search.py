@@ -155,6 +155,38 @@ def test_failed_and_nan_trials_are_recorded_and_passed_over(
     assert "holds a search over other values" in other.stdout
 
 
+def test_values_that_give_no_config_are_named_or_passed_over(
+    command: Command, words: list[str], tmp_path: Path
+) -> None:
+    words = [w for w in words if not w.startswith(("loss=", "optimizer.lr=", "model.widths="))]
+    words = [w.replace("trainer.max_epochs=2", "trainer.max_epochs=1") for w in words]
+    never = ["model=choice(unet,vit)", "model.widths=choice([4,8],[4])", "n_trials=2"]
+    done = command(*words, *never, **environment(tmp_path))
+    assert done.returncode == 1
+    assert (
+        "error: the job model=vit model.widths=[4,8] can't be composed, so none was started. "
+        "model.widths is no key of the config. Did you mean model.width?"
+    ) in done.stdout, done.stdout
+    assert not (tmp_path / "logs").exists()
+
+    # Each choice goes, but one of the four pairs doesn't: it wants a part that the loss lacks.
+    folder = tmp_path / "own" / "conf" / "experiment"
+    folder.mkdir()
+    (folder / "plain.yaml").write_text("# @package _global_\ntags: [plain]\n")
+    (folder / "part.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - override /loss@loss.losses.overlap: tversky\n"
+    )
+    pairs = ["loss=choice(combined,dice)", "experiment=choice(plain,part)", "n_trials=6"]
+    done = command(*words, *pairs, "model.widths=[4,8]", **environment(tmp_path))
+    assert done.returncode == 0, done.stdout
+    ended = trials(tmp_path)
+    assert len(ended) == 6
+    tried = {(t.params["loss"], t.params["experiment"]): t.state for t in ended}
+    assert tried.pop(("dice", "part")) == TrialState.FAIL, "another seed would do"
+    assert set(tried.values()) == {TrialState.COMPLETE}
+    assert "the job loss=dice experiment=part can't be composed: it has failed" in done.stdout
+
+
 def test_hopeless_trials_end_early(command: Command, words: list[str], tmp_path: Path) -> None:
     words = [word for word in words if not word.startswith("trainer.max_epochs")]
     options = ["hydra.sweeper.startup_trials=2", "hydra.sweeper.prune_after=1"]

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -268,6 +269,45 @@ def test_names_of_folders_are_short_and_safe_whatever_the_overrides(
         assert re.fullmatch(r"[A-Za-z0-9._-]{1,100}", summary["path"].name)
 
 
+def test_a_combination_that_gives_no_config_is_named(
+    command: Command, words: list[str], own: Path, tmp_path: Path
+) -> None:
+    words = [word for word in words if not word.startswith("model.widths=")]
+    words += ["model.widths=[4,8],[8,16]", "model=unet,vit", "seed=1"]
+    done = command(*words, **environment(own))
+    assert done.returncode == 1
+    assert (
+        "error: the job model.widths=[4,8] model=vit can't be composed, so none was started. "
+        "model.widths is no key of the config. Did you mean model.width?"
+    ) in done.stdout, done.stdout
+    assert "seed=1" not in done.stdout  # all jobs have it
+    assert not (tmp_path / "logs").exists()
+
+
+def test_errors_of_failed_jobs_take_a_line_each(
+    command: Command, words: list[str], own: Path, tmp_path: Path
+) -> None:
+    text = r'"\n\n  first\033[2J line " + "y" * 3000 + "\nsecond line\n" * 50'
+    (own / "moody.py").write_text(LOSS.replace('"what a bad mood"', text))
+    long = "x" * 500
+    done = command(*words, "loss.mood=raise", f"seed=1,2,{long}", **environment(own))
+    assert done.returncode == 1
+    status = command("status=logs/train/multiruns/s", module="segpets.sweep").stdout
+    failed = jobs(tmp_path)
+    for told in (done.stdout, status):
+        assert "3 failed. The whole texts are in summary.json and train.log of the" in told
+        for key in ("seed=1", "seed=2"):
+            name = failed[f"loss.mood=raise {key}"]["path"].name
+            reason = rf"^  {re.escape(name)}: RuntimeError: first \[2J line y{{50,}} \.\.\.$"
+            assert len(re.findall(reason, told, flags=re.MULTILINE)) == 1, told
+        assert re.search(r"^  \S+: UserError: seed=xxx.* \.\.\.$", told, flags=re.MULTILINE)
+        assert "second line" not in told and "\033" not in told
+    assert "x" * 200 not in status
+    assert failed["loss.mood=raise seed=1"]["error"].count("second line") == 50
+    log = failed["loss.mood=raise seed=1"]["path"] / "train.log"
+    assert log.read_text().count("second line") >= 50
+
+
 def test_a_typo_costs_nothing(
     command: Command, words: list[str], own: Path, tmp_path: Path
 ) -> None:
@@ -390,6 +430,138 @@ def test_an_extended_job_is_not_what_the_sweep_began(
     again = command(*words, "seed=1", **environment(own))
     assert again.returncode == 1
     assert "1 of 1 jobs of this sweep were begun otherwise" in again.stdout
+
+
+@pytest.mark.slow
+def test_a_kill_while_a_checkpoint_is_written_costs_no_epoch_before(
+    words: list[str], own: Path, tmp_path: Path
+) -> None:
+    # 12 M parameters and their moments: 145 MB, which take a part of a second to write.
+    out = ("model.widths=", "trainer.max_epochs=")
+    words = [word for word in words if not word.startswith(out)]
+    words += ["model.widths=[32,64,128,1024]", "trainer.max_epochs=3", "seed=1"]
+    words += ["trainer.limit_train_batches=1", "trainer.limit_val_batches=1"]
+    line = [sys.executable, "-m", "segpets.train", *words]
+    for name in ("killed", "straight"):
+        (tmp_path / name).mkdir()
+    straight = killed(line, own, tmp_path / "straight", kills=0, longest=0)
+    assert straight.returncode == 0, straight.stdout
+    process = subprocess.Popen(
+        line,
+        cwd=tmp_path / "killed",
+        env=os.environ | environment(own),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    sweep = tmp_path / "killed" / "logs" / "train" / "multiruns" / "s"
+    caught = False
+    while not caught and process.poll() is None:  # the second one, which has one before it
+        caught = bool(list(sweep.glob("*/checkpoints/.last.ckpt"))) and bool(
+            list(sweep.glob("*/checkpoints/last.ckpt"))
+        )
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    (writing,) = sweep.glob("*/checkpoints/.last.ckpt")
+    (last,) = sweep.glob("*/checkpoints/last.ckpt")
+    assert writing.stat().st_size <= last.stat().st_size
+    again = killed(line, own, tmp_path / "killed", kills=0, longest=0)
+    assert again.returncode == 0, again.stdout
+    assert "1 to go on" in again.stdout
+    assert "epoch 2 of 3" in again.stdout and "epoch 1 of 3" not in again.stdout
+    (expected,), (found,) = (jobs(tmp_path / name).values() for name in ("straight", "killed"))
+    assert metrics(found) == metrics(expected)
+    torch.testing.assert_close(weights(found), weights(expected), rtol=0, atol=0)
+    assert not list(sweep.glob("*/checkpoints/.*"))
+
+
+SMALL_DISK = """
+cd "$1" && mount -t tmpfs -o size="$2" none logs || exit 1
+shift 2
+"$@" > first.txt 2>&1; echo $? >> first.txt
+"$@" > still_full.txt 2>&1; echo $? >> still_full.txt
+cp -r logs full
+mount -o remount,size=1g logs
+"$@" > roomy.txt 2>&1; echo $? >> roomy.txt
+cp -r logs roomy
+"""  # what lies in the disk is gone with the namespace
+
+
+def lists_of_jobs(told: str) -> list[list[str]]:
+    """The rows of the table in which a sweep ends: job, state, score."""
+    rows = [line for line in told.splitlines() if line.startswith("│ model.widths=")]
+    return [[cell.strip() for cell in row.strip("│").split("│")] for row in rows]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", ["300k", "1000k"])  # for no job, and for one of two
+def test_a_full_disk_ends_a_sweep_and_loses_nothing(
+    words: list[str], own: Path, tmp_path: Path, size: str
+) -> None:
+    """On a real disk of that size, in a namespace of its own, where anyone may mount."""
+    if not shutil.which("unshare") or subprocess.run(["unshare", "-rm", "true"]).returncode:
+        pytest.skip("this system lets users have no namespaces, so none can mount a small disk")
+    words = [word for word in words if not word.startswith("model.widths=")]
+    line = [sys.executable, "-m", "segpets.train", *words, "model.widths=[4,8],[64,128]"]
+    (tmp_path / "logs").mkdir()
+    small = ["unshare", "-rm", "sh", "-c", SMALL_DISK, "sh", str(tmp_path), size, *line]
+    subprocess.run(small, env=os.environ | environment(own), timeout=500)
+    first, still_full, roomy = (
+        (tmp_path / f"{name}.txt").read_text() for name in ("first", "still_full", "roomy")
+    )
+    for told in (first, still_full):
+        assert told.endswith("\n1\n"), told
+        assert "Traceback" not in told
+        assert len(re.findall(r"^error: .*", told, flags=re.MULTILINE)) == 1, told
+        assert re.search(r"^error: .*No space left on device.*[Tt]he same command", told, re.M)
+    assert [row[0] for row in lists_of_jobs(first)] == [
+        "model.widths=[4,8]",
+        "model.widths=[64,128]",
+    ]
+    assert roomy.endswith("\n0\n"), roomy
+    assert [row[1] for row in lists_of_jobs(roomy)] == ["completed"] * 2
+    before, after = (
+        {file.relative_to(tmp_path / name): file for file in (tmp_path / name).rglob("*")}
+        for name in ("full", "roomy")
+    )
+    if size == "1000k":
+        assert "completed" in [row[1] for row in lists_of_jobs(first)]
+        kept = [path for path in before if "widths-4-8" in str(path) or "wi-4-8" in str(path)]
+        assert len(kept) > 10
+        for path in kept:
+            assert before[path].is_dir() or before[path].read_bytes() == after[path].read_bytes()
+
+
+def test_a_file_that_can_not_be_written_fails_its_job_only(
+    words: list[str], own: Path, tmp_path: Path
+) -> None:
+    # Files may have 300 kB, as under `ulimit -f`: the wider net's checkpoint has a megabyte.
+    words = [word for word in words if not word.startswith("model.widths=")]
+    line = [sys.executable, "-m", "segpets.train", *words, "model.widths=[32,64],[4,8]"]
+
+    def run(limit: int) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            line,
+            cwd=tmp_path,
+            env=os.environ | environment(own),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=200,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        )
+
+    done = run(300_000)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout
+    assert len(re.findall(r"^error: 1 of 2 jobs failed.*", done.stdout, re.M)) == 1, done.stdout
+    assert {row[0]: row[1] for row in lists_of_jobs(done.stdout)} == {
+        "model.widths=[4,8]": "completed",
+        "model.widths=[32,64]": "failed",
+    }
+    again = run(resource.RLIM_INFINITY)
+    assert again.returncode == 0, again.stdout
+    assert "1 to try again, 1 complete" in again.stdout
 
 
 LAUNCHERS = {

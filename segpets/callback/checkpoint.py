@@ -1,5 +1,6 @@
 """`best.ckpt` and `last.ckpt`: written atomically, one file where they are the same."""
 
+import io
 import math
 import os
 import shutil
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins import TorchCheckpointIO
 
 
 def _link(file: Path, name: Path) -> None:
@@ -19,6 +21,23 @@ def _link(file: Path, name: Path) -> None:
     except OSError:
         shutil.copyfile(file, beside)
     os.replace(beside, name)
+
+
+class InPlace(TorchCheckpointIO):
+    """Writes a checkpoint where it is asked to; the caller moves it when it is whole.
+
+    Lightning's own writes it to the system's folder for temporary files first, where a kill leaves
+    it, and which may lack the room.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
+    ) -> None:
+        """Writes it; an OSError of a full disk stays one, which torch.save makes another of."""
+        whole = io.BytesIO()
+        torch.save(checkpoint, whole)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_bytes(whole.getbuffer())
 
 
 class BestAndLast(Checkpoint):
@@ -41,6 +60,10 @@ class BestAndLast(Checkpoint):
         self.monitor = monitor
         self.best = -math.inf
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Has checkpoints written in their own folder."""
+        trainer.strategy.checkpoint_io = InPlace()
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves; after the epoch's validation."""
         last = self.folder / "last.ckpt"
@@ -49,7 +72,11 @@ class BestAndLast(Checkpoint):
         if improved and not math.isnan(value):
             self.best = value
         writing = self.folder / ".last.ckpt"
-        trainer.save_checkpoint(writing)
+        try:
+            trainer.save_checkpoint(writing)
+        except BaseException:
+            writing.unlink(missing_ok=True)  # on a full disk, others need the room
+            raise
         if trainer.is_global_zero:
             if last.exists():
                 os.replace(last, self.folder / "previous.ckpt")
