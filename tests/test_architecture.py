@@ -45,6 +45,9 @@ MAY_IMPORT = {
     "callback": {"errors", "labels", "metric", "report", "run", "study"},
     "resume": {"callback", "errors", "run", "stored"},
     "build": {"cost", "errors", "module", "run"},
+    "evaluation": {
+        *("data", "enlarge", "errors", "labels", "metric", "statistics", "trained"),
+    },
     "trained": {"build", "errors", "module", "run", "stored"},
 }
 # Libraries that a room does without.
@@ -61,6 +64,7 @@ MUST_NOT_IMPORT = {
     "report": {"lightning", "hydra", "omegaconf"},
     "statistics": {"lightning", "hydra", "omegaconf", "matplotlib", "torch"},
     "comparison": {"lightning", "hydra", "omegaconf", "matplotlib", "torch"},
+    "evaluation": {"hydra", "omegaconf", "matplotlib", "PIL", "rich", "pathlib", "io"},
     "run": {"lightning", "hydra", "torch"},
 }
 # What files of one folder share; their other siblings don't know each other.
@@ -86,6 +90,9 @@ SHARED = {
     "report": {"figure", "grid"},
     "comparison": {"counts", "find", "group", "paired", "record"},
     "doctor": {"finding", "survey"},
+    "evaluation": {
+        *("boundary", "calibration", "inference", "protocols", "slices", "tally", "walk"),
+    },
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -162,7 +169,14 @@ def test_the_module_knows_no_net_and_no_loss_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["segpets.train", "segpets.browse", "segpets.compare", "segpets.__main__"]
+    "module",
+    [
+        "segpets.train",
+        "segpets.browse",
+        "segpets.compare",
+        "segpets.evaluate",
+        "segpets.__main__",
+    ],
 )
 def test_a_command_imports_nothing_heavy_before_it_has_a_config(module: str) -> None:
     heavy = (
