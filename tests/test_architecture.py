@@ -46,7 +46,7 @@ MAY_IMPORT = {
     "resume": {"callback", "errors", "run", "stored"},
     "build": {"cost", "errors", "module", "run"},
     "evaluation": {
-        *("data", "enlarge", "errors", "labels", "metric", "statistics", "trained"),
+        *("data", "enlarge", "errors", "hardware", "labels", "metric", "statistics", "trained"),
     },
     "trained": {"build", "errors", "module", "run", "stored"},
 }
@@ -91,7 +91,8 @@ SHARED = {
     "comparison": {"counts", "find", "group", "paired", "record"},
     "doctor": {"finding", "survey"},
     "evaluation": {
-        *("boundary", "calibration", "inference", "protocols", "slices", "tally", "walk"),
+        *("boundary", "calibration", "constants", "inference", "measure", "named"),
+        *("protocols", "slices", "tally", "temperature", "walk"),
     },
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

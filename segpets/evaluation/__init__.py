@@ -1,28 +1,21 @@
 """How well a trained model does, measured in one pass; pure computing, no files."""
 
-from segpets.evaluation.calibration import PixelSample, fit_temperature
-from segpets.evaluation.inference import View, averaged, views
-from segpets.evaluation.protocols import Merge, merge
-from segpets.evaluation.slices import Interval, Slice, intervals, slices
-from segpets.evaluation.tally import Judged, Tally
-from segpets.evaluation.walk import Entry, Loss, sample_pixels, walk
+from segpets.evaluation.inference import views
+from segpets.evaluation.measure import Measured, Options, Task, measure
+from segpets.evaluation.protocols import LABELS, Merge, merge
+from segpets.evaluation.record import as_record
+from segpets.evaluation.walk import Entry, Loss
 
 __all__ = [
+    "LABELS",
     "Entry",
-    "Interval",
-    "Judged",
     "Loss",
+    "Measured",
     "Merge",
-    "PixelSample",
-    "Slice",
-    "Tally",
-    "View",
-    "averaged",
-    "fit_temperature",
-    "intervals",
+    "Options",
+    "Task",
+    "as_record",
+    "measure",
     "merge",
-    "sample_pixels",
-    "slices",
     "views",
-    "walk",
 ]

@@ -122,16 +122,14 @@ def boundary_counts(
 
 
 def _depth(mask: Ids) -> NDArray[np.float32]:
-    """After how many erosions by 3x3 each pixel of a mask is gone, (H, W): a chessboard distance."""
+    """After how many erosions by 3x3 each pixel is gone, (H, W): a distance on a chessboard."""
     padded = cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=(0,))
-    distance: NDArray[np.float32] = cv2.distanceTransform(padded, cv2.DIST_C, 3)[1:-1, 1:-1]
-    return distance
+    return np.asarray(cv2.distanceTransform(padded, cv2.DIST_C, 3)[1:-1, 1:-1], np.float32)
 
 
 def _contour(mask: Ids) -> Ids:
     """The pixels of a mask with one of another class among their eight neighbours."""
-    contour: Ids = mask - cv2.erode(mask, _SQUARE)
-    return contour
+    return np.asarray(mask - cv2.erode(mask, _SQUARE), np.uint8)
 
 
 def _near(contour: Ids, other: Ids, widths: Sequence[int]) -> Ints:
@@ -139,7 +137,7 @@ def _near(contour: Ids, other: Ids, widths: Sequence[int]) -> Ints:
     if not contour.any() or not other.any():
         return np.zeros(len(widths), dtype=np.int64)
     distance = cv2.distanceTransform(1 - other, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    return _within(distance[contour > 0], widths)
+    return _within(np.asarray(distance[contour > 0], np.float32), widths)
 
 
 def _within(distances: NDArray[np.float32], widths: Sequence[int]) -> Ints:

@@ -17,6 +17,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from segpets.hardware import threads
 from segpets.labels import IGNORE_INDEX
 
 BINS: Final = 15
@@ -71,9 +72,10 @@ class Calibration:
     def _add(self, row: int, sure: Tensor, hit: Tensor) -> None:
         place = torch.bucketize(sure, self._edges, right=True) - 1
         size = BINS + 1
-        self.count[row] += torch.bincount(place, minlength=size).numpy()
+        missed, met = torch.bincount(place + size * hit, minlength=2 * size).view(2, size).numpy()
+        self.count[row] += missed + met
+        self.hits[row] += met
         self.confidence[row] += torch.bincount(place, sure.double(), minlength=size).numpy()
-        self.hits[row] += torch.bincount(place, hit.double(), minlength=size).numpy()
 
     @property
     def nll(self) -> float:
@@ -154,5 +156,6 @@ def fit_temperature(sample: PixelSample, scores: Callable[[Tensor], Tensor]) -> 
         return float(losses.mean(dtype=torch.float64).item())
 
     bounds = (math.log(COLDEST), math.log(HOTTEST))
-    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-5})
+    with threads(1):
+        found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-5})
     return math.exp(found.x)

@@ -14,6 +14,7 @@ from segpets.enlarge import enlarged
 from segpets.evaluation.boundary import BoundaryCounts, boundary_counts, widths_in_pixels
 from segpets.evaluation.calibration import Calibration
 from segpets.evaluation.protocols import Merge
+from segpets.hardware import threads
 from segpets.metric import SegmentationMetrics, confusion_matrices, scores, soft_iou
 
 Ints = NDArray[np.int64]
@@ -85,6 +86,12 @@ class Tally:
             temperatures: By which each image's logits are divided for `scaled`; None leaves it
                 out there.
         """
+        with threads(1):  # such small steps take longer where threads wait for each other
+            return self._add(logits, truths, temperatures)
+
+    def _add(
+        self, logits: Tensor, truths: Sequence[Tensor], temperatures: Sequence[float | None]
+    ) -> list[Judged]:
         count = len(self._merge.classes)
         preds = [torch.empty(truth.shape, dtype=torch.uint8) for truth in truths]
         confusion = torch.zeros(len(truths), count, count, dtype=torch.int64)

@@ -13,22 +13,22 @@ _DPI = 110
 _NAMED = 20
 
 
-def reliability_figure(before: Bins, after: Bins, *, notes: tuple[str, str]) -> Figure:
+def reliability_figure(diagrams: Mapping[str, Bins]) -> Figure:
     """Draws how often the most probable class is right, against its probability.
 
     Args:
-        before: Mean probability, part that is right, and number of pixels, of each bin.
-        after: The same with a temperature; empty without one.
-        notes: What stands above each.
+        diagrams: By what stands above it: mean probability, part that is right, and number of
+            pixels, of each bin.
     """
-    shown = [(bins, note) for bins, note in zip((before, after), notes, strict=True) if bins]
-    figure = Figure(figsize=(4.4 * len(shown) + 0.4, 5.2), dpi=_DPI, layout="constrained")
-    axes = figure.subplots(2, len(shown), sharex=True, squeeze=False, height_ratios=(3, 1))
-    for column, (bins, note) in enumerate(shown):
+    figure = Figure(figsize=(4 * len(diagrams) + 0.6, 5.2), dpi=_DPI, layout="constrained")
+    axes = figure.subplots(
+        2, len(diagrams), sharex=True, sharey="row", squeeze=False, height_ratios=(4, 1)
+    )
+    for column, (note, bins) in enumerate(diagrams.items()):
         _reliability(axes[0][column], bins, note)
         _shares(axes[1][column], bins)
     axes[0][0].set_ylabel("part of the pixels that is right")
-    axes[1][0].set_ylabel("part of all pixels")
+    axes[1][0].set_ylabel("of all pixels")
     return figure
 
 
@@ -40,7 +40,6 @@ def _reliability(axes: Axes, bins: Bins, note: str) -> None:
     axes.set_title(note, size=10)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
-    axes.set_aspect("equal")
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left", fontsize=8)
 
