@@ -24,7 +24,7 @@ def metrics_of(tally: Tally, classes: Sequence[str], *, width: int) -> dict[str,
         `mean_boundary_iou`, `mean_boundary_f`, `ece`, `ece/<class>` and `nll`. Empty without a
         pixel that counts.
     """
-    named: dict[str, float] = tally.metrics.compute()
+    named: dict[str, float] = dict(tally.metrics.compute())  # which keeps its own
     if not named:
         return {}
     by_class = {
