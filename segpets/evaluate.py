@@ -178,15 +178,13 @@ def _progress(task: Task) -> Callable[[Iterator[Entry]], Iterable[Entry]]:
 def _tables(task: Task, measured: Measured, record: dict[str, Any]) -> Iterator[tuple[str, Grid]]:
     """All tables, by their titles."""
     from segpets.report.evaluation import constant_grid, score_grid, slice_grid
-    from segpets.run import shown
 
-    options, trained = task.options, task.trained
+    options = task.options
     named = {k.removeprefix(f"{options.stage}/"): v for k, v in record["metrics"].items()}
     ends = {name: (found.low, found.high) for name, found in measured.ends.items()}
     size = f"{task.datamodule.size}x{task.datamodule.size}"
     where = "each image's own size" if options.original else size
-    title = f"{shown(trained.path)}, epoch {trained.epoch}: {options.stage}, "
-    title += f"{len(measured.rows):,} images at {where}"
+    title = f"{options.stage}, {len(measured.rows):,} images at {where}"
     title += f", labels {task.labels}" if task.labels else ""
     yield title, score_grid(named, ends, task.classes)
     found = record["constant_predictions"]
@@ -211,14 +209,17 @@ def _tables(task: Task, measured: Measured, record: dict[str, Any]) -> Iterator[
 
 
 def _lines(task: Task, measured: Measured, record: dict[str, Any]) -> Iterator[str]:
-    """What is said below the tables."""
-    stage = task.options.stage
+    """What is said below the first table."""
+    from segpets.run import shown
+
+    trained, stage = task.trained, task.options.stage
+    yield f"{shown(trained.path)}, {trained.checkpoint.name}, after {trained.epoch} epochs"
     accuracy = measured.ends["pixel_accuracy"]
     yield (
         f"Pixel accuracy {accuracy.value:.4f} (95 %: {accuracy.low:.3f}-{accuracy.high:.3f}); "
         "intervals are over images"
     )
-    if task.classes != task.trained.classes:
+    if task.classes != trained.classes:
         yield f"Predicted is {task.merged.words}"
     before, after = record["calibration"]["before"], record["calibration"]["after"]
     if (temperature := measured.temperature.value) is not None:

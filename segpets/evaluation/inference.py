@@ -35,10 +35,11 @@ def views(words: Sequence[object], size: int) -> list[View]:
             continue
         if isinstance(word, bool) or not isinstance(word, int | float):
             raise UserError(f"tta={word} is unknown: choose flip, and scales such as 0.75 or 1.25")
-        if not 0 < word <= _LARGEST_SCALE or round(size * word) < SMALLEST:
+        if not SMALLEST / size <= word <= _LARGEST_SCALE:
             raise UserError(
-                f"tta={word} would show images of {size}x{size} at {round(size * word)} pixels: "
-                f"choose a scale from {SMALLEST / size:.3g} to {_LARGEST_SCALE:g}"
+                f"tta={word} makes images of {size}x{size} too small or too large: choose a scale "
+                f"from {SMALLEST / size:.3g}, which leaves {SMALLEST} pixels, to "
+                f"{_LARGEST_SCALE:g}"
             )
         if float(word) not in scales:
             scales.append(float(word))

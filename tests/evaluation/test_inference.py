@@ -31,7 +31,7 @@ def test_words_name_views(words: list[Any], expected: list[tuple[float, bool]]) 
     [
         ("flop", "tta=flop is unknown: choose flip, and scales"),
         (True, "tta=True is unknown"),
-        (0.4, "at 26 pixels: choose a scale from 0.5 to 4"),
+        (0.4, "choose a scale from 0.5, which leaves 32 pixels, to 4"),
         (-1, "choose a scale"),
         (float("nan"), "choose a scale"),
         (5, "choose a scale"),
