@@ -5,16 +5,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from segpets.data import SegmentationDataModule
 from segpets.data.source import Sample, packed
-from segpets.evaluation.boundary import BoundaryCounts
 from segpets.evaluation.calibration import PixelSample
 from segpets.evaluation.inference import View, averaged
 from segpets.evaluation.tally import Judged, Tally
 from segpets.labels import IGNORE_INDEX
 from segpets.trained import Trained
+
+Ids = NDArray[np.uint8]
 
 _SAMPLED = 2**21
 """Numbers that are kept to fit a temperature, 8 MB: 700,000 pixels of 3 classes."""
@@ -39,10 +42,14 @@ class Entry:
     judged: Judged
     tta: Judged | None
 
-    @property
-    def boundary(self) -> BoundaryCounts:
-        """Its pixels near contours."""
-        return self.judged.boundary
+    def pictures(self) -> tuple[Ids, Ids, Ids, NDArray[np.float32]]:
+        """Image, (h, w, 3), truth, prediction and uncertainty, (h, w), all at the model's size."""
+        size = self.image.shape[-2:]
+        ids = torch.stack([self.truth, self.judged.preds])[None]
+        if self.truth.shape != size:
+            ids = interpolate(ids, size=size, mode="nearest-exact")
+        truth, preds = ids[0].numpy()
+        return self.image.movedim(0, -1).numpy(), truth, preds, self.judged.uncertainty.numpy()
 
 
 class Loss:
