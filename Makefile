@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.segpets-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all check browse doctor compare tensorboard benchmark benchmark-data docs clean
+.PHONY: help setup train test test-all check browse doctor compare tensorboard benchmark benchmark-data docs clean evaluate
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -49,6 +49,9 @@ doctor: setup  ## say what is wrong with the data
 
 compare: setup  ## rank runs and test their differences: ARGS="runs=logs/train/multiruns/first"
 	$(BIN)/python -m segpets.compare $(ARGS)
+
+evaluate: setup  ## measure a trained model in full: ARGS="run=DIR", or the latest run
+	$(BIN)/python -m segpets.evaluate $(if $(findstring run=,$(ARGS)),,run=latest) $(ARGS)
 
 tensorboard: setup  ## compare runs in TensorBoard
 	$(BIN)/tensorboard --logdir logs/train $(ARGS)

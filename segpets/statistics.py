@@ -6,7 +6,7 @@ of `scipy.stats.permutation_test(permutation_type="samples")` and `scipy.stats.b
 images share the draws, so 50 tests cost little more than one.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +18,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 CONFIDENCE: Final = 0.95
+_ENDS: Final = ((1 - CONFIDENCE) / 2, 1 - (1 - CONFIDENCE) / 2)
 _CELLS = 2**22  # of the matrix of one batch of resamples
 
 
@@ -145,16 +146,45 @@ def bootstrap_interval(differences: Floats, *, resamples: int, seed: int) -> Flo
         Lower and upper ends, (2, M).
     """
     count = len(differences)
+    sums = _resampled_sums(differences, resamples=resamples, seed=seed)
+    ends: Floats = np.quantile(np.concatenate([s / count for s in sums]), _ENDS, axis=0)
+    return ends
+
+
+def bootstrap_of_sums(
+    parts: Floats, statistic: Callable[[Floats], Floats], *, resamples: int, seed: int
+) -> Floats:
+    """95 % percentile bootstrap intervals of what is computed from sums over images.
+
+    So for the IoU of a data set, which is a quotient of sums and no mean over images. A resample
+    in which a value can't be computed (of a class that none of its images has) says nothing of it.
+
+    Args:
+        parts: What each of the N images adds to each of the M sums, (N, M).
+        statistic: Maps sums, (R, M), to S values of each, (R, S); NaN where there is none.
+        resamples: How often N images are drawn with replacement.
+        seed: Of the draws' generator.
+
+    Returns:
+        Lower and upper ends, (2, S); NaN for a value that no resample has.
+    """
+    sums = _resampled_sums(parts, resamples=resamples, seed=seed)
+    values = np.concatenate([statistic(s) for s in sums])
+    ends: Floats = np.full((2, values.shape[1]), np.nan)
+    known = ~np.isnan(values).all(0)
+    ends[:, known] = np.nanquantile(values[:, known], _ENDS, axis=0)
+    return ends
+
+
+def _resampled_sums(values: Floats, *, resamples: int, seed: int) -> Iterator[Floats]:
+    """Yields batches of sums over resampled rows, (batch, M)."""
+    count = len(values)
     generator = np.random.default_rng(seed)
-    means = []
     for size in _batches(resamples, count):
         drawn = generator.integers(0, count, (size, count))  # as scipy draws them
         cells = (drawn + count * np.arange(size)[:, None]).ravel()
         often = np.bincount(cells, minlength=size * count).reshape(size, count)
-        means.append(often.astype(np.float64) @ differences / count)
-    outside = (1 - CONFIDENCE) / 2
-    ends: Floats = np.quantile(np.concatenate(means), [outside, 1 - outside], axis=0)
-    return ends
+        yield often.astype(np.float64) @ values
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

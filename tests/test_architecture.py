@@ -47,6 +47,9 @@ MAY_IMPORT = {
     "callback": {"errors", "labels", "metric", "report", "run", "study"},
     "resume": {"callback", "errors", "run", "stored"},
     "build": {"cost", "errors", "module", "run"},
+    "evaluation": {
+        *("data", "enlarge", "errors", "hardware", "labels", "metric", "statistics", "trained"),
+    },
     "trained": {"build", "errors", "module", "run", "stored"},
 }
 # Libraries that a room does without.
@@ -63,6 +66,7 @@ MUST_NOT_IMPORT = {
     "report": {"lightning", "hydra", "omegaconf"},
     "statistics": {"lightning", "hydra", "omegaconf", "matplotlib", "torch"},
     "comparison": {"lightning", "hydra", "omegaconf", "matplotlib", "torch"},
+    "evaluation": {"hydra", "omegaconf", "matplotlib", "PIL", "rich", "pathlib", "io"},
     "run": {"lightning", "hydra", "torch"},
 }
 # What files of one folder share; their other siblings don't know each other.
@@ -88,6 +92,10 @@ SHARED = {
     "report": {"figure", "grid", "page", "paint", "placement"},
     "comparison": {"counts", "find", "group", "paired", "pictures", "record", "table", "words"},
     "doctor": {"finding", "survey"},
+    "evaluation": {
+        *("boundary", "calibration", "constants", "inference", "measure", "named"),
+        *("protocols", "slices", "tally", "temperature", "walk"),
+    },
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -189,7 +197,14 @@ def test_the_module_knows_no_net_and_no_loss_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["segpets.train", "segpets.browse", "segpets.compare", "segpets.__main__"]
+    "module",
+    [
+        "segpets.train",
+        "segpets.browse",
+        "segpets.compare",
+        "segpets.evaluate",
+        "segpets.__main__",
+    ],
 )
 def test_a_command_imports_nothing_heavy_before_it_has_a_config(module: str) -> None:
     heavy = (

@@ -231,10 +231,10 @@ class SegmentationDataModule(LightningDataModule):
         )
         self.splits = splits
 
-    def dataset(self, stage: str) -> SegmentationDataset:
-        """The data set of a stage: `train`, `val` or `test`."""
+    def dataset(self, stage: str, *, plain: bool = False) -> SegmentationDataset:
+        """The data set of a stage: `train`, `val` or `test`; where plain, never augmented."""
         augmented = stage == "train" or (stage == "val" and self.splits.augment_val)
-        augmented = augmented and self.overfit is None
+        augmented = augmented and self.overfit is None and not plain
         return SegmentationDataset(
             packed(getattr(self.splits, stage)),
             self._rows[stage],
@@ -255,8 +255,12 @@ class SegmentationDataModule(LightningDataModule):
         """In order, every image once."""
         return self._loader("test")
 
-    def _loader(self, stage: str) -> DataLoader[Item]:
-        dataset, train = self.dataset(stage), stage == "train"
+    def plain_dataloader(self, stage: str) -> DataLoader[Item]:
+        """In order, every image of any stage once, and never augmented: what is evaluated."""
+        return self._loader(stage, plain=True)
+
+    def _loader(self, stage: str, *, plain: bool = False) -> DataLoader[Item]:
+        dataset, train = self.dataset(stage, plain=plain), stage == "train" and not plain
         busy = dataset.augment is not None or not self.pixels.cache
         workers = self.num_workers if busy else 0
         trainer = self.trainer

@@ -145,16 +145,20 @@ def as_picture(figure: Figure) -> RGB:
     return np.asarray(Image.open(content).convert("RGB"))
 
 
-def confusion_figure(confusion: Tensor, classes: Sequence[str]) -> Figure:
+def confusion_figure(
+    confusion: Tensor, classes: Sequence[str], *, counts_too: bool = False
+) -> Figure:
     """Draws a confusion matrix; each cell has the part of the true class's pixels.
 
     Args:
         confusion: Pixel counts, (C, C), truth in rows.
         classes: Class names.
+        counts_too: Whether a cell also says how many pixels these are.
     """
     counts = confusion.cpu().double()
     parts = (counts / counts.sum(1, keepdim=True).clamp(min=1)).numpy()
-    figure = Figure(figsize=(1.8 + 0.7 * len(classes), 1.4 + 0.7 * len(classes)), dpi=110)
+    cell = 0.95 if counts_too else 0.7
+    figure = Figure(figsize=(1.8 + cell * len(classes), 1.4 + cell * len(classes)), dpi=110)
     axes = figure.subplots()
     axes.imshow(parts, vmin=0, vmax=1, cmap="Blues")
     axes.set_xticks(range(len(classes)), list(classes), rotation=45, ha="right")
@@ -164,6 +168,9 @@ def confusion_figure(confusion: Tensor, classes: Sequence[str]) -> Figure:
     if len(classes) <= 25:
         for (row, column), part in np.ndenumerate(parts):
             colour = "white" if part > 0.5 else "black"
-            axes.text(column, row, f"{part:.2f}", ha="center", va="center", color=colour)
+            text = f"{part:.2f}"
+            if counts_too:
+                text += f"\n{int(counts[row, column]):,}"
+            axes.text(column, row, text, ha="center", va="center", color=colour, linespacing=1.4)
     figure.tight_layout()
     return figure
