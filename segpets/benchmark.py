@@ -23,10 +23,8 @@ from segpets.cli import run_command
 from segpets.errors import UserError
 
 if TYPE_CHECKING:
-    from segpets.comparison import Record
     from segpets.cost import Cost
-    from segpets.report.grid import Cell, Grid
-    from segpets.speed import Job, Row, Subject
+    from segpets.speed import Row, Subject
 
 log = logging.getLogger("segpets.benchmark")
 
@@ -135,8 +133,8 @@ def benchmark(cfg: DictConfig, *, folders: Sequence[Path] = ()) -> Result:
         log.warning("The machine was busy (load %.1f): compare the spread of the times", busy)
     for model, folder in zip(models, runs or [output], strict=True):
         _write(model, folder, facts)
-    if len(models) > 1:
-        pass
+    if len(runs) > 1:
+        _write_several(models, output, facts)
     return Result(runs[0] if len(runs) == 1 else output, models)
 
 
@@ -248,9 +246,9 @@ def _of_config(cfg: DictConfig, devices: Sequence[str]) -> Measured:
     size = cfg.size or cfg.data.size
     if size != cfg.data.size:
         cost = _cost(net, size)
-    model = OmegaConf.to_container(cfg.model, resolve=True)
-    assert isinstance(model, dict)
-    model = {str(key): value for key, value in model.items()}
+    plain = OmegaConf.to_container(cfg.model, resolve=True)
+    assert isinstance(plain, dict)
+    model = {str(key): value for key, value in plain.items()}
     for key in ("weights", "encoder_weights"):  # the speed doesn't depend on them
         if key in model:
             model[key] = None
@@ -350,6 +348,46 @@ def _write(model: Measured, folder: Path, facts: dict[str, Any]) -> None:
     log.info(
         "%s/benchmark.md tells the method and the layers; %s holds it all", shown(folder), FILE
     )
+
+
+def _write_several(models: Sequence[Measured], folder: Path, facts: dict[str, Any]) -> None:
+    """Ranks runs by accuracy, each protocol by itself, and draws them against their latency."""
+    from segpets.comparison import grouped, read_record
+    from segpets.report.figure import as_png
+    from segpets.report.grid import as_csv
+    from segpets.report.latency import accuracy_latency_figure
+    from segpets.report.table import as_text, grid_table
+    from segpets.run import shown, write_atomically
+    from segpets.speed import ranking
+
+    by_path = {model.subject.run: model for model in models}
+    # benchmark.json, which was just written, gives the records their latencies.
+    groups, others = grouped([read_record(path) for path in by_path if path], metric=METRIC)
+    parts = []
+    for index, group in enumerate(groups, 1):
+        name = "accuracy_latency.png" if len(groups) == 1 else f"accuracy_latency_{index}.png"
+        title = ranking.heading(group, index, len(groups))
+        grid = ranking.grid(group, by_path, METRIC)
+        log.info("%s", as_text(grid_table(grid, title=title), width=150))
+        spots = ranking.spots(group, METRIC)
+        if spots:
+            label = ranking.latency_label(group, by_path)
+            figure = accuracy_latency_figure(spots, x_label=label, y_label=METRIC, title=title)
+            (folder / name).write_bytes(as_png(figure))
+        parts.append(ranking.section(group, grid, title=title, picture=name if spots else None))
+        for note in group.notes:
+            log.info("  %s", note)
+    if len(groups) > 1:
+        log.info(
+            "%d protocols: their metrics don't mean the same, so each has its plot", len(groups)
+        )
+    out = [f"{shown(one.path)}: {one.reason}" for one in others]
+    for line in out:
+        log.info("not ranked: %s", line)
+    page = ranking.page(parts, out, facts)
+    write_atomically(folder / "benchmark.md", page)
+    write_atomically(folder / "benchmark.csv", as_csv(list(ranking.rows(models, groups, METRIC))))
+    log.info("%s/benchmark.md, benchmark.csv and the plots tell it", shown(folder))
 
 
 def _keep(file: Path) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from segpets.errors import UserError
 from segpets.module import Preprocess
+from segpets.run import shown
 from segpets.speed.subject import Subject
 from segpets.trained import autocast
 
@@ -163,6 +164,7 @@ def exported(file: str, subject: Subject) -> Path:
     path = subject.run / file
     if not path.is_file():
         raise UserError(
-            f"{file} is missing: python -m segpets.export run={subject.run} format={EXPORTS[file]}"
+            f"{file} is missing: python -m segpets.export run={shown(subject.run)} "
+            f"format={EXPORTS[file]}"
         )
     return path

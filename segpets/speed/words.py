@@ -110,8 +110,9 @@ def variant_grid(rows: Sequence[Row]) -> Grid:
     """The variants of one model; `times eager` is the median of `eager` by that of the row."""
     heads = [
         *(Column(title, numeric=False) for title in ("device", "variant")),
-        *(Column(title) for title in ("batch", "p50 ms", "p95 ms", "p99 ms", "passes")),
-        *(Column(title) for title in ("images/s", "times eager", "peak MB", "first pass s")),
+        *(Column(title) for title in ("batch", "min ms", "p50 ms", "p95 ms", "p99 ms")),
+        *(Column(title) for title in ("passes", "images/s", "times eager")),
+        *(Column(title) for title in ("peak MB", "first pass s")),
     ]
     eager = {
         (row.job.device, row.batch): row.timing.p50_ms
@@ -128,18 +129,18 @@ def variant_grid(rows: Sequence[Row]) -> Grid:
         lines.append(
             [
                 *start,
-                *(_cell(ms) for ms in (t.p50_ms, t.p95_ms, t.p99_ms)),
+                *(cell(ms) for ms in (t.min_ms, t.p50_ms, t.p95_ms, t.p99_ms)),
                 Cell(str(t.passes), t.passes),
-                _cell(t.images_per_second),
-                _cell(None if base is None else base / t.p50_ms),
-                _cell(row.peak_memory_mb),
-                _cell(row.first_pass_s),
+                cell(t.images_per_second),
+                cell(None if base is None else base / t.p50_ms),
+                cell(row.peak_memory_mb),
+                cell(row.first_pass_s),
             ]
         )
     return Grid(heads, lines)
 
 
-def _cell(value: float | None) -> Cell:
+def cell(value: float | None) -> Cell:
     """A number with three digits at least."""
     if value is None:
         return Cell("-")

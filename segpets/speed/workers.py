@@ -1,8 +1,8 @@
 """A process for each variant: its memory is its own, and all take turns with their passes.
 
 The processes are forked from one that has imported the libraries, and nothing else, so that a
-dozen of them start within seconds. Only one computes at a time, except for first passes, in which
-torch.compile compiles.
+dozen of them start within seconds. Only one computes at a time, except where torch.compile
+compiles, in a first pass.
 """
 
 import logging
@@ -207,9 +207,12 @@ def _context() -> Any:
 
 def _at_batch(workers: Sequence[_Worker], batch: int, plan: Plan) -> list[Row]:
     rows = [Row(worker.job, batch) for worker in workers]
-    for worker in workers:
-        worker.begin("first", batch)  # all at once: compilers use one core each
-    rows = [replace(row, first_pass_s=w.end()) for row, w in zip(rows, workers, strict=True)]
+    compiled = [w for w in workers if VARIANTS[w.job.variant].compiled]
+    for worker in compiled:
+        worker.begin("first", batch)  # at once: a compiler uses one core
+    firsts = {id(worker): worker.end() for worker in compiled}
+    firsts |= {id(w): w.ask("first", batch) for w in workers if w not in compiled}
+    rows = [replace(row, first_pass_s=firsts[id(w)]) for row, w in zip(rows, workers, strict=True)]
     counts, seconds = [], [list[float]() for _ in workers]
     for index, worker in enumerate(workers):
         warm = worker.ask("warm_up", plan.warmup, _WARM_UP_LIMIT) or [math.inf]
