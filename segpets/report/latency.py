@@ -7,6 +7,8 @@ from typing import Final
 from matplotlib.figure import Figure
 
 _LINE: Final = 0.21  # inches between labels
+_BELOW: Final = 0.8
+_ABOVE: Final = 0.4
 _LONGEST: Final = 52
 
 
@@ -39,8 +41,9 @@ def accuracy_latency_figure(
         title: What stands above.
     """
     height = max(3.6, _LINE * len(spots))
-    figure = Figure(figsize=(10, height + 1.1), dpi=110)
-    axes = figure.add_axes((0.08, 0.6 / (height + 1.1), 0.5, height / (height + 1.1)))
+    whole = height + _BELOW + _ABOVE
+    figure = Figure(figsize=(10, whole), dpi=110)
+    axes = figure.add_axes((0.08, _BELOW / whole, 0.5, height / whole))
     front = sorted((s.latency_ms, s.accuracy) for s in spots if s.on_front)
     axes.plot(*zip(*front, strict=True), "--", color="tab:blue", linewidth=1, zorder=1)
     for spot in spots:
@@ -49,6 +52,7 @@ def accuracy_latency_figure(
     times = [spot.latency_ms for spot in spots]
     if max(times) > 5 * min(times) > 0:
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
     axes.margins(0.08, 0.08)
     axes.grid(alpha=0.3)
     axes.set_xlabel(x_label)
@@ -69,7 +73,12 @@ def accuracy_latency_figure(
             va="center",
             parse_math=False,
             weight="bold" if spot.on_front else "normal",
-            arrowprops={"arrowstyle": "-", "color": "0.7", "linewidth": 0.7, "shrinkA": 1},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": "0.7",
+                "linewidth": 0.7,
+                "relpos": (0, 0.5),  # of the text: where its line ends
+            },
         )
     return figure
 

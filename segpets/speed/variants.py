@@ -69,7 +69,7 @@ EXPORTS: Final = {"export/model.onnx": "onnx", "export/model_int8.onnx": "onnx_i
 """The format of `segpets.export` that writes a file."""
 
 
-class _ChannelsFirst(nn.Module):
+class ChannelsFirst(nn.Module):
     """What `Preprocess` computes, with the image's channels first in memory."""
 
     def __init__(self, preprocess: Preprocess) -> None:
@@ -77,6 +77,7 @@ class _ChannelsFirst(nn.Module):
         self.preprocess = preprocess
 
     def forward(self, image: Tensor) -> Tensor:
+        """Normalises uint8 (B, 3, H, W) to float32 (B, 3, H, W)."""
         return torch.addcmul(self.preprocess.shift, image.float(), self.preprocess.scale)
 
 
@@ -109,7 +110,7 @@ def _torch(variant: Variant, subject: Subject, device: torch.device) -> Callable
     segmenter = subject.segmenter(device)
     if not variant.channels_last:
         assert isinstance(segmenter.preprocess, Preprocess)
-        segmenter.preprocess = _ChannelsFirst(segmenter.preprocess)
+        segmenter.preprocess = ChannelsFirst(segmenter.preprocess)
         segmenter.net.to(memory_format=torch.contiguous_format)
 
     def passes(batch: int) -> Pass:
