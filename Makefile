@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.segpets-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all check browse doctor compare tensorboard benchmark benchmark-data clean
+.PHONY: help setup train test test-all check browse doctor compare tensorboard latency benchmark benchmark-data clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -52,6 +52,9 @@ compare: setup  ## rank runs and test their differences: ARGS="runs=logs/train/m
 
 tensorboard: setup  ## compare runs in TensorBoard
 	$(BIN)/tensorboard --logdir logs/train $(ARGS)
+
+latency: setup  ## measure what a model costs and how fast it is: ARGS="model=segnet" or ARGS="run=latest"
+	$(BIN)/python -m segpets.benchmark $(ARGS)
 
 benchmark: setup  ## measure the training loop against a bare PyTorch loop
 	$(BIN)/python benchmarks/train_step.py $(ARGS)

@@ -24,7 +24,7 @@ from segpets.errors import UserError
 
 if TYPE_CHECKING:
     from segpets.cost import Cost
-    from segpets.speed import Row, Subject
+    from segpets.speed import Measured
 
 log = logging.getLogger("segpets.benchmark")
 
@@ -40,36 +40,6 @@ METHOD: Final = (
     "holds at most during the passes, weights included, less what it held before the model was "
     "made; on CUDA what PyTorch had allocated at most."
 )
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A model, what it costs, and how fast it is.
-
-    Attributes:
-        subject: The model.
-        name: What it is called in tables.
-        weights: Where its weights come from, in words.
-        cost: Parameters, multiply-accumulates and layers.
-        own: The device and the variant by which `segpets.load` computes with it.
-        rows: How fast it is, in each variant and batch size.
-    """
-
-    subject: Subject
-    name: str
-    weights: str
-    cost: Cost
-    own: tuple[str, str]
-    rows: list[Row]
-
-    @property
-    def latency(self) -> Row | None:
-        """One image, on the device and in the variant of its own; None if it wasn't measured."""
-        for row in self.rows:
-            found = (row.job.device, row.job.variant) == self.own and row.batch == 1
-            if found and row.timing is not None:
-                return row
-        return None
 
 
 @dataclass(frozen=True)
@@ -98,8 +68,10 @@ def benchmark(cfg: DictConfig, *, folders: Sequence[Path] = ()) -> Result:
     _check(cfg)
     runs = _runs(cfg)
     output = Path(cfg.paths.output_dir)
-    for folder in runs or [output]:
-        _check_writable(folder, make=not runs)
+    for folder in runs:
+        _check_writable(folder, make=False)
+    if len(runs) != 1:
+        _check_writable(output, make=True)
 
     import torch
 
@@ -240,7 +212,7 @@ def _of_config(cfg: DictConfig, devices: Sequence[str]) -> Measured:
     """The model of the config, with random weights."""
     from segpets.build import build_net
     from segpets.hardware import fastest_precision
-    from segpets.speed import OWN, Subject
+    from segpets.speed import OWN, Measured, Subject
 
     net, cost = build_net(cfg)
     size = cfg.size or cfg.data.size
@@ -270,7 +242,7 @@ def _of_run(
 ) -> Measured:
     """The model of a run."""
     from segpets.run import shown
-    from segpets.speed import OWN, Subject
+    from segpets.speed import OWN, Measured, Subject
     from segpets.trained import load
 
     allow = None if cfg.allow is None else list(cfg.allow)
@@ -373,6 +345,7 @@ def _write_several(models: Sequence[Measured], folder: Path, facts: dict[str, An
         if spots:
             label = ranking.latency_label(group, by_path)
             figure = accuracy_latency_figure(spots, x_label=label, y_label=METRIC, title=title)
+            _keep(folder / name)
             (folder / name).write_bytes(as_png(figure))
         parts.append(ranking.section(group, grid, title=title, picture=name if spots else None))
         for note in group.notes:
@@ -384,8 +357,9 @@ def _write_several(models: Sequence[Measured], folder: Path, facts: dict[str, An
     out = [f"{shown(one.path)}: {one.reason}" for one in others]
     for line in out:
         log.info("not ranked: %s", line)
-    page = ranking.page(parts, out, facts)
-    write_atomically(folder / "benchmark.md", page)
+    for name in ("benchmark.md", "benchmark.csv"):
+        _keep(folder / name)
+    write_atomically(folder / "benchmark.md", ranking.page(parts, out, facts))
     write_atomically(folder / "benchmark.csv", as_csv(list(ranking.rows(models, groups, METRIC))))
     log.info("%s/benchmark.md, benchmark.csv and the plots tell it", shown(folder))
 
@@ -410,11 +384,10 @@ def _task(cfg: DictConfig) -> None:
     from segpets.run import point
 
     sources = HydraConfig.get().runtime.config_sources
-    result = benchmark(cfg, folders=[Path(s.path) for s in sources if s.provider == "command-line"])
+    benchmark(cfg, folders=[Path(s.path) for s in sources if s.provider == "command-line"])
     latest = Path(cfg.paths.log_dir) / "latest"
     latest.parent.mkdir(parents=True, exist_ok=True)
     point(latest, Path(cfg.paths.output_dir))
-    del result
 
 
 def main() -> None:

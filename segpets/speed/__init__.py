@@ -1,5 +1,6 @@
 """How fast nets are: each variant in a process of its own, in turn with the others."""
 
+from segpets.speed.measured import Measured
 from segpets.speed.subject import Subject
 from segpets.speed.timing import Timing
 from segpets.speed.variants import EXPORTS, OWN, VARIANTS, Variant
@@ -10,6 +11,7 @@ __all__ = [
     "OWN",
     "VARIANTS",
     "Job",
+    "Measured",
     "Plan",
     "Row",
     "Subject",

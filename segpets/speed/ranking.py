@@ -8,8 +8,9 @@ from segpets.comparison import Configuration, Group
 from segpets.report.chart import number
 from segpets.report.grid import Cell, Column, Grid, as_markdown, markdown_text
 from segpets.report.latency import Spot
+from segpets.speed.measured import Measured
 from segpets.speed.timing import Timing
-from segpets.speed.words import Measured, cell
+from segpets.speed.words import cell
 from segpets.speed.workers import Row
 
 FRONT = "* on the front: none is as fast and as good"

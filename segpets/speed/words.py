@@ -3,50 +3,17 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from segpets.cost import Cost
 from segpets.report.chart import number
 from segpets.report.grid import Cell, Column, Grid, as_markdown, markdown_text
+from segpets.speed.measured import Measured
 from segpets.speed.subject import Subject
 from segpets.speed.variants import VARIANTS
 from segpets.speed.workers import Row
-
-
-class Measured(Protocol):
-    """A model, what it costs, and how fast it is."""
-
-    @property
-    def subject(self) -> Subject:
-        """The model."""
-        ...
-
-    @property
-    def weights(self) -> str:
-        """Where its weights come from."""
-        ...
-
-    @property
-    def cost(self) -> Cost:
-        """Parameters, multiply-accumulates and layers."""
-        ...
-
-    @property
-    def own(self) -> tuple[str, str]:
-        """The device and the variant by which it is loaded."""
-        ...
-
-    @property
-    def rows(self) -> list[Row]:
-        """How fast it is."""
-        ...
-
-    @property
-    def latency(self) -> Row | None:
-        """One image, in the variant of its own."""
-        ...
 
 
 def runtime_versions() -> dict[str, str | None]:
