@@ -37,8 +37,8 @@ METHOD: Final = (
     "turns, five times, each with an uncounted pass first, so that what else the machine does "
     "meets all of them. Percentiles are over single passes by time.perf_counter; images per second "
     "are those of all passes together. Peak memory, in MB of 10^6 bytes, is what a CPU's process "
-    "holds at most during the passes, weights included, less what it held before the model was "
-    "made; on CUDA what PyTorch had allocated at most."
+    "holds at most during the passes, weights and the compiler included, less what it held "
+    "before the model was made; on CUDA what PyTorch had allocated at most."
 )
 
 

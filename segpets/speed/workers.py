@@ -238,6 +238,8 @@ def work(connection: Connection, job: Job, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends when the one that asks does
     logging.disable()  # what goes wrong is answered, once
     warnings.simplefilter("ignore")
+    # A pool of compilers would outlive this process, and wants the cores of the others.
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
     variant = VARIANTS[job.variant]
     try:
         torch.set_num_threads(threads)
