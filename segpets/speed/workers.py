@@ -10,6 +10,7 @@ import math
 import multiprocessing
 import os
 import signal
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -30,6 +31,7 @@ ROUNDS: Final = 5
 AT_ONCE: Final = 8
 """So many processes exist at a time; each holds a model."""
 _WARM_UP_LIMIT = 10.0
+_PATIENCE = 5.0
 
 
 @dataclass(frozen=True)
@@ -174,9 +176,13 @@ class _Worker:
         self.begin(*order)
         return self.end()
 
-    def close(self) -> None:
-        """Ends the process."""
+    def hang_up(self) -> None:
+        """Closes the pipe, at which the process ends when it has finished its pass."""
         self._connection.close()
+
+    def close(self, *, patience: float) -> None:
+        """Waits so many seconds for the process to end, and then ends it."""
+        self._process.join(max(patience, 0))
         self._process.terminate()
         self._process.join()
         self._process.close()
@@ -193,7 +199,10 @@ def _workers(jobs: Iterable[Job], plan: Plan) -> Iterator[list[_Worker]]:
         yield workers
     finally:
         for worker in workers:
-            worker.close()
+            worker.hang_up()
+        until = time.monotonic() + _PATIENCE  # what ends by itself cleans up behind it
+        for worker in workers:
+            worker.close(patience=until - time.monotonic())
 
 
 def _context() -> Any:
@@ -250,7 +259,6 @@ def work(connection: Connection, job: Job, threads: int) -> None:
             connection.send((False, _reason(error)))
     finally:
         connection.close()
-        os._exit(0)  # threads of libraries may wait for ever
 
 
 def _answer(connection: Connection, variant: Variant, job: Job, threads: int) -> None:
