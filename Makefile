@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.segpets-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all check browse doctor compare tensorboard benchmark benchmark-data docs clean evaluate
+.PHONY: help setup train test test-all check browse doctor compare tensorboard benchmark benchmark-data docs clean evaluate latency
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -55,6 +55,9 @@ evaluate: setup  ## measure a trained model in full: ARGS="run=DIR", or the late
 
 tensorboard: setup  ## compare runs in TensorBoard
 	$(BIN)/tensorboard --logdir logs/train $(ARGS)
+
+latency: setup  ## measure what a model costs and how fast it is: ARGS="model=segnet" or ARGS="run=latest"
+	$(BIN)/python -m segpets.benchmark $(ARGS)
 
 benchmark: setup  ## measure the training loop against a bare PyTorch loop
 	$(BIN)/python benchmarks/train_step.py $(ARGS)

@@ -1,6 +1,7 @@
 """What this machine computes fastest with."""
 
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,11 +56,21 @@ def data_workers() -> int:
 
 def cpu_flags() -> set[str]:
     """The instruction sets that Linux reports for the CPU; empty elsewhere."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return set()
+    lines = _cpu_lines()
     return next((set(line.split()) for line in lines if line.startswith("flags")), set())
+
+
+def cpu_name() -> str:
+    """What the CPU calls itself."""
+    names = (line.partition(":")[2].strip() for line in _cpu_lines() if line.startswith("model n"))
+    return next(names, "") or platform.processor() or platform.machine() or "unknown CPU"
+
+
+def _cpu_lines() -> list[str]:
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
 
 
 def device_name(device: torch.device) -> str:

@@ -51,6 +51,7 @@ MAY_IMPORT = {
         *("data", "enlarge", "errors", "hardware", "labels", "metric", "statistics", "trained"),
     },
     "trained": {"build", "errors", "module", "run", "stored"},
+    "speed": {"build", "comparison", "cost", "errors", "module", "report", "run", "trained"},
 }
 # Libraries that a room does without.
 MUST_NOT_IMPORT = {
@@ -68,6 +69,7 @@ MUST_NOT_IMPORT = {
     "comparison": {"lightning", "hydra", "omegaconf", "matplotlib", "torch"},
     "evaluation": {"hydra", "omegaconf", "matplotlib", "PIL", "rich", "pathlib", "io"},
     "run": {"lightning", "hydra", "torch"},
+    "speed": {"lightning", "hydra", "matplotlib"},
 }
 # What files of one folder share; their other siblings don't know each other.
 SHARED = {
@@ -96,6 +98,7 @@ SHARED = {
         *("boundary", "calibration", "constants", "inference", "measure", "named"),
         *("protocols", "slices", "tally", "temperature", "walk"),
     },
+    "speed": {"measured", "memory", "subject", "timing", "variants", "words", "workers"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -203,6 +206,7 @@ def test_the_module_knows_no_net_and_no_loss_by_name() -> None:
         "segpets.browse",
         "segpets.compare",
         "segpets.evaluate",
+        "segpets.benchmark",
         "segpets.__main__",
     ],
 )

@@ -140,9 +140,14 @@ def size_figure(sizes: NDArray[np.int64]) -> Figure:
 
 def as_picture(figure: Figure) -> RGB:
     """Renders a figure, (height, width, 3)."""
+    return np.asarray(Image.open(io.BytesIO(as_png(figure))).convert("RGB"))
+
+
+def as_png(figure: Figure) -> bytes:
+    """Renders a figure as the content of a PNG file."""
     content = io.BytesIO()
     figure.savefig(content, format="png")
-    return np.asarray(Image.open(content).convert("RGB"))
+    return content.getvalue()
 
 
 def confusion_figure(
