@@ -25,3 +25,11 @@ def test_whatever_stands_in_it_nothing_is_cut(word: str, choices: int) -> None:
     assert letters.count("x") >= 2 * choices * word.count("x")
     if word == "lraspp_mobilenet" and choices == 1:
         assert word in text, "heads break before words"
+
+
+def test_in_a_notebook_it_is_a_text_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = Grid([Column("loss", numeric=False)], [[Cell("dice")]])
+    beside = as_text(grid_table(grid, title="runs"))
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert as_text(grid_table(grid, title="runs")) == beside
+    assert "dice" in beside
