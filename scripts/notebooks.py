@@ -30,6 +30,7 @@ PAGE = """\
 body.jp-Notebook main { max-width: 1000px; margin: 0 auto; }
 .jp-RenderedHTMLCommon p, .jp-RenderedHTMLCommon li { font-size: 15px; line-height: 1.55; }
 .jp-RenderedText pre { white-space: pre; overflow-x: auto; }
+.jp-RenderedMarkdown { overflow-x: auto; }
 .jp-RenderedImage img { max-width: 100%; height: auto; }
 </style>
 {%- endblock -%}
