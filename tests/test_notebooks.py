@@ -17,7 +17,7 @@ from segpets.config import compose, conf_dir
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-OVERRIDE = re.compile(r"[a-z_@/]+(\.[A-Za-z0-9_]+)*=\S*")
+OVERRIDE = re.compile(r"[a-z_@/]+(\.[A-Za-z0-9_]+)*=\S+")
 
 pytestmark = pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
 
