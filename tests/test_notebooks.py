@@ -186,5 +186,5 @@ def test_every_cell_runs(file: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
     page = (tmp_path / "pages" / f"{file.stem}.html").read_text()
     assert "data:image/png;base64," in page
-    assert "application/vnd.jupyter.stderr" not in page, "a library warns"
+    assert 'data-mime-type="application/vnd.jupyter.stderr"' not in page, "a library warns"
     assert not re.search(r'<(script|link)[^>]+(src|href)="https?:', page), "it needs a network"
