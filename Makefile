@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.segpets-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all check browse doctor compare tensorboard benchmark benchmark-data docs clean evaluate latency
+.PHONY: help setup train test test-all check browse doctor compare tensorboard benchmark benchmark-data docs clean evaluate latency notebooks
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -32,7 +32,7 @@ test: setup  ## run the tests that take less than 10 minutes on two cores
 	$(BIN)/python -m pytest -n auto -m 'not slow and not gpu' $(ARGS)
 
 test-all: setup  ## run all tests; pages are opened in Chromium (apt install chromium)
-	$(BIN)/python -m pip install --quiet --editable '.[all,dev,docs,ray]'
+	$(BIN)/python -m pip install --quiet --editable '.[all,dev,docs,notebooks,ray]'
 	$(BIN)/python -m pytest -n auto -m 'not gpu' $(ARGS)
 
 check: setup  ## format, lint, types and spelling
@@ -52,6 +52,10 @@ compare: setup  ## rank runs and test their differences: ARGS="runs=logs/train/m
 
 evaluate: setup  ## measure a trained model in full: ARGS="run=DIR", or the latest run
 	$(BIN)/python -m segpets.evaluate $(if $(findstring run=,$(ARGS)),,run=latest) $(ARGS)
+
+notebooks: setup  ## run the notebooks, about 15 minutes, and write them to docs/notebooks as HTML
+	$(BIN)/python -m pip install --quiet --editable '.[notebooks]'
+	$(BIN)/python scripts/notebooks.py $(ARGS)
 
 tensorboard: setup  ## compare runs in TensorBoard
 	$(BIN)/tensorboard --logdir logs/train $(ARGS)

@@ -118,5 +118,6 @@ def grid_table(grid: Grid, *, title: str) -> Table:
 def as_text(table: Table, *, width: int = 100) -> str:
     """Renders a table without colours, for a log file as well as for a terminal."""
     text = io.StringIO()
-    Console(width=width, file=text).print(table)
+    # In a notebook it would show the table at once, besides.
+    Console(width=width, file=text, force_jupyter=False).print(table)
     return text.getvalue().rstrip()

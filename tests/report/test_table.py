@@ -76,3 +76,11 @@ def test_texts_break_behind_signs_and_only_long_pieces_elsewhere() -> None:
     assert folded("two words", 5) == "two\nwords"
     assert folded("x" * 5 + "_y", 4) == "xxxx\nx_\ny"
     assert folded("", 4) == ""
+
+
+def test_in_a_notebook_it_is_a_text_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = Grid([Column("loss", numeric=False)], [[Cell("dice")]])
+    beside = as_text(grid_table(given, title="runs"))
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert as_text(grid_table(given, title="runs")) == beside
+    assert "dice" in beside
