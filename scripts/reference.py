@@ -156,8 +156,8 @@ def as_markdown() -> str:
         "# Configuration",
         "",
         "Every group, every option and every key, made from the comments in `conf/`. On the",
-        "command line a key is written with its group: `optimizer.lr=1e-3`. `--cfg job` prints what",
-        "a command would use.",
+        "command line a key is written with its group: `optimizer.lr=1e-3`. `--cfg job` prints",
+        "what a command would use.",
         "",
     ]
     groups = dict.fromkeys(config.group for config in configs())

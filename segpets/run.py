@@ -39,17 +39,23 @@ PACKAGES: Final = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-c
 DOES_NOT_TRAIN: Final = frozenset(
     {
         "__main__",
+        "benchmark",
         "browse",
         "cli",
         "compare",
         "comparison",
         "doctor",
+        "enlarge",
+        "evaluate",
+        "evaluation",
         "jobs",
         "report",
         "search",
+        "speed",
         "statistics",
         "sweep",
         "sweeping",
+        "trained",
     }
 )
 """Files and folders of the package that change no weight and no metric, only what is said of them,

@@ -59,7 +59,9 @@ def camvid(root: Path) -> Path:
 
 def cityscapes(root: Path) -> Path:
     for number, (image, mask) in enumerate(_pairs()):
-        part, city = ("val", "ulm") if number % 4 == 0 else ("train", ("aachen", "jena")[number % 2])
+        part, city = (
+            ("val", "ulm") if number % 4 == 0 else ("train", ("aachen", "jena")[number % 2])
+        )
         stem = f"{city}_{number:06}_000019"
         _save(root / "leftImg8bit" / part / city / f"{stem}_leftImg8bit.png", image)
         ids = np.where(mask == 1, 26, 7).astype(np.uint8)  # car on a road

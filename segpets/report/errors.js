@@ -308,8 +308,8 @@ function save() {  // not at each step: browsers limit how often
   clearTimeout(saving);
   saving = setTimeout(() => history.replaceState(null, "", `#${state()}`), 150);
 }
-function restore() {
-  const words = new URLSearchParams(location.hash.slice(1));
+function restore(change) {  // the address may be saved between its change and the event
+  const words = new URLSearchParams(new URL(change?.newURL ?? location).hash.slice(1));
   form.reset();
   for (const field of [$("q"), $("class"), $("below"), $("sort"), ...filters.map(f => f.select)]) {
     const value = words.get(field.name);

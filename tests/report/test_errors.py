@@ -394,7 +394,7 @@ def test_the_address_brings_back_what_was_chosen(four: str, tmp_path: Path) -> N
     location.hash = "#sort=nonsense&class=77&by.breed=wolf&image=99&large=x&panels=%00&q=%";
     await wait(100);
     seen.nonsense = [form.elements.sort.value, $("class").value, large.open, order()];
-    location.hash = ""; await wait(100); seen.plain = order();
+    location.hash = ""; await until(() => order().length === 4); seen.plain = order();
     """
     fragment = "sort=name&by.species=cat&order=best&red=1&panels=134&image=1&large=errors"
     seen = asked(four, script, tmp_path, fragment=fragment)
