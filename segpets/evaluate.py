@@ -21,6 +21,7 @@ from segpets.errors import UserError
 if TYPE_CHECKING:
     from segpets.data import SegmentationDataModule
     from segpets.evaluation import Entry, Loss, Measured, Task
+    from segpets.report.errors import Entry as Shown
     from segpets.report.grid import Grid
 
 log = logging.getLogger("segpets.evaluate")
@@ -36,7 +37,7 @@ class Result:
 
     Attributes:
         path: The folder with `evaluation.json`, `evaluation.md`, `images.csv`, `slices.csv`,
-            `confusion.png`, `reliability.png` and `boundary.png`.
+            `confusion.png`, `reliability.png`, `boundary.png` and `errors.html`.
         metrics: Values under their names, such as `test/mean_iou`.
         record: What `evaluation.json` holds: more values, and what they mean.
     """
@@ -58,17 +59,26 @@ def evaluate(cfg: DictConfig) -> Result:
     _check(cfg)
     from segpets.evaluation import as_record, measure
     from segpets.hardware import threads
-    from segpets.run import versions
+    from segpets.report.errors import Entry as Shown
+    from segpets.run import versions, write_atomically
 
     task = _task(cfg)
+    progress, shown = _progress(task), list[Shown]()
     with threads(task.trained.summary.get("threads")):
-        measured = measure(task, loss=_loss(task), watched=_progress(task))
+        measured = measure(
+            task,
+            loss=_loss(task),
+            watched=lambda entries: _kept(progress(entries), task, shown if cfg.errors else None),
+        )
     facts = {"split": cfg.data.get("split"), "split_seed": cfg.data.seed}
     record = as_record(task, measured, facts) | {"versions": versions()}
     folder = Path(cfg.paths.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     tables = dict(_tables(task, measured, record))
     lines = list(_lines(task, measured, record))
+    if shown:
+        page = _page(task, shown, record, count=cfg.errors)
+        write_atomically(folder / "errors.html", page)
     _write(folder, task, measured, record, tables, lines)
     _say(folder, tables, lines)
     return Result(folder, record["metrics"], record)
@@ -106,7 +116,7 @@ def _task(cfg: DictConfig) -> Task:
 
 
 def _check(cfg: DictConfig) -> None:
-    for key, least in (("seed", 0), ("resamples", 99)):
+    for key, least in (("seed", 0), ("resamples", 99), ("errors", 0)):
         value = cfg[key]
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise UserError(f"{key}={value} must be a whole number of at least {least}")
@@ -172,6 +182,52 @@ def _progress(task: Task) -> Callable[[Iterator[Entry]], Iterable[Entry]]:
         console=console,
         transient=True,
         disable=not console.is_terminal,
+    )
+
+
+def _kept(entries: Iterable[Entry], task: Task, kept: list[Shown] | None) -> Iterator[Entry]:
+    """Passes the images on; keeps each as pictures of few bytes, for the error browser."""
+    from segpets.report.errors import Entry as Shown
+    from segpets.report.errors import pack
+
+    for entry in entries:
+        if kept is not None:
+            judged = entry.judged
+            kept.append(
+                Shown(
+                    entry.sample.name,
+                    pack(*entry.pictures()),
+                    judged.mean_iou(),
+                    judged.pixel_accuracy(),
+                    dict(zip(task.classes, judged.iou(), strict=True)),
+                    entry.sample.attributes,
+                )
+            )
+        yield entry
+
+
+def _page(task: Task, shown: list[Shown], record: dict[str, Any], *, count: int) -> str:
+    """The error browser, of the worst and the best images where they are many."""
+    from segpets.report.errors import error_browser
+    from segpets.run import shown as path_shown
+
+    total, chosen = len(shown), ""
+    if total > count:
+        scored = [one for one in shown if one.mean_iou is not None]
+        scored.sort(key=lambda one: (one.mean_iou, one.name))
+        worst = -(-count // 2)
+        shown = scored[:worst] + scored[worst:][len(scored) - count :]
+        chosen = f"the {worst} worst and the {count - worst} best by mean IoU"
+    protocol = record["protocol"]
+    words = ("stage", "resolution", "labels", "checkpoint", "epoch")
+    facts = {key: str(protocol[key]) for key in words if protocol.get(key) is not None}
+    return error_browser(
+        shown,
+        classes=task.classes,
+        title=f"Errors of {path_shown(task.trained.path)}",
+        facts=facts,
+        total=total,
+        chosen=chosen,
     )
 
 
@@ -302,6 +358,8 @@ def _say(folder: Path, tables: dict[str, Grid], lines: list[str]) -> None:
     log.info("Everything lies in %s:", shown(folder))
     log.info("  evaluation.json  evaluation.md  images.csv  slices.csv")
     log.info("  confusion.png  reliability.png  boundary.png")
+    if (folder / "errors.html").exists():
+        log.info("Look at the errors, image by image: %s/errors.html", shown(folder))
 
 
 def _run(cfg: DictConfig) -> None:
