@@ -1,0 +1,192 @@
+"""The gate: an exported model beside the original, on real images."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from segpets.labels import Item
+from segpets.metric import confusion_matrices, summarise
+
+Predict = Callable[[Tensor], Tensor]
+"""uint8 (B, 3, H, W) to logits (B, C, H, W)."""
+_BATCH: Final = 8
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far an exported model's logits are from the original's, over some images.
+
+    Attributes:
+        shapes: The shapes of the batches, without repetitions.
+        pixels: How many pixels were compared.
+        largest_difference: Of two logits, in absolute value.
+        largest_logit: Of the original, in absolute value.
+        agreement: The share of the pixels whose largest logit is of the same class.
+    """
+
+    shapes: list[list[int]]
+    pixels: int
+    largest_difference: float
+    largest_logit: float
+    agreement: float
+
+    @property
+    def relative(self) -> float:
+        """The largest difference, relative to the largest logit."""
+        return self.largest_difference / self.largest_logit if self.largest_logit > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What the gate saw.
+
+    Attributes:
+        images: How many test images.
+        same: On the test images, at the size that the net was trained at.
+        others: On some of them, at other sizes and in other batches.
+        mean_iou: Of the original and of the exported model, over the test images.
+        mean_iou_exported: Of the exported model.
+    """
+
+    images: int
+    same: Agreement
+    others: Agreement
+    mean_iou: float
+    mean_iou_exported: float
+
+    @property
+    def mean_iou_loss(self) -> float:
+        """By how much the exported model's mean IoU is lower."""
+        return self.mean_iou - self.mean_iou_exported
+
+    def facts(self) -> dict[str, Any]:
+        """All of it, as plain data."""
+        parts = {"same": self.same, "others": self.others}
+        named = {k: asdict(part) | {"relative": part.relative} for k, part in parts.items()}
+        return asdict(self) | named | {"mean_iou_loss": self.mean_iou_loss}
+
+
+class _Comparison:
+    """Sums up what two models say of batches."""
+
+    def __init__(self) -> None:
+        self.shapes: list[list[int]] = []
+        self.pixels = self.equal = 0
+        self.difference, self.logit = torch.zeros(()), torch.zeros(())
+
+    def add(self, image: Tensor, expected: Tensor, found: Tensor) -> None:
+        if list(image.shape) not in self.shapes:
+            self.shapes.append(list(image.shape))
+        same = expected.argmax(dim=1) == found.argmax(dim=1)
+        self.pixels += same.numel()
+        self.equal += int(same.sum())
+        # torch.maximum keeps a NaN, which then fulfils no tolerance.
+        self.difference = torch.maximum(self.difference, (expected - found).abs().max())
+        self.logit = torch.maximum(self.logit, expected.abs().max())
+
+    def result(self) -> Agreement:
+        return Agreement(
+            shapes=self.shapes,
+            pixels=self.pixels,
+            largest_difference=float(self.difference),
+            largest_logit=float(self.logit),
+            agreement=self.equal / self.pixels,
+        )
+
+
+def check(
+    original: Predict,
+    exported: Predict,
+    items: Sequence[Item],
+    *,
+    classes: Sequence[str],
+    stride: int,
+) -> Checked:
+    """Runs both models on the same images.
+
+    Args:
+        original: The net in eager mode, in float32; it takes images of any size.
+        exported: What was read back from the file.
+        items: Test images and masks, all of one size.
+        classes: The class names.
+        stride: The multiple to which the images are padded for the exported model.
+    """
+    same, others = _Comparison(), _Comparison()
+    count = len(classes)
+    confusions = [torch.zeros(count, count, dtype=torch.int64) for _ in range(2)]
+    for image, mask in _batches(items):
+        height, width = image.shape[-2:]
+        expected = original(image)
+        found = exported(padded(image, stride))[..., :height, :width]
+        same.add(image, expected, found)
+        for confusion, logits in zip(confusions, (expected, found), strict=True):
+            confusion += confusion_matrices(logits.argmax(dim=1), mask, count).sum(0)
+    for image in _other_sizes(items, stride):
+        others.add(image, original(image), exported(image))
+    ious = [summarise(confusion, classes).get("mean_iou", float("nan")) for confusion in confusions]
+    return Checked(len(items), same.result(), others.result(), *ious)
+
+
+def _batches(items: Sequence[Item]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images (B, 3, H, W) and masks (B, H, W)."""
+    for start in range(0, len(items), _BATCH):
+        part = items[start : start + _BATCH]
+        yield torch.stack([i["image"] for i in part]), torch.stack([i["mask"] for i in part])
+
+
+def padded(image: Tensor, stride: int) -> Tensor:
+    """Repeats the last row and column until height and width are multiples of the stride.
+
+    Args:
+        image: uint8 (..., H, W).
+        stride: The multiple.
+    """
+    height, width = image.shape[-2:]
+    rows = torch.arange(-(-height // stride) * stride).clamp(max=height - 1)
+    columns = torch.arange(-(-width // stride) * stride).clamp(max=width - 1)
+    return image[..., rows, :][..., columns]
+
+
+def _other_sizes(items: Sequence[Item], stride: int) -> Iterator[Tensor]:
+    """The first images at sizes and in batches that the net was not traced with."""
+    height, width = items[0]["image"].shape[-2:]
+    up, down = height // stride + 2, max(width // stride - 1, -(-32 // stride))
+    for batch, rows, columns in ((1, up, down), (3, down, up)):
+        image = torch.stack([item["image"] for item in items[:batch]]).float()
+        size = (rows * stride, columns * stride)
+        resized = interpolate(image, size=size, mode="bilinear", antialias=True)
+        yield resized.round().clamp(0, 255).to(torch.uint8)
+
+
+def complaints(checked: Checked, tolerance: Mapping[str, float | None]) -> list[str]:
+    """Says by how much a model exceeds what is allowed; nothing if it passes.
+
+    Args:
+        checked: What the gate saw.
+        tolerance: `logits`, the largest relative difference; `agreement`, the least share of
+            pixels; `mean_iou`, the largest loss. None allows anything.
+    """
+    found = []
+    logits, agreement, mean_iou = (tolerance[k] for k in ("logits", "agreement", "mean_iou"))
+    for where, part in (("", checked.same), (" at other sizes", checked.others)):
+        # Asked this way round, NaN is refused.
+        if logits is not None and not part.relative <= logits:
+            found.append(
+                f"logits differ{where} by {part.relative:.2g} of the largest logit, "
+                f"{logits:g} is allowed"
+            )
+        if agreement is not None and not part.agreement >= agreement:
+            found.append(
+                f"{part.agreement:.3%} of the pixels{where} are of the same class, "
+                f"{agreement:.3%} is required"
+            )
+    if mean_iou is not None and not checked.mean_iou_loss <= mean_iou:
+        found.append(
+            f"mean IoU falls by {checked.mean_iou_loss:.4f}, from {checked.mean_iou:.4f} to "
+            f"{checked.mean_iou_exported:.4f}; {mean_iou:g} is allowed"
+        )
+    return found
