@@ -8,15 +8,16 @@ from segpets.model import MIN_SIZE
 from segpets.trained import Trained
 
 
-def describe(trained: Trained, *, numbers: str) -> dict[str, str]:
+def describe(trained: Trained, *, numbers: str, least: int = 1) -> dict[str, str]:
     """Names and values for a file's metadata; each value is JSON.
 
     Args:
         trained: The model that is exported.
         numbers: What it computes in, such as `float32`.
+        least: How many strides height and width must be at least.
     """
     stride, data = trained.stride, trained.config["data"]
-    smallest = -(-MIN_SIZE // stride) * stride
+    smallest = max(least, -(-MIN_SIZE // stride)) * stride
     facts = {
         "segpets": segpets.__version__,
         "input": f"image: uint8 RGB (B, 3, H, W), H and W multiples of {stride} from {smallest} on",

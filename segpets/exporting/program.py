@@ -15,13 +15,13 @@ from segpets.errors import UserError
 
 log = logging.getLogger(__name__)
 
-_CHATTY: Final = ("torch.onnx", "torch.export", "torch.fx", "onnxscript", "onnx_ir", "root")
+_CHATTY: Final = ("torch.onnx", "torch.export", "torch.fx", "onnxscript", "onnx_ir")
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keeps what libraries say of themselves from the console; their warnings go to our log."""
-    loggers = [logging.getLogger(name) for name in _CHATTY if name != "root"]
+    loggers = [logging.getLogger(name) for name in _CHATTY]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)
