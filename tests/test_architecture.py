@@ -46,6 +46,7 @@ MAY_IMPORT = {
     "resume": {"callback", "errors", "run", "stored"},
     "build": {"cost", "errors", "module", "run"},
     "trained": {"build", "errors", "module", "run", "stored"},
+    "exporting": {"errors", "labels", "metric", "model", "trained"},
 }
 # Libraries that a room does without.
 MUST_NOT_IMPORT = {
@@ -62,6 +63,7 @@ MUST_NOT_IMPORT = {
     "statistics": {"lightning", "hydra", "omegaconf", "matplotlib", "torch"},
     "comparison": {"lightning", "hydra", "omegaconf", "matplotlib", "torch"},
     "run": {"lightning", "hydra", "torch"},
+    "exporting": {"lightning", "hydra", "omegaconf", "matplotlib", "rich"},
 }
 # What files of one folder share; their other siblings don't know each other.
 SHARED = {
@@ -86,6 +88,7 @@ SHARED = {
     "report": {"figure", "grid"},
     "comparison": {"counts", "find", "group", "paired", "record"},
     "doctor": {"finding", "survey"},
+    "exporting": {"program"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -162,7 +165,8 @@ def test_the_module_knows_no_net_and_no_loss_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["segpets.train", "segpets.browse", "segpets.compare", "segpets.__main__"]
+    "module",
+    ["segpets.train", "segpets.browse", "segpets.compare", "segpets.export", "segpets.__main__"],
 )
 def test_a_command_imports_nothing_heavy_before_it_has_a_config(module: str) -> None:
     heavy = (
