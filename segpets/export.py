@@ -51,11 +51,12 @@ class Result:
     complaints: list[str]
 
 
-def export(cfg: DictConfig) -> Result:
+def export(cfg: DictConfig, *, folders: Sequence[Path] = ()) -> Result:
     """Writes the file beside its run, after comparing it with the original on test images.
 
     Args:
         cfg: The composed config of `conf/export.yaml`; see `segpets.config.compose`.
+        folders: Folders with configs of the user's own, whose classes are allowed, too.
 
     Raises:
         UserError: The run, its data or the extra is missing, the file is there already, or the
@@ -74,6 +75,7 @@ def export(cfg: DictConfig) -> Result:
         device="cpu",
         precision="32-true",
         allow=cfg.allow,
+        folders=folders,
     )
     folder = Path(cfg.output).expanduser() if cfg.output else trained.path / "export"
     target = folder / FILES[cfg.format]
@@ -90,7 +92,7 @@ def export(cfg: DictConfig) -> Result:
             _check_free(target, cfg)
         _record(folder / REPORT, target.name, report)
         os.replace(made, target)
-    _say(cfg, target, report)
+    _say(target, report)
     return Result(target, report, complaints)
 
 
@@ -259,7 +261,7 @@ def _record(file: Path, name: str, report: dict[str, Any]) -> None:
     write_atomically(file, json.dumps(reports | {name: report}, indent=2) + "\n")
 
 
-def _say(cfg: DictConfig, target: Path, report: dict[str, Any]) -> None:
+def _say(target: Path, report: dict[str, Any]) -> None:
     from segpets.report.table import as_text, export_table
     from segpets.run import shown
 
@@ -269,9 +271,13 @@ def _say(cfg: DictConfig, target: Path, report: dict[str, Any]) -> None:
 
 def _task(cfg: DictConfig) -> None:
     """What Hydra calls."""
+    from hydra.core.hydra_config import HydraConfig
+
     from segpets.run import shown
 
-    result = export(cfg)
+    sources = HydraConfig.get().runtime.config_sources if HydraConfig.initialized() else []
+    own = [Path(source.path) for source in sources if source.provider == "command-line"]
+    result = export(cfg, folders=own)
     if result.complaints:
         raise UserError(
             f"the exported model isn't the trained one: {'; '.join(result.complaints)}. "
