@@ -133,7 +133,7 @@ def export_table(report: Mapping[str, Any]) -> Table:
     def row(name: str, found: str, limit: float | None = None, sign: str = "<=") -> None:
         table.add_row(name, found, "" if limit is None else f"{sign} {limit:g}")
 
-    for part, where in (("same", ""), ("others", " at other sizes")):
+    for part, where in (("same", ""), ("others", " at larger sizes")):
         one = report[part]
         row(f"largest difference of logits{where}", f"{one['largest_difference']:.2g}")
         row("  relative to the largest logit", f"{one['relative']:.2g}", limits["logits"])
