@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.segpets-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all check browse doctor compare tensorboard benchmark benchmark-data docs clean evaluate latency notebooks
+.PHONY: help setup train test test-all check browse doctor compare tensorboard benchmark benchmark-data docs clean evaluate latency notebooks export
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -56,6 +56,9 @@ evaluate: setup  ## measure a trained model in full: ARGS="run=DIR", or the late
 notebooks: setup  ## run the notebooks, about 15 minutes, and write them to docs/notebooks as HTML
 	$(BIN)/python -m pip install --quiet --editable '.[notebooks]'
 	$(BIN)/python scripts/notebooks.py $(ARGS)
+
+export: setup  ## write a run's model as ONNX, checked: ARGS="run=latest format=onnx_int8"
+	$(BIN)/python -m segpets.export $(ARGS)
 
 tensorboard: setup  ## compare runs in TensorBoard
 	$(BIN)/tensorboard --logdir logs/train $(ARGS)

@@ -6,7 +6,10 @@ import sys
 
 from segpets.cli import fail
 
-COMMANDS = ("train", "browse", "sweep", "compare", "evaluate", "benchmark")
+COMMANDS = (
+    *("train", "browse", "sweep", "compare"),
+    *("evaluate", "predict", "export", "benchmark"),
+)
 USAGE = f"""usage: segpets COMMAND [GROUP=OPTION ...] [KEY=VALUE ...]
 commands: {", ".join(COMMANDS)}
 `segpets COMMAND --help` tells more."""

@@ -52,6 +52,7 @@ MAY_IMPORT = {
     },
     "trained": {"build", "errors", "module", "run", "stored"},
     "speed": {"build", "comparison", "cost", "errors", "module", "report", "run", "trained"},
+    "exporting": {"errors", "labels", "metric", "model", "trained"},
 }
 # Libraries that a room does without.
 MUST_NOT_IMPORT = {
@@ -70,6 +71,7 @@ MUST_NOT_IMPORT = {
     "evaluation": {"hydra", "omegaconf", "matplotlib", "PIL", "rich", "pathlib", "io"},
     "run": {"lightning", "hydra", "torch"},
     "speed": {"lightning", "hydra", "matplotlib"},
+    "exporting": {"lightning", "hydra", "omegaconf", "matplotlib", "rich"},
 }
 # What files of one folder share; their other siblings don't know each other.
 SHARED = {
@@ -99,6 +101,7 @@ SHARED = {
         *("protocols", "slices", "tally", "temperature", "walk"),
     },
     "speed": {"measured", "memory", "subject", "timing", "variants", "words", "workers"},
+    "exporting": {"program"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -209,6 +212,7 @@ def test_the_module_knows_no_net_and_no_loss_by_name() -> None:
         "segpets.benchmark",
         "segpets.__main__",
     ],
+    ["segpets.train", "segpets.browse", "segpets.compare", "segpets.export", "segpets.__main__"],
 )
 def test_a_command_imports_nothing_heavy_before_it_has_a_config(module: str) -> None:
     heavy = (

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -112,6 +112,41 @@ def grid_table(grid: Grid, *, title: str) -> Table:
         table.add_column(escape(column.title), justify=side, overflow="fold")
     for row in grid.rows:
         table.add_row(*(escape(cell.text) for cell in row))
+    return table
+
+
+def export_table(report: Mapping[str, Any]) -> Table:
+    """Lays out what an exported file was compared by, and what is allowed.
+
+    Args:
+        report: What `export.json` holds of the file.
+    """
+    limits = report["tolerance"]
+    table = Table(title=f"{report['images']} test images", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("", style="bold")
+    for head in ("found", "allowed"):
+        table.add_column(head, justify="right")
+
+    def row(name: str, found: str, limit: float | None = None, sign: str = "<=") -> None:
+        table.add_row(name, found, "" if limit is None else f"{sign} {limit:g}")
+
+    for part, where in (("same", ""), ("others", " at larger sizes")):
+        one = report[part]
+        row(f"largest difference of logits{where}", f"{one['largest_difference']:.2g}")
+        row("  relative to the largest logit", f"{one['relative']:.2g}", limits["logits"])
+        row("  pixels within 0.001 of it", f"{one['close']:.3%}")
+        row("  pixels of the same class", f"{one['agreement']:.3%}", limits["agreement"], ">=")
+    if own := report["own"]:
+        row("what rounding does to the original", f"{own['relative']:.2g}")
+    row("mean IoU of the original", f"{report['mean_iou']:.4f}")
+    row("  of the file", f"{report['mean_iou_exported']:.4f}")
+    row("  loss", f"{report['mean_iou_loss']:+.4f}", limits["mean_iou"])
+    row("size of the file", f"{report['bytes'] / 1e6:.1f} MB")
+    eager = report["latency_ms"]["eager"]
+    row(f"latency of {report['latency_of']}", "")
+    for name, value in report["latency_ms"].items():
+        times = "" if name == "eager" else f" ({eager / value:.2f} times as fast)"
+        row(f"  {name}{times}", f"{value:.2f} ms")
     return table
 
 

@@ -1,0 +1,47 @@
+"""Static quantisation after training: int8 weights and activations, with measured ranges."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from segpets.exporting.program import quiet
+
+
+def to_int8(source: Path, file: Path, images: Iterable[Tensor]) -> None:
+    """Quantises an ONNX file.
+
+    Args:
+        source: The file in float32.
+        file: Where to.
+        images: Training images, uint8 (3, H, W), H and W multiples of the stride: the range of
+            every activation is measured on them.
+    """
+    from onnxruntime import quantization
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(quantization.CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.images = iter(images)
+
+        def get_next(self) -> dict[str, Any] | None:
+            image = next(self.images, None)
+            return None if image is None else {"image": np.asarray(image[None])}
+
+    with tempfile.TemporaryDirectory(dir=file.parent, prefix=".int8-") as folder, quiet():
+        prepared = Path(folder) / "prepared.onnx"
+        quant_pre_process(source, prepared, skip_symbolic_shape=True)
+        quantization.quantize_static(
+            prepared,
+            file,
+            Reader(),
+            quant_format=quantization.QuantFormat.QDQ,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            per_channel=True,
+        )
