@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.segpets-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all check browse doctor compare tensorboard benchmark benchmark-data clean
+.PHONY: help setup train test test-all check browse doctor compare predict tensorboard benchmark benchmark-data clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -49,6 +49,9 @@ doctor: setup  ## say what is wrong with the data
 
 compare: setup  ## rank runs and test their differences: ARGS="runs=logs/train/multiruns/first"
 	$(BIN)/python -m segpets.compare $(ARGS)
+
+predict: setup  ## predict pictures: ARGS="run=latest source=photos output=predicted"
+	$(BIN)/python -m segpets.predict $(ARGS)
 
 tensorboard: setup  ## compare runs in TensorBoard
 	$(BIN)/tensorboard --logdir logs/train $(ARGS)

@@ -6,7 +6,7 @@ import sys
 
 from segpets.cli import fail
 
-COMMANDS = ("train", "browse", "sweep", "compare")
+COMMANDS = ("train", "browse", "sweep", "compare", "predict")
 USAGE = f"""usage: segpets COMMAND [GROUP=OPTION ...] [KEY=VALUE ...]
 commands: {", ".join(COMMANDS)}
 `segpets COMMAND --help` tells more."""

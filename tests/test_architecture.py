@@ -45,7 +45,8 @@ MAY_IMPORT = {
     "callback": {"errors", "labels", "metric", "report", "run", "study"},
     "resume": {"callback", "errors", "run", "stored"},
     "build": {"cost", "errors", "module", "run"},
-    "trained": {"build", "errors", "module", "run", "stored"},
+    "prediction": {"data", "enlarge", "errors", "labels", "run"},
+    "trained": {"build", "errors", "module", "prediction", "run", "stored"},
 }
 # Libraries that a room does without.
 MUST_NOT_IMPORT = {
@@ -61,6 +62,7 @@ MUST_NOT_IMPORT = {
     "report": {"lightning", "hydra", "omegaconf"},
     "statistics": {"lightning", "hydra", "omegaconf", "matplotlib", "torch"},
     "comparison": {"lightning", "hydra", "omegaconf", "matplotlib", "torch"},
+    "prediction": {"lightning", "hydra", "omegaconf", "torchmetrics", "matplotlib"},
     "run": {"lightning", "hydra", "torch"},
 }
 # What files of one folder share; their other siblings don't know each other.
@@ -86,6 +88,7 @@ SHARED = {
     "report": {"figure", "grid"},
     "comparison": {"counts", "find", "group", "paired", "record"},
     "doctor": {"finding", "survey"},
+    "prediction": {"background", "drawing", "layers", "picture", "sources", "tiles"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -162,7 +165,8 @@ def test_the_module_knows_no_net_and_no_loss_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["segpets.train", "segpets.browse", "segpets.compare", "segpets.__main__"]
+    "module",
+    ["segpets.train", "segpets.browse", "segpets.compare", "segpets.predict", "segpets.__main__"],
 )
 def test_a_command_imports_nothing_heavy_before_it_has_a_config(module: str) -> None:
     heavy = (
