@@ -92,7 +92,7 @@ def opacity(logits: Tensor, foreground: Sequence[bool]) -> Tensor:
     """How far each pixel belongs to the foreground.
 
     The logistic function of the best logit of the foreground less the best of the others, with its
-    contrast doubled: what is less likely than 1/4 is clear, what is more likely than 3/4 opaque.
+    contrast raised fourfold: what is less likely than 3/8 is clear, than 5/8 or more opaque.
 
     Args:
         logits: float32 (C, ...).
@@ -105,7 +105,7 @@ def opacity(logits: Tensor, foreground: Sequence[bool]) -> Tensor:
     if inside.all() or not inside.any():
         return torch.full(logits.shape[1:], 255 * int(inside[0]), dtype=torch.uint8)
     margin = logits[inside].amax(dim=0) - logits[~inside].amax(dim=0)
-    alpha = 255 * (2 * torch.sigmoid(margin) - 0.5).clamp(0, 1)
+    alpha = 255 * (4 * torch.sigmoid(margin) - 1.5).clamp(0, 1)
     # Rounded away from the middle, so that the two sides of the edge stay apart.
     return torch.where(margin > 0, alpha.ceil().clamp(min=128), alpha.floor()).to(torch.uint8)
 

@@ -83,9 +83,10 @@ class Wanted:
         """The outputs of a picture that are there, by folder."""
         found: dict[str, Path] = {}
         for folder in self.outputs:
-            suffixes = dict.fromkeys([FOLDERS[folder], ".png"])  # what is too long for a JPEG
-            paths = [self.folder / folder / f"{source.name}{suffix}" for suffix in suffixes]
-            found |= {folder: path for path in paths if path.exists()}
+            for suffix in (FOLDERS[folder], ".png"):  # what is too long for a JPEG
+                path = self.folder / folder / f"{source.name}{suffix}"
+                if path.exists():
+                    found[folder] = path
         return found
 
 
