@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig
 
-from segpets.cli import run_command
+from segpets.cli import EXAMPLES, run_command
 from segpets.errors import UserError
 from segpets.prediction.sources import FOLDERS, Source, find_sources
 
@@ -46,11 +47,12 @@ class Result:
         return sum(outcome.error is not None for outcome in self.outcomes)
 
 
-def predict(cfg: DictConfig) -> Result:
+def predict(cfg: DictConfig, *, folders: Sequence[Path] = ()) -> Result:
     """Predicts pictures with a run's model, and writes masks and whatever else is wanted.
 
     Args:
         cfg: The composed config of `conf/predict.yaml`; see `segpets.config.compose`.
+        folders: Folders with configs of the user's own; what they name, the run may name, too.
 
     Raises:
         UserError: The run can't be used, there is no picture, or the output can't be written. A
@@ -81,7 +83,8 @@ def predict(cfg: DictConfig) -> Result:
             checkpoint=cfg.checkpoint,
             device=cfg.device,
             precision=cfg.precision,
-            allow=cfg.allow,
+            allow=None if cfg.allow is None else list(cfg.allow),
+            folders=folders,
         )
         wanted = Wanted(
             folder=output,
@@ -138,10 +141,7 @@ def _check(cfg: DictConfig) -> None:
         raise UserError("outputs is empty, so there is nothing to do: outputs=[masks]")
     for key in ("source", "output"):
         if cfg[key] in (None, "", []):
-            raise UserError(f"{key} has no value: give one, as in {key}={_EXAMPLES[key]}")
-
-
-_EXAMPLES = {"source": "photos", "output": "predicted"}
+            raise UserError(f"{key} has no value: give one, as in {key}={EXAMPLES[key]}")
 
 
 def _prepare(output: Path, outputs: Sequence[str]) -> None:
@@ -221,7 +221,8 @@ def _task(cfg: DictConfig) -> None:
     """What Hydra calls."""
     from segpets.run import shown
 
-    result = predict(cfg)
+    sources = HydraConfig.get().runtime.config_sources
+    result = predict(cfg, folders=[Path(s.path) for s in sources if s.provider == "command-line"])
     done = len(result.outcomes) - result.failed
     pictures = f"{done} picture{'s' * (done != 1)} predicted: {shown(result.path)}"
     log.info("%s", pictures)

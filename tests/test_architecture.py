@@ -168,13 +168,11 @@ def test_the_module_knows_no_net_and_no_loss_by_name() -> None:
     "module",
     ["segpets.train", "segpets.browse", "segpets.compare", "segpets.predict", "segpets.__main__"],
 )
-def test_a_command_imports_nothing_heavy_before_it_has_a_config(command: str) -> None:
+def test_a_command_imports_nothing_heavy_before_it_has_a_config(module: str) -> None:
     heavy = (
         "torch numpy lightning albumentations torchvision torchmetrics matplotlib PIL rich scipy"
     )
-    code = (
-        f"import sys, segpets.{command}; print(*(w for w in {heavy.split()} if w in sys.modules))"
-    )
+    code = f"import sys, {module}; print(*(w for w in {heavy.split()} if w in sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     )
