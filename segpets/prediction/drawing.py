@@ -1,4 +1,8 @@
-"""What is shown of a prediction: mask, overlay, cutout and composite, drawn in strips."""
+"""What is shown of a prediction: mask, overlay, cutout and composite, drawn in strips.
+
+A second picture of 100 million pixels is 400 MB more, so what is `spent` is drawn into the picture
+itself, which holds something else then.
+"""
 
 from collections.abc import Callable
 
@@ -19,7 +23,9 @@ def mask(layers: Layers) -> Image.Image:
     return Image.fromarray(layers.ids)
 
 
-def overlay(picture: Picture, layers: Layers, num_classes: int) -> Image.Image:
+def overlay(
+    picture: Picture, layers: Layers, num_classes: int, *, spent: bool = False
+) -> Image.Image:
     """The picture with its classes in their colours, RGB."""
     colours = [value for colour in palette(num_classes) for value in colour]
 
@@ -28,7 +34,7 @@ def overlay(picture: Picture, layers: Layers, num_classes: int) -> Image.Image:
         painted.putpalette(colours)
         return Image.blend(picture.strip(top, bottom), painted.convert("RGB"), TINT)
 
-    return _assembled("RGB", picture.size, drawn)
+    return _assembled(picture, drawn, spent=spent)
 
 
 def opacity(layers: Layers) -> Image.Image:
@@ -37,25 +43,29 @@ def opacity(layers: Layers) -> Image.Image:
     return Image.fromarray(layers.alpha)
 
 
-def cutout(picture: Picture, alpha: Image.Image) -> Image.Image:
+def cutout(picture: Picture, alpha: Image.Image, *, spent: bool = False) -> Image.Image:
     """The foreground alone, RGBA; what is clear holds no colour of the background."""
 
     def drawn(top: int, bottom: int) -> Image.Image:
-        opaque = alpha.crop((0, top, alpha.width, bottom))
-        some = opaque.point(_SEEN)
-        black = Image.new("RGB", opaque.size)
-        strip = Image.composite(picture.strip(top, bottom), black, some)
-        strip.putalpha(opaque)
-        return strip
+        seen = alpha.crop((0, top, alpha.width, bottom)).point(_SEEN)
+        black = Image.new("RGB", seen.size)
+        return Image.composite(picture.strip(top, bottom), black, seen)
 
-    return _assembled("RGBA", picture.size, drawn)
+    image = _assembled(picture, drawn, spent=spent)
+    image.putalpha(alpha)  # in place
+    return image
 
 
 _SEEN = [0] + 255 * [255]
 
 
 def composite(
-    picture: Picture, alpha: Image.Image, backdrop: Backdrop, *, zoom: float = 1.0
+    picture: Picture,
+    alpha: Image.Image,
+    backdrop: Backdrop,
+    *,
+    zoom: float = 1.0,
+    spent: bool = False,
 ) -> Image.Image:
     """The foreground over a backdrop, RGB.
 
@@ -64,6 +74,7 @@ def composite(
         alpha: The opacity of its foreground, L.
         backdrop: What stands behind it.
         zoom: How many times as large the foreground is shown, about its centre.
+        spent: Whether the picture may be drawn into; with a zoom it isn't.
     """
     height, width = picture.size
     x, y = _centre(alpha) if zoom != 1 else (0.0, 0.0)
@@ -87,7 +98,7 @@ def composite(
         opaque = alpha.crop((0, first, width, last)).resize(size, way, box=part)
         return Image.composite(large, behind, opaque)
 
-    return _assembled("RGB", picture.size, drawn)
+    return _assembled(picture, drawn, spent=spent and zoom == 1)
 
 
 def _centre(alpha: Image.Image) -> tuple[float, float]:
@@ -104,14 +115,15 @@ def _centre(alpha: Image.Image) -> tuple[float, float]:
 
 
 def _assembled(
-    mode: str, size: tuple[int, int], drawn: Callable[[int, int], Image.Image]
+    picture: Picture, drawn: Callable[[int, int], Image.Image], *, spent: bool
 ) -> Image.Image:
-    """Puts an image of height and width together from strips."""
-    height, width = size
+    """Puts an RGB image of a picture's size together from strips."""
+    height, width = picture.size
     rows = strip_rows(width)
     if rows >= height:
         return drawn(0, height)
-    image = Image.new(mode, (width, height))
+    own = spent and picture.image.mode == "RGB"
+    image = picture.image if own else Image.new("RGB", (width, height))
     for top, bottom in strips(height, rows):
         image.paste(drawn(top, bottom), (0, top))
     return image

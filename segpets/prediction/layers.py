@@ -36,11 +36,13 @@ class Layers:
         alpha: The opacity of the foreground, 0 to 255, (H, W), if it is wanted: above 127 exactly
             where the class is one of the foreground, and soft at the edge.
         confidence: The mean of the largest probability.
+        shares: The part of the pixels that each class has.
     """
 
     ids: NDArray[np.uint8]
     alpha: NDArray[np.uint8] | None
     confidence: float
+    shares: tuple[float, ...]
 
 
 def whole_layers(
@@ -76,16 +78,19 @@ def _collected(
     ids = np.empty(size, dtype=np.uint8)
     alpha = None if foreground is None else np.empty(size, dtype=np.uint8)
     total, count = 0.0, 0
+    counts: Tensor | int = 0
     for top, strip in strips:
         rows = slice(top, top + strip.shape[1])
         best = strip.argmax(dim=0)
         ids[rows] = best.numpy()
+        counts = counts + best.flatten().bincount(minlength=len(strip))
         if alpha is not None and foreground is not None:
             alpha[rows] = opacity(strip, foreground).numpy()
         if confidence is None:
             more, pixels = _certainty(strip)
             total, count = total + more, count + pixels
-    return Layers(ids, alpha, total / count if confidence is None else confidence)
+    shares = (torch.as_tensor(counts).double() / ids.size).tolist()
+    return Layers(ids, alpha, total / count if confidence is None else confidence, tuple(shares))
 
 
 def opacity(logits: Tensor, foreground: Sequence[bool]) -> Tensor:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -20,6 +19,7 @@ from segpets.prediction import drawing
 from segpets.prediction.background import Background
 from segpets.prediction.layers import Layers, Net, collected, whole_layers
 from segpets.prediction.picture import (
+    LARGE,
     MAX_PIXELS,
     Picture,
     alone,
@@ -154,12 +154,7 @@ def _whole(source: Source, size: tuple[int, int], logits: Tensor, wanted: Wanted
     try:
         with alone(size):
             layers = whole_layers(logits, size, foreground=foreground)
-            picture = None
-            if set(wanted.outputs) - {"masks"}:
-                picture = read_picture(source.path, max_pixels=wanted.max_pixels)
-                if picture.size != size:
-                    raise FileError(source.path, "has changed meanwhile", "predict it again")
-            return _written(source, layers, picture, wanted)
+            return _written(source, layers, None, wanted)
     except FileError as error:
         return _failed(source, error)
 
@@ -185,15 +180,22 @@ def _written(source: Source, layers: Layers, picture: Picture | None, wanted: Wa
     """Draws and writes one output after another, so that only one is held."""
     files = {} if wanted.overwrite else wanted.existing(source)
     alpha = drawing.opacity(layers) if wanted.needs_opacity else None
+    large = layers.ids.size >= LARGE
     for folder in wanted.outputs:
-        if folder not in files:
-            drawn = _drawn(folder, layers, picture, alpha, wanted)
-            suffix = FOLDERS[folder] if max(drawn.size) <= _JPEG_SIDE else ".png"
-            files[folder] = wanted.folder / folder / f"{source.name}{suffix}"
-            save(drawn, files[folder])
-    counts = np.bincount(layers.ids.ravel(), minlength=len(wanted.classes))
-    shares = (counts / layers.ids.size).tolist()
-    return Outcome(source, layers.ids.shape, files, shares, layers.confidence)
+        if folder in files:
+            continue
+        if folder != "masks" and picture is None:
+            picture = read_picture(source.path, max_pixels=wanted.max_pixels)
+            if picture.size != layers.ids.shape:
+                raise FileError(source.path, "has changed meanwhile", "predict it again")
+        drawn = _drawn(folder, layers, picture, alpha, wanted, spent=large)
+        suffix = FOLDERS[folder] if max(drawn.size) <= _JPEG_SIDE else ".png"
+        files[folder] = wanted.folder / folder / f"{source.name}{suffix}"
+        save(drawn, files[folder])
+        del drawn
+        if large and folder != "masks":
+            picture = None  # it was drawn into
+    return Outcome(source, layers.ids.shape, files, layers.shares, layers.confidence)
 
 
 def _drawn(
@@ -202,17 +204,19 @@ def _drawn(
     picture: Picture | None,
     alpha: Image.Image | None,
     wanted: Wanted,
+    *,
+    spent: bool,
 ) -> Image.Image:
     if folder == "masks":
         return drawing.mask(layers)
     assert picture is not None
     if folder == "overlays":
-        return drawing.overlay(picture, layers, len(wanted.classes))
+        return drawing.overlay(picture, layers, len(wanted.classes), spent=spent)
     assert alpha is not None
     if folder == "cutouts":
-        return drawing.cutout(picture, alpha)
+        return drawing.cutout(picture, alpha, spent=spent)
     backdrop = wanted.background.behind(picture, alpha)
-    return drawing.composite(picture, alpha, backdrop, zoom=wanted.zoom)
+    return drawing.composite(picture, alpha, backdrop, zoom=wanted.zoom, spent=spent)
 
 
 def save(image: Image.Image, path: Path) -> None:
