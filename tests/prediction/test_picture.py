@@ -48,6 +48,7 @@ def test_orientation_6_has_its_first_row_on_the_right(tmp_path: Path) -> None:
     assert (seen[10:] == GREEN).all()
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data:UserWarning")
 def test_damaged_exif_turns_nothing(tmp_path: Path) -> None:
     left_red().save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
     assert read_picture(tmp_path / "a.jpg").size == (20, 40)
