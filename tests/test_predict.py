@@ -59,9 +59,6 @@ def config(finished: Result, photos: Path, tmp_path: Path) -> Config:
         given = [f"{key}={value}" for key, value in defaults.items() if key not in keys]
         words = (f"hydra.run.dir={tmp_path / 'log'}", *words)
         return compose([f"run={finished.path}", *given, *words], task="predict")
-            [f"run={finished.path}", *given, f"hydra.run.dir={tmp_path / 'log'}", *words],
-            task="predict",
-        )
 
     return make
 
