@@ -20,7 +20,8 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -74,26 +75,25 @@ def parts(trained: Trained, sources: list[Source], folder: Path) -> dict[str, fl
     """Milliseconds a picture of each step, one after another, each on one thread."""
     took = dict.fromkeys(("decode and shrink", "net", "enlarge and argmax", "encode"), 0.0)
 
-    def timed(step: str, function: Callable[[], object]) -> object:
+    @contextmanager
+    def timed(step: str) -> Iterator[None]:
         since = time.perf_counter()
-        result = function()
+        yield
         took[step] += (time.perf_counter() - since) * 1000 / len(sources)
-        return result
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    read = [
-        timed("decode and shrink", lambda s=source: read_shrunk(s.path, trained.size))  # type: ignore[misc]
-        for source in sources
-    ]
-    logits = []
-    for first in range(0, len(read), 8):
-        batch = torch.stack([image for image, _ in read[first : first + 8]])  # type: ignore[misc]
-        logits += list(timed("net", lambda b=batch: trained.logits(b)))  # type: ignore[misc,call-overload]
-    for one, (_, size), source in zip(logits, read, sources, strict=True):  # type: ignore[misc]
-        ids = timed("enlarge and argmax", lambda o=one, s=size: enlarge.class_ids(o, s))  # type: ignore[misc]
-        mask = Image.fromarray(ids.numpy())  # type: ignore[attr-defined]
-        timed("encode", lambda m=mask, n=source.name: save(m, folder / f"{n}.png"))  # type: ignore[misc]
+    for first in range(0, len(sources), 8):
+        some = sources[first : first + 8]
+        with timed("decode and shrink"):
+            read = [read_shrunk(source.path, trained.size) for source in some]
+        with timed("net"):
+            logits = trained.logits(torch.stack([image for image, _ in read]))
+        for one, (_, size), source in zip(logits, read, some, strict=True):
+            with timed("enlarge and argmax"):
+                ids = enlarge.class_ids(one, size)
+            with timed("encode"):
+                save(Image.fromarray(ids.numpy()), folder / f"{source.name}.png")
     torch.set_num_threads(before)
     return took
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from segpets.enlarge import enlarged
+from segpets.enlarge import enlarged, largest
 
 
 class Net(Protocol):
@@ -81,7 +81,7 @@ def _collected(
     counts: Tensor | int = 0
     for top, strip in strips:
         rows = slice(top, top + strip.shape[1])
-        best = strip.argmax(dim=0)
+        best = largest(strip)
         ids[rows] = best.numpy()
         counts = counts + best.flatten().bincount(minlength=len(strip))
         if alpha is not None and foreground is not None:

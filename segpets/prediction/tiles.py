@@ -15,6 +15,9 @@ OVERLAP = 4
 RIM = 16
 """The outermost 1/16 of a tile, where the net sees too little around, has no weight."""
 
+AT_ONCE = 1 << 20
+"""Pixels that the net takes at once, at most, or one tile: what it computes from them is large."""
+
 SMALLEST = 32
 """Height and width that every net takes."""
 
@@ -29,7 +32,7 @@ def tiled(
         picture: The picture.
         tile: Height and width of tiles in pixels; rounded up to a multiple of the net's stride. A
             picture that is smaller is one tile.
-        batch_size: How many tiles the net takes at once.
+        batch_size: How many tiles the net takes at once; large ones are fewer.
 
     Yields:
         From top to bottom the first row, and the logits, float32 (C, rows, W) on the CPU, of what
@@ -39,6 +42,7 @@ def tiled(
     high, wide = (_fitting(tile, length, net.stride) for length in picture.size)
     tops, lefts = starts(height, high), starts(width, wide)
     across = [window(left, width, wide) for left in lefts]
+    batch = max(1, min(batch_size, AT_ONCE // (high * wide)))
     done = 0
     blended, weights = torch.zeros(0), torch.zeros(0)
     for top in tops:
@@ -52,8 +56,8 @@ def tiled(
             done = top
         strip = _continued(picture.rows(top, top + rows), high, wide)
         down = window(top, height, high)[:rows, None]
-        for first in range(0, len(lefts), batch_size):
-            some = lefts[first : first + batch_size]
+        for first in range(0, len(lefts), batch):
+            some = lefts[first : first + batch]
             crops = torch.stack([strip[:, :, left : left + wide] for left in some])
             for index, logits in enumerate(net.logits(crops).cpu(), start=first):
                 columns = slice(lefts[index], min(lefts[index] + wide, width))
