@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from segpets.prediction.layers import Net
 from segpets.prediction.picture import Picture, strip_rows, strips
@@ -15,7 +14,7 @@ OVERLAP = 4
 RIM = 16
 """The outermost 1/16 of a tile, where the net sees too little around, has no weight."""
 
-AT_ONCE = 1 << 20
+AT_ONCE = 1 << 18
 """Pixels that the net takes at once, at most, or one tile: what it computes from them is large."""
 
 SMALLEST = 32
@@ -41,40 +40,36 @@ def tiled(
     height, width = picture.size
     high, wide = (_fitting(tile, length, net.stride) for length in picture.size)
     tops, lefts = starts(height, high), starts(width, wide)
-    across = [window(left, width, wide) for left in lefts]
+    down, across = weights(height, high), weights(width, wide)
     batch = max(1, min(batch_size, AT_ONCE // (high * wide)))
-    done = 0
-    blended, weights = torch.zeros(0), torch.zeros(0)
-    for top in tops:
-        rows = min(high, height - top)
+    rows, done = min(high, height), 0
+    blended = torch.zeros(0)
+    for top, by_row in zip(tops, down, strict=True):
         if top > 0:
             keep = top - done
-            yield from _finished(done, blended[:, :keep], weights[:keep])
-            more = rows - (blended.shape[1] - keep)
-            blended = pad(blended[:, keep:], (0, 0, 0, more))
-            weights = pad(weights[keep:], (0, 0, 0, more))
+            yield from _finished(done, blended[:, :keep])
+            begun = blended[:, keep:].clone()
+            blended[:, : rows - keep] = begun
+            blended[:, rows - keep :] = 0
             done = top
         strip = _continued(picture.rows(top, top + rows), high, wide)
-        down = window(top, height, high)[:rows, None]
         for first in range(0, len(lefts), batch):
             some = lefts[first : first + batch]
             crops = torch.stack([strip[:, :, left : left + wide] for left in some])
             for index, logits in enumerate(net.logits(crops).cpu(), start=first):
                 columns = slice(lefts[index], min(lefts[index] + wide, width))
-                size = columns.stop - columns.start
+                by_column = across[index]
                 if not len(blended):
                     blended = torch.zeros(logits.shape[0], rows, width)
-                    weights = torch.zeros(rows, width)
-                weight = down * across[index][:size]
-                blended[:, :, columns] += weight * logits[:, :rows, :size]
-                weights[:, columns] += weight
-    yield from _finished(done, blended, weights)
+                part = logits[:, :rows, : len(by_column)]
+                blended[:, :, columns] += part * (by_row[:, None] * by_column)
+    yield from _finished(done, blended)
 
 
-def _finished(done: int, blended: Tensor, weights: Tensor) -> Iterator[tuple[int, Tensor]]:
+def _finished(done: int, blended: Tensor) -> Iterator[tuple[int, Tensor]]:
     """Yields rows that no later tile changes, in strips."""
-    for top, bottom in strips(len(weights), strip_rows(weights.shape[1])):
-        yield done + top, blended[:, top:bottom] / weights[top:bottom]
+    for top, bottom in strips(blended.shape[1], strip_rows(blended.shape[2])):
+        yield done + top, blended[:, top:bottom].clone()  # the buffer is used again
 
 
 def _fitting(tile: int, length: int, stride: int) -> int:
@@ -88,6 +83,17 @@ def starts(length: int, tile: int) -> list[int]:
         return [0]
     count = -(-(length - tile) // (tile - tile // OVERLAP)) + 1
     return [round(i * (length - tile) / (count - 1)) for i in range(count)]
+
+
+def weights(length: int, tile: int) -> list[Tensor]:
+    """The weights of all tiles along one axis, each as long as the picture goes; they add to 1."""
+    parts = [
+        (start, window(start, length, tile)[: length - start]) for start in starts(length, tile)
+    ]
+    total = torch.zeros(length)
+    for start, part in parts:
+        total[start : start + tile] += part
+    return [part / total[start : start + tile] for start, part in parts]
 
 
 def window(start: int, length: int, tile: int) -> Tensor:
