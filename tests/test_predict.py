@@ -272,6 +272,7 @@ def test_a_run_without_a_background_says_so(caplog: pytest.LogCaptureFixture) ->
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # of the mask
 def test_a_picture_of_108_million_pixels_is_predicted_within_2_gb(
     finished: Result, tmp_path: Path
 ) -> None:

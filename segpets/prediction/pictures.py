@@ -117,7 +117,7 @@ def predict_all(net: Net, sources: Sequence[Source], wanted: Wanted) -> Iterator
     Raises:
         UserError: The disk is full. A picture that can't be used raises nothing.
     """
-    threads = max(1, min(len(os.sched_getaffinity(0)), THREADS, len(sources)))
+    threads = max(1, min(os.cpu_count() or 1, THREADS, len(sources)))
     count = max(1, min(wanted.batch_size, len(sources) // threads))
     chunks = [sources[i : i + count] for i in range(0, len(sources), count)]
     before = torch.get_num_threads()
