@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.segpets-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all check browse doctor compare tensorboard benchmark benchmark-data docs clean evaluate latency notebooks export
+.PHONY: help setup train test test-all check browse doctor compare tensorboard benchmark benchmark-data docs clean evaluate latency notebooks export predict
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -59,6 +59,9 @@ notebooks: setup  ## run the notebooks, about 15 minutes, and write them to docs
 
 export: setup  ## write a run's model as ONNX, checked: ARGS="run=latest format=onnx_int8"
 	$(BIN)/python -m segpets.export $(ARGS)
+
+predict: setup  ## predict pictures: ARGS="run=latest source=photos output=predicted"
+	$(BIN)/python -m segpets.predict $(ARGS)
 
 tensorboard: setup  ## compare runs in TensorBoard
 	$(BIN)/tensorboard --logdir logs/train $(ARGS)

@@ -32,7 +32,13 @@ from segpets.stored import offer_data_of
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 INTERRUPTED = 130
-EXAMPLES = {"data.classes": "'[background,leaf]'", "data.root": "FOLDER", "run": "latest"}
+EXAMPLES = {
+    "data.classes": "'[background,leaf]'",
+    "data.root": "FOLDER",
+    "output": "predicted",
+    "run": "latest",
+    "source": "photos",
+}
 """What keys without a default may look like."""
 LAUNCHERS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray"}
 """Launchers of Hydra that are packages of their own, and the extra that brings each."""
@@ -123,9 +129,9 @@ def _directories_of(run: str, name: str, argv: Sequence[str]) -> list[str]:
     ]
 
 
-def _quoted(path: Path) -> str:
-    """A path as a value in Hydra's grammar."""
-    text = str(path).replace("\\", "\\\\").replace("'", "\\'")
+def _quoted(value: Path | str) -> str:
+    """A path, or any text, as a value in Hydra's grammar."""
+    text = str(value).replace("\\", "\\\\").replace("'", "\\'")
     return f"'{text}'"
 
 
@@ -174,10 +180,11 @@ def explain_config(error: BaseException, name: str, argv: Sequence[str]) -> str:
         why = explain_config(error.__cause__, name, [*folders, *error.overrides])
         return f"{error}, so none was started. {why}"
     if isinstance(error, OverrideParseException):
+        key, _, value = str(error.override).partition("=")
         return (
             f"{error.override} can't be read: {str(error).splitlines()[0]}. Are brackets and "
-            "quotes closed? A value with spaces, commas or brackets wants quotes: "
-            "\"key='a value'\""
+            "quotes closed? A value with spaces, commas, brackets or # wants quotes within "
+            f'quotes: "{key}={_quoted(value)}"'
         )
     if (mendable := _user_error(error)) is not None:
         return str(mendable)

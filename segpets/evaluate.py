@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from segpets.cli import run_command
@@ -47,11 +48,12 @@ class Result:
     record: dict[str, Any]
 
 
-def evaluate(cfg: DictConfig) -> Result:
+def evaluate(cfg: DictConfig, *, folders: Sequence[Path] = ()) -> Result:
     """Judges a run's model on the images of a stage.
 
     Args:
         cfg: The composed config of `conf/evaluate.yaml`; see `segpets.config.compose`.
+        folders: Folders with configs of the user's own, whose classes are allowed, too.
 
     Raises:
         UserError: The model can't be loaded, the data don't fit it, or an option makes no sense.
@@ -62,7 +64,7 @@ def evaluate(cfg: DictConfig) -> Result:
     from segpets.report.errors import Entry as Shown
     from segpets.run import versions, write_atomically
 
-    task = _task(cfg)
+    task = _task(cfg, folders)
     progress, shown = _progress(task), list[Shown]()
     with threads(task.trained.summary.get("threads")):
         measured = measure(
@@ -84,7 +86,7 @@ def evaluate(cfg: DictConfig) -> Result:
     return Result(folder, record["metrics"], record)
 
 
-def _task(cfg: DictConfig) -> Task:
+def _task(cfg: DictConfig, folders: Sequence[Path]) -> Task:
     """Loads the model and its data; finds out whether they fit."""
     from segpets.build import build
     from segpets.evaluation import Options, Task, merge, views
@@ -97,6 +99,7 @@ def _task(cfg: DictConfig) -> Task:
         device=cfg.device,
         precision=cfg.precision,
         allow=cfg.allow,
+        folders=folders,
     )
     labels = _choose_labels(cfg)
     merged = merge(trained.classes, list(cfg.data.classes), labels)
@@ -366,7 +369,9 @@ def _run(cfg: DictConfig) -> None:
     """What Hydra calls."""
     from segpets.run import point
 
-    result = evaluate(cfg)
+    sources = HydraConfig.get().runtime.config_sources
+    own = [Path(source.path) for source in sources if source.provider == "command-line"]
+    result = evaluate(cfg, folders=own)
     latest = Path(cfg.paths.log_dir) / "latest"
     latest.parent.mkdir(parents=True, exist_ok=True)
     point(latest, result.path)

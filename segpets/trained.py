@@ -2,7 +2,8 @@
 
 >>> import segpets
 >>> trained = segpets.load("logs/train/latest")
->>> trained.logits(batch)  # uint8 (B, 3, H, W)
+>>> trained.predict("cat.jpg")  # class ids (H, W)
+>>> trained.logits(batch)  # of uint8 (B, 3, H, W)
 """
 
 import logging
@@ -13,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
@@ -94,6 +97,26 @@ class Trained:
         with torch.inference_mode(), autocast(self.device, self.precision):
             logits: Tensor = self.segmenter(images.to(self.device, non_blocking=True))
         return logits.float()
+
+    def predict(self, image: Any, *, tile: int | None = None) -> NDArray[np.uint8]:
+        """Predicts the class of each pixel of a picture of any size.
+
+        Args:
+            image: A file's path or a PIL image, both turned as their EXIF orientation wants it;
+                or pixels as they are: a uint8 array, RGB (H, W, 3) or grey (H, W), or a uint8
+                tensor (3, H, W).
+            tile: None resizes the whole picture to `size`; N predicts overlapping tiles of N x N of
+                its own pixels.
+
+        Returns:
+            Class ids, (H, W): indices of `classes`.
+
+        Raises:
+            UserError: It is none of these, or a file that can't be used.
+        """
+        from segpets.prediction.one import class_ids  # late: only who predicts needs it
+
+        return class_ids(self, image, tile=tile)
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:

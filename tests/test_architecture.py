@@ -50,9 +50,10 @@ MAY_IMPORT = {
     "evaluation": {
         *("data", "enlarge", "errors", "hardware", "labels", "metric", "statistics", "trained"),
     },
-    "trained": {"build", "errors", "module", "run", "stored"},
     "speed": {"build", "comparison", "cost", "errors", "module", "report", "run", "trained"},
     "exporting": {"errors", "labels", "metric", "model", "trained"},
+    "prediction": {"data", "enlarge", "errors", "labels", "run"},
+    "trained": {"build", "errors", "module", "prediction", "run", "stored"},
 }
 # Libraries that a room does without.
 MUST_NOT_IMPORT = {
@@ -69,6 +70,7 @@ MUST_NOT_IMPORT = {
     "statistics": {"lightning", "hydra", "omegaconf", "matplotlib", "torch"},
     "comparison": {"lightning", "hydra", "omegaconf", "matplotlib", "torch"},
     "evaluation": {"hydra", "omegaconf", "matplotlib", "PIL", "rich", "pathlib", "io"},
+    "prediction": {"lightning", "hydra", "omegaconf", "torchmetrics", "matplotlib"},
     "run": {"lightning", "hydra", "torch"},
     "speed": {"lightning", "hydra", "matplotlib"},
     "exporting": {"lightning", "hydra", "omegaconf", "matplotlib", "rich"},
@@ -102,6 +104,7 @@ SHARED = {
     },
     "speed": {"measured", "memory", "subject", "timing", "variants", "words", "workers"},
     "exporting": {"program"},
+    "prediction": {"background", "drawing", "layers", "picture", "sources", "tiles"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -209,10 +212,11 @@ def test_the_module_knows_no_net_and_no_loss_by_name() -> None:
         "segpets.browse",
         "segpets.compare",
         "segpets.evaluate",
+        "segpets.predict",
+        "segpets.export",
         "segpets.benchmark",
         "segpets.__main__",
     ],
-    ["segpets.train", "segpets.browse", "segpets.compare", "segpets.export", "segpets.__main__"],
 )
 def test_a_command_imports_nothing_heavy_before_it_has_a_config(module: str) -> None:
     heavy = (

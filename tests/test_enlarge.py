@@ -24,3 +24,9 @@ def test_strips_agree_with_the_whole(
 def test_a_picture_of_the_nets_size_keeps_its_classes() -> None:
     logits = torch.randn(3, 32, 32)
     assert torch.equal(enlarge.class_ids(logits, (32, 32)), logits.argmax(0).to(torch.uint8))
+
+
+def test_the_largest_logit_is_found_and_of_equal_ones_the_first() -> None:
+    logits = torch.randint(0, 4, (5, 30, 20), generator=torch.Generator().manual_seed(0)).float()
+    assert torch.equal(enlarge.largest(logits), logits.argmax(0).to(torch.uint8))
+    assert torch.equal(enlarge.largest(torch.zeros(3, 2)), torch.zeros(2, dtype=torch.uint8))

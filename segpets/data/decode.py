@@ -33,8 +33,13 @@ _IMAGE_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr
 _INDEX_MODES = {"1", "L", "P"}
 
 
-def open_image(path: Path) -> Image.Image:
+def open_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Opens a file without decoding its pixels.
+
+    Args:
+        path: The file.
+        max_pixels: What it may claim. Beyond twice `MAX_PIXELS`, Pillow refuses it, unless
+            `PIL.Image.MAX_IMAGE_PIXELS` is raised, too.
 
     Raises:
         FileError: It isn't there, is no image, or claims an absurd size.
@@ -43,7 +48,7 @@ def open_image(path: Path) -> Image.Image:
         # Read whole: what Pillow reads later, lazily, could come from a file that has changed.
         content = path.read_bytes()
         image = Image.open(io.BytesIO(content), formats=FORMATS)
-        if image.width * image.height > MAX_PIXELS:
+        if image.width * image.height > max_pixels:
             raise Image.DecompressionBombError(f"Image size ({image.width * image.height} pixels)")
         return _bmp_of_greys(content) if _is_bmp_of_greys(content, image) else image
     except UnidentifiedImageError as error:
@@ -55,7 +60,7 @@ def open_image(path: Path) -> Image.Image:
         raise FileError(
             path,
             f"claims too many pixels ({str(error).partition(' exceeds')[0]}), more than "
-            f"{MAX_PIXELS:,}",
+            f"{max_pixels:,}",
             "shrink it, or cut it into tiles",
         ) from error
     except Exception as error:  # on damaged bytes Pillow's decoders raise whatever they like
@@ -116,7 +121,7 @@ def read_image(path: Path, size: int) -> tuple[Pixel8, tuple[int, int]]:
     with open_image(path) as image:
         width, height = image.size
         image.draft(None, (DRAFT * size, DRAFT * size))  # what is no JPEG ignores it
-        rgb = np.asarray(_rgb(load(image, path), path))
+        rgb = np.asarray(to_rgb(load(image, path), path))
     if rgb.shape[:2] == (size, size):
         return np.moveaxis(rgb, -1, 0).copy(order="C"), (height, width)
     # At most 1 of 255 away from Pillow's own, in a quarter of the time.
@@ -125,7 +130,12 @@ def read_image(path: Path, size: int) -> tuple[Pixel8, tuple[int, int]]:
     return np.ascontiguousarray(resized.numpy()), (height, width)
 
 
-def _rgb(image: Image.Image, path: Path) -> Image.Image:
+def to_rgb(image: Image.Image, path: Path) -> Image.Image:
+    """Converts decoded pixels of any type to RGB; what is transparent keeps its colour.
+
+    Raises:
+        FileError: They are of a type that has no place in 0 to 255.
+    """
     if image.mode == "I" or image.mode.startswith("I;16"):
         # From 0..65535 to 0..255; Pillow's own conversion would cut off at 255.
         wide = np.asarray(image).clip(0, 65535)
