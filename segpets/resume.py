@@ -13,6 +13,7 @@ from segpets.callback import MetricsCSV
 from segpets.errors import UserError
 from segpets.run import find_run
 from segpets.stored import stored_config
+from segpets.trust import targets_of
 
 log = logging.getLogger(__name__)
 
@@ -20,12 +21,15 @@ CHANGEABLE: Final = ("trainer.", "callback.", "data.num_workers", "test", "tags"
 """The keys that may differ when a run goes on; a key that ends in a dot stands for all below it."""
 
 
-def resumed_config(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
+def resumed_config(
+    cfg: DictConfig, overrides: Sequence[str], folders: Sequence[Path] = ()
+) -> DictConfig:
     """The config of the run that goes on, with what was changed about it.
 
     Args:
         cfg: The config that the command line gave; its `resume` names the run.
         overrides: The command line's overrides; only they are taken from `cfg`.
+        folders: Folders with configs of the user's own, whose classes the run may name, too.
 
     Raises:
         UserError: There is no such run, or an override would make another run of it.
@@ -36,7 +40,10 @@ def resumed_config(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
             "taken over: train(compose(overrides), overrides=overrides)"
         )
     path = find_run(cfg.resume, log_dir=Path(cfg.paths.log_dir), key="resume")
-    stored = OmegaConf.create(stored_config(path, allow=cfg.allow))
+    # What this command's own config names is the user's, as the classes of a sweep are.
+    own = targets_of(OmegaConf.to_container(cfg, resolve=False))
+    allow = [cfg.allow] if isinstance(cfg.allow, str) else list(cfg.allow or [])
+    stored = OmegaConf.create(stored_config(path, allow=[*allow, *own], folders=folders))
     for override in overrides:
         key = override.lstrip("+").partition("=")[0]
         if key == "resume" or key.startswith("paths."):  # where the run lies is known

@@ -48,12 +48,15 @@ class Result:
     datamodule: SegmentationDataModule
 
 
-def train(cfg: DictConfig, *, overrides: Sequence[str] = ()) -> Result:
+def train(
+    cfg: DictConfig, *, overrides: Sequence[str] = (), folders: Sequence[Path] = ()
+) -> Result:
     """Trains and tests as the config says, in a run directory.
 
     Args:
         cfg: The composed config of `conf/train.yaml`; see `segpets.config.compose`.
         overrides: What distinguishes this run from the default, for its summary.
+        folders: Folders with configs of the user's own; a run that goes on may name their classes.
 
     Raises:
         UserError: Something is wrong that the user can mend.
@@ -67,7 +70,7 @@ def train(cfg: DictConfig, *, overrides: Sequence[str] = ()) -> Result:
     resuming = cfg.resume is not None
     facts: dict[str, Any] = {"task": "train"}
     if resuming:
-        cfg = resumed_config(cfg, overrides)
+        cfg = resumed_config(cfg, overrides, folders)
         if any(not word.startswith(("resume=", "paths.")) for word in overrides):
             facts["config_fingerprint"] = fingerprint(cfg)  # it isn't what it was
     else:
@@ -362,7 +365,9 @@ def _task(cfg: DictConfig) -> float | None:
     latest = Path(cfg.paths.log_dir) / "latest"
     latest.parent.mkdir(parents=True, exist_ok=True)
     point(latest, output_dir)
-    result = train(cfg, overrides=overrides)
+    sources = hydra_config.runtime.config_sources
+    own = [Path(source.path) for source in sources if source.provider == "command-line"]
+    result = train(cfg, overrides=overrides, folders=own)
     return result.metrics.get(cfg.optimized_metric)
 
 

@@ -24,8 +24,13 @@ def named_targets(folders: Iterable[Path]) -> frozenset[str]:
     for folder in folders:
         for file in folder.rglob("*.yaml"):
             content = yaml.safe_load(file.read_text(encoding="utf-8"))
-            found |= {target for _, target in _targets(content) if isinstance(target, str)}
+            found |= targets_of(content)
     return frozenset(found)
+
+
+def targets_of(config: Any) -> frozenset[str]:
+    """The classes and functions that plain data name by `_target_`."""
+    return frozenset(target for _, target in _targets(config) if isinstance(target, str))
 
 
 def read_config(file: Path, *, allowed: frozenset[str]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ MAY_IMPORT = {
     "comparison": {"data", "errors", "jobs", "labels", "report", "run", "statistics"},
     "module": {"errors", "labels", "metric"},
     "callback": {"errors", "labels", "metric", "report", "run", "study"},
-    "resume": {"callback", "errors", "run", "stored"},
+    "resume": {"callback", "errors", "run", "stored", "trust"},
     "build": {"cost", "errors", "module", "run"},
     "evaluation": {
         *("data", "enlarge", "errors", "hardware", "labels", "metric", "statistics", "trained"),

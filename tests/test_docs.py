@@ -13,6 +13,7 @@ from fixture_types import Command, Tiny
 from segpets.cli import groups
 from segpets.config import compose
 from segpets.paths import conf_dir
+from segpets.train import Result
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -142,8 +143,12 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize(("page", "task", "words"), COMMANDS)
-def test_a_command_of_a_page_composes(page: str, task: str, words: str, tmp_path: Path) -> None:
-    assert compose(compose_words(words, tmp_path), task=task).task_name == task
+def test_a_command_of_a_page_composes(
+    page: str, task: str, words: str, tmp_path: Path, finished: Result
+) -> None:
+    overrides = compose_words(words, tmp_path)
+    there = [w.replace("run=latest", f"run={finished.path}") for w in overrides]
+    assert compose(there, task=task).task_name == task
 
 
 @pytest.fixture
