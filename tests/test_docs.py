@@ -1,14 +1,19 @@
 """What the pages under docs/ say, done: commands compose, messages come, every key is explained."""
 
+import hashlib
+import os
 import re
 import shlex
 import subprocess
 import sys
+from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import torch
 from fixture_types import Command, Tiny
+from made_data import LAYOUTS, archives
 
 from segpets.cli import groups
 from segpets.config import compose
@@ -22,6 +27,7 @@ import reference  # noqa: E402
 
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 TEXT = {page.relative_to(ROOT).as_posix(): page.read_text() for page in PAGES}
+TEXT["README.md"] = (ROOT / "README.md").read_text()
 ERRORS = re.findall(
     r"^    \$ python -m (segpets\.\w+) (.*)\n    (error: .*)$", TEXT["docs/errors.md"], re.MULTILINE
 )
@@ -175,3 +181,104 @@ def test_the_model_and_the_loss_of_the_page_train(own: Path, command: Command, t
         assert done.returncode == 0, done.stdout
         assert "Tiny" in done.stdout
     assert "SquaredError" in done.stdout
+
+
+NO_DEVICE = {
+    "trainer=gpu": "cuda",
+    "trainer=mps": "mps",
+    "trainer=tpu": "tpu",
+    "trainer=ddp": "cuda",
+}
+
+
+@dataclass
+class Place:
+    """A folder in which the commands of the pages are given, one after the other.
+
+    It holds a sweep `first` and, as `latest`, a run, of seconds.
+    """
+
+    path: Path
+    pets: Path
+
+    def give(self, module: str, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {"PYTHONPATH": f"{ROOT}", "OMP_NUM_THREADS": "1"} | env
+        return subprocess.run(
+            [sys.executable, "-m", module, *words],
+            cwd=self.path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=600,
+        )
+
+    def data(self, words: list[str]) -> Path:
+        """The folder that FOLDER stands for."""
+        layout = next((w[5:] for w in words if w.startswith("data=") and w[5:] in LAYOUTS), None)
+        if layout is None:
+            return self.pets
+        root = self.path / f"made_{layout}"
+        return root if root.exists() else LAYOUTS[layout](root)
+
+    def shortened(self, task: str, words: list[str]) -> list[str]:
+        """The words of a page, with which a command takes seconds instead of minutes."""
+        folder = str(self.data(words))
+        words = [word.replace("FOLDER", folder) for word in words]
+        if task == "benchmark":
+            words = [word for word in words if not word.startswith("variants=")]
+            return [*words, "variants=[channels_last]", "repeats=2", "batch_sizes=[1]"]
+        if task != "train":
+            return words
+        if not any(word.startswith("resume=") for word in words):
+            words.append("debug=smoke")
+        swaps = {
+            "trainer.max_epochs=40": "trainer.max_epochs=3",
+            "n_trials=20": "n_trials=2",
+            "hydra/launcher=submitit_slurm": "hydra/launcher=submitit_local",
+            "hydra.launcher.partition=gpu": "",  # of SLURM only
+            "hydra.launcher.ray.init.address=auto": "+hydra.launcher.ray.init.num_cpus=2",
+            "+hydra.launcher.ray.remote.num_gpus=0.5": "+hydra.launcher.ray.remote.num_cpus=0.5",
+        }
+        words = [swaps.get(word, word) for word in words]
+        if "data.download=true" in words:
+            mirror = self.path / "mirror"
+            if not mirror.exists():
+                archives(mirror, self.pets)
+            words = [word for word in words if not word.startswith("data.mirrors=")]
+            sums = (
+                f"data.checksums.{kind}="
+                + hashlib.sha256((mirror / f"{kind}.tar.gz").read_bytes()).hexdigest()
+                for kind in ("images", "annotations")
+            )
+            words += [f"data.mirrors=[{mirror}]", *sums]
+        return [word for word in words if word]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, tiny_pets: Path) -> Place:
+    found = Place(tmp_path_factory.mktemp("place"), tiny_pets)
+    for name in ("photos", "more"):
+        (found.path / name).mkdir()
+        picture = next((tiny_pets / "images").glob("Bombay_*.jpg"))
+        (found.path / name / f"{name}.jpg").write_bytes(picture.read_bytes())
+    tiny = ["model.widths=[4,8]", "debug=smoke"]
+    for words in (["-m", "loss=dice,focal", "seed=1,2", "sweep=first"], []):
+        done = found.give("segpets.train", *words, *tiny)
+        assert done.returncode == 0, done.stdout
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", sorted({page for page, _, _ in COMMANDS}))
+def test_the_commands_of_a_page_do_what_they_say(page: str, place: Place) -> None:
+    for _, task, line in (one for one in COMMANDS if one[0] == page):
+        words = place.shortened(task, shlex.split(line))
+        done = place.give(f"segpets.{task}", *words)
+        missing = next((NO_DEVICE[w] for w in words if w in NO_DEVICE), None)
+        if missing and not torch.cuda.is_available():
+            assert done.returncode == 1, done.stdout
+            assert missing in done.stdout.lower()
+        else:
+            assert done.returncode == 0, f"{words}\n{done.stdout}"
+        assert "Traceback" not in done.stdout
