@@ -439,7 +439,7 @@ def test_a_kill_while_a_checkpoint_is_written_costs_no_epoch_before(
     # 12 M parameters and their moments: 145 MB, which take a part of a second to write.
     out = ("model.widths=", "trainer.max_epochs=")
     words = [word for word in words if not word.startswith(out)]
-    words += ["model.widths=[32,64,128,1024]", "trainer.max_epochs=3", "seed=1"]
+    words += ["model.widths=[32,64,128,1024]", "trainer.max_epochs=6", "seed=1"]
     words += ["trainer.limit_train_batches=1", "trainer.limit_val_batches=1"]
     line = [sys.executable, "-m", "segpets.train", *words]
     for name in ("killed", "straight"):
@@ -456,19 +456,21 @@ def test_a_kill_while_a_checkpoint_is_written_costs_no_epoch_before(
     )
     sweep = tmp_path / "killed" / "logs" / "train" / "multiruns" / "s"
     caught = False
-    while not caught and process.poll() is None:  # the second one, which has one before it
-        caught = bool(list(sweep.glob("*/checkpoints/.last.ckpt"))) and bool(
-            list(sweep.glob("*/checkpoints/last.ckpt"))
-        )
-    os.killpg(process.pid, signal.SIGKILL)
+    while not caught and process.poll() is None:
+        if list(sweep.glob("*/checkpoints/.last.ckpt")):  # stopped, so that it can be looked at
+            os.killpg(process.pid, signal.SIGSTOP)
+            writing = list(sweep.glob("*/checkpoints/.last.ckpt"))
+            caught = bool(writing) and bool(list(sweep.glob("*/checkpoints/last.ckpt")))
+            os.killpg(process.pid, signal.SIGKILL if caught else signal.SIGCONT)
     process.wait()
-    (writing,) = sweep.glob("*/checkpoints/.last.ckpt")
+    assert caught
     (last,) = sweep.glob("*/checkpoints/last.ckpt")
-    assert writing.stat().st_size <= last.stat().st_size
+    assert writing[0].stat().st_size <= last.stat().st_size
+    done = torch.load(last, weights_only=True, mmap=True)["epoch"] + 1
     again = killed(line, own, tmp_path / "killed", kills=0, longest=0)
     assert again.returncode == 0, again.stdout
     assert "1 to go on" in again.stdout
-    assert "epoch 2 of 3" in again.stdout and "epoch 1 of 3" not in again.stdout
+    assert f"epoch {done + 1} of 6" in again.stdout and f"epoch {done} of 6" not in again.stdout
     (expected,), (found,) = (jobs(tmp_path / name).values() for name in ("straight", "killed"))
     assert metrics(found) == metrics(expected)
     torch.testing.assert_close(weights(found), weights(expected), rtol=0, atol=0)
