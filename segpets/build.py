@@ -91,9 +91,13 @@ def build_trainer(cfg: DictConfig, *, extra_callbacks: Sequence[Callback] = ()) 
     loggers = [build(logger, f"logger.{name}") for name, logger in cfg.logger.items()]
     if not loggers:  # it refuses to be without one
         callbacks = [c for c in callbacks if not isinstance(c, LearningRateMonitor)]
-    trainer: Trainer = build(
-        cfg.trainer, "trainer", callbacks=[*callbacks, *extra_callbacks], logger=loggers
-    )
+    every = [*callbacks, *extra_callbacks]
+    try:
+        trainer: Trainer = build(cfg.trainer, "trainer", callbacks=every, logger=loggers)
+    except UserError as error:
+        if cfg.trainer.accelerator in ("auto", "cpu"):
+            raise
+        raise UserError(f"{error} trainer=auto takes what this machine has") from error
     return trainer
 
 
