@@ -217,7 +217,7 @@ def _read_checkpoint(file: Path) -> dict[str, Any]:
             f"don't use it, unless checkpoint={other} is sound",
         ) from error
     except Exception as error:  # of damaged bytes: anything
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        reason = (str(error).splitlines() or [type(error).__name__])[0].split(". ")[0][:200]
         raise FileError(
             file,
             f"can't be read ({reason}); was it cut off?",

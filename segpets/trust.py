@@ -72,8 +72,8 @@ def refuse_foreign(config: Any, *, allowed: frozenset[str], where: str) -> None:
         if not isinstance(target, str) or target not in allowed:
             raise UserError(
                 f"{where}: {key or 'it'} would call {target!r}, which is none of the classes that "
-                "segpets' configs name, so nothing of it is used. If it is your own and you trust "
-                f"this run, add 'allow=[{target}]'"
+                "segpets' configs name, so nothing of it is used. A class of your own, in a run "
+                "that you trust, can be named in allow=[...]"
             )
 
 

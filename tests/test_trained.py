@@ -90,7 +90,7 @@ def test_a_resume_refuses_a_hostile_config_too(copied: Path, command: Command) -
 
 def test_a_class_of_the_users_own_is_used_when_allowed(copied: Path) -> None:
     edit(copied, "model._target_", "segpets.model.unet.DoubleConv")
-    with pytest.raises(UserError, match=r"allow=\[segpets.model.unet.DoubleConv\]"):
+    with pytest.raises(UserError, match=r"segpets\.model\.unet\.DoubleConv.*allow="):
         segpets.load(copied)
     with pytest.raises(UserError, match="model: "):  # it is called, with what it doesn't take
         segpets.load(copied, allow=["segpets.model.unet.DoubleConv"])
