@@ -27,7 +27,7 @@ def notebooks() -> str:
         "# Notebooks",
         "",
         "The whole series on real images, to be run here, on Colab or on Kaggle. `make notebooks`",
-        "runs all of them and writes each with its outputs as one page; `make docs` then links them.",
+        "runs all of them and writes each with its outputs as a page; `make docs` then links them.",
         "",
     ]
     for file in sorted((ROOT / "notebooks").glob("*.ipynb")):
