@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from omegaconf import DictConfig, OmegaConf
 
 from segpets.cli import run_command
+from segpets.config import own_folders
 from segpets.errors import UserError
 
 if TYPE_CHECKING:
@@ -169,6 +170,8 @@ def _devices(cfg: DictConfig) -> list[str]:
     """PyTorch's names of the devices, GPUs first."""
     import torch
 
+    from segpets.hardware import usable_device
+
     if cfg.devices == "auto":
         there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
         return [*(name for name, is_there in there.items() if is_there), "cpu"]
@@ -176,13 +179,7 @@ def _devices(cfg: DictConfig) -> list[str]:
     if not words:
         raise UserError("devices names nothing: give auto, or a list such as [cpu,cuda]")
     for word in words:
-        try:
-            torch.empty(0, device=torch.device(str(word)))
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            reason = str(error).splitlines()[0].rstrip(".")
-            raise UserError(
-                f"devices={word} can't be used ({reason}): choose auto, cpu, cuda or mps"
-            ) from error
+        usable_device(str(word), key="devices")
     return sorted(dict.fromkeys(map(str, words)), key=lambda word: word == "cpu")
 
 
@@ -379,15 +376,10 @@ def _keep(file: Path) -> None:
 
 def _task(cfg: DictConfig) -> None:
     """What Hydra calls."""
-    from hydra.core.hydra_config import HydraConfig
-
     from segpets.run import point
 
-    sources = HydraConfig.get().runtime.config_sources
-    benchmark(cfg, folders=[Path(s.path) for s in sources if s.provider == "command-line"])
-    latest = Path(cfg.paths.log_dir) / "latest"
-    latest.parent.mkdir(parents=True, exist_ok=True)
-    point(latest, Path(cfg.paths.output_dir))
+    benchmark(cfg, folders=own_folders())
+    point(Path(cfg.paths.log_dir) / "latest", Path(cfg.paths.output_dir))
 
 
 def main() -> None:

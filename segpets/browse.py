@@ -310,9 +310,9 @@ def _task(cfg: DictConfig) -> None:
     from segpets.run import point, shown
 
     result = browse(cfg)
-    latest = Path(cfg.paths.log_dir) / "latest"
-    latest.parent.mkdir(parents=True, exist_ok=True)
-    point(latest, result.path)  # not before: data.exclude may name a file of the last one
+    point(
+        Path(cfg.paths.log_dir) / "latest", result.path
+    )  # not before: data.exclude may name a file of the last one
     if serious := sum(finding.serious for finding in result.findings) if cfg.doctor else 0:
         raise UserError(
             f"the doctor found {serious} problem{'s' if serious > 1 else ''} that a training would "

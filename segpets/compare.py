@@ -202,9 +202,7 @@ def _task(cfg: DictConfig) -> None:
     from segpets.run import point
 
     result = compare(cfg)
-    latest = Path(cfg.paths.log_dir) / "latest"
-    latest.parent.mkdir(parents=True, exist_ok=True)
-    point(latest, result.path)
+    point(Path(cfg.paths.log_dir) / "latest", result.path)
 
 
 def main() -> None:

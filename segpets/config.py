@@ -135,6 +135,16 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("user_cache", lambda: str(user_cache()), replace=True)
 
 
+def own_folders() -> list[Path]:
+    """The folders that `--config-dir` gave to this command, with configs of the user's own."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if not HydraConfig.initialized():
+        return []
+    sources = HydraConfig.get().runtime.config_sources
+    return [Path(source.path) for source in sources if source.provider == "command-line"]
+
+
 def compose(overrides: Sequence[str] = (), *, task: str = "train") -> DictConfig:
     """Composes a command's config as the command line does, for use from Python.
 

@@ -13,10 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from segpets.cli import run_command
+from segpets.config import own_folders
 from segpets.errors import UserError
 
 if TYPE_CHECKING:
@@ -369,12 +369,8 @@ def _run(cfg: DictConfig) -> None:
     """What Hydra calls."""
     from segpets.run import point
 
-    sources = HydraConfig.get().runtime.config_sources
-    own = [Path(source.path) for source in sources if source.provider == "command-line"]
-    result = evaluate(cfg, folders=own)
-    latest = Path(cfg.paths.log_dir) / "latest"
-    latest.parent.mkdir(parents=True, exist_ok=True)
-    point(latest, result.path)
+    result = evaluate(cfg, folders=own_folders())
+    point(Path(cfg.paths.log_dir) / "latest", result.path)
 
 
 def main() -> None:

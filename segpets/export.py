@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from omegaconf import DictConfig
 
 from segpets.cli import run_command
+from segpets.config import own_folders
 from segpets.errors import FileError, UserError
 
 if TYPE_CHECKING:
@@ -271,13 +272,9 @@ def _say(target: Path, report: dict[str, Any]) -> None:
 
 def _task(cfg: DictConfig) -> None:
     """What Hydra calls."""
-    from hydra.core.hydra_config import HydraConfig
-
     from segpets.run import shown
 
-    sources = HydraConfig.get().runtime.config_sources if HydraConfig.initialized() else []
-    own = [Path(source.path) for source in sources if source.provider == "command-line"]
-    result = export(cfg, folders=own)
+    result = export(cfg, folders=own_folders())
     if result.complaints:
         raise UserError(
             f"the exported model isn't the trained one: {'; '.join(result.complaints)}. "

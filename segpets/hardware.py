@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from segpets.errors import UserError
+
 
 def fastest_precision(accelerator: str = "auto") -> str:
     """Lightning's name of the precision that a device computes fastest with.
@@ -71,6 +73,27 @@ def _cpu_lines() -> list[str]:
         return Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return []
+
+
+def usable_device(name: str, *, key: str) -> torch.device:
+    """The device of that name.
+
+    Args:
+        name: PyTorch's, such as `cpu`, `cuda:1` or `mps`.
+        key: By which the user gave it, for the message of an error.
+
+    Raises:
+        UserError: There is no such device here.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UserError(
+            f"{key}={name} can't be used ({reason}): choose auto, cpu, cuda or mps"
+        ) from error
+    return device
 
 
 def device_name(device: torch.device) -> str:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig
 
 from segpets.cli import EXAMPLES, run_command
+from segpets.config import own_folders
 from segpets.errors import UserError
 from segpets.prediction.sources import FOLDERS, Source, find_sources
 
@@ -221,8 +221,7 @@ def _task(cfg: DictConfig) -> None:
     """What Hydra calls."""
     from segpets.run import shown
 
-    sources = HydraConfig.get().runtime.config_sources
-    result = predict(cfg, folders=[Path(s.path) for s in sources if s.provider == "command-line"])
+    result = predict(cfg, folders=own_folders())
     done = len(result.outcomes) - result.failed
     pictures = f"{done} picture{'s' * (done != 1)} predicted: {shown(result.path)}"
     log.info("%s", pictures)

@@ -87,6 +87,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 def point(link: Path, target: Path) -> None:
     """Makes a symbolic link, or moves it, in one step; a file or folder in its place stays."""
+    link.parent.mkdir(parents=True, exist_ok=True)
     if link.exists() and not link.is_symlink():
         return
     temporary = link.with_name(f".{link.name}.{os.getpid()}")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from segpets.cli import run_command
-from segpets.config import fingerprint
+from segpets.config import fingerprint, own_folders
 from segpets.errors import UserError
 
 if TYPE_CHECKING:
@@ -362,12 +362,8 @@ def _task(cfg: DictConfig) -> float | None:
     if not OmegaConf.is_missing(hydra_config.job, "num"):
         attempt(cfg, overrides, output_dir, train=lambda c, words: train(c, overrides=words))
         return None
-    latest = Path(cfg.paths.log_dir) / "latest"
-    latest.parent.mkdir(parents=True, exist_ok=True)
-    point(latest, output_dir)
-    sources = hydra_config.runtime.config_sources
-    own = [Path(source.path) for source in sources if source.provider == "command-line"]
-    result = train(cfg, overrides=overrides, folders=own)
+    point(Path(cfg.paths.log_dir) / "latest", output_dir)
+    result = train(cfg, overrides=overrides, folders=own_folders())
     return result.metrics.get(cfg.optimized_metric)
 
 

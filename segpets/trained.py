@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from segpets.build import build
 from segpets.errors import FileError, UserError
+from segpets.hardware import usable_device
 from segpets.module import Preprocess
 from segpets.run import find_run, read_summary, shown
 from segpets.stored import stored_config
@@ -285,15 +286,7 @@ def _device(device: str) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"device={device} can't be used ({reason}): choose auto, cpu, cuda or mps"
-        ) from error
-    return chosen
+    return usable_device(device, key="device")
 
 
 def _precision(precision: str | None, config: dict[str, Any], device: torch.device) -> str:

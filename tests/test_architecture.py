@@ -19,7 +19,7 @@ CONF = ROOT / "conf"
 MAY_IMPORT = {
     "labels": set(),
     "errors": set(),
-    "hardware": set(),
+    "hardware": {"errors"},
     "paths": set(),
     "coco_files": {"errors"},
     "cost": set(),
@@ -53,7 +53,7 @@ MAY_IMPORT = {
     "speed": {"build", "comparison", "cost", "errors", "module", "report", "run", "trained"},
     "exporting": {"errors", "labels", "metric", "model", "trained"},
     "prediction": {"data", "enlarge", "errors", "labels", "run"},
-    "trained": {"build", "errors", "module", "prediction", "run", "stored"},
+    "trained": {"build", "errors", "hardware", "module", "prediction", "run", "stored"},
 }
 # Libraries that a room does without.
 MUST_NOT_IMPORT = {

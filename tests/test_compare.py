@@ -3,7 +3,6 @@
 import csv
 import html
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fixture_types import Command
+from in_chromium import chromium
 from made_runs import drawn, make_run
 from PIL import Image
 
@@ -465,18 +465,6 @@ addEventListener("load", () => {
   document.title = JSON.stringify(seen);
 });
 </script>"""
-
-
-def chromium() -> str:
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-    if found is None:
-        pytest.fail(
-            "this test opens a page in Chromium, and there is none: apt install chromium, or set "
-            "CHROMIUM=/path/to/chrome, or leave such tests out with make test-all "
-            "ARGS=\"-m 'not gpu and not browser'\""
-        )
-    return found
 
 
 def opened(text: str, script: str, folder: Path, *, width: int = 1400) -> object:
