@@ -25,6 +25,11 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[all,dev]'
 	@touch $@
 
+# What only some targets need.
+$(VENV)/.segpets-docs $(VENV)/.segpets-notebooks: $(VENV)/.segpets-%: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	@touch $@
+
 train: setup  ## train the default model on the embedded images
 	$(BIN)/python -m segpets.train $(ARGS)
 
@@ -53,8 +58,7 @@ compare: setup  ## rank runs and test their differences: ARGS="runs=logs/train/m
 evaluate: setup  ## measure a trained model in full: ARGS="run=DIR", or the latest run
 	$(BIN)/python -m segpets.evaluate $(if $(findstring run=,$(ARGS)),,run=latest) $(ARGS)
 
-notebooks: setup  ## run the notebooks, about 15 minutes, and write them to docs/notebooks as HTML
-	$(BIN)/python -m pip install --quiet --editable '.[notebooks]'
+notebooks: setup $(VENV)/.segpets-notebooks  ## run the notebooks, about 8 minutes, and write them to docs/notebooks as HTML
 	$(BIN)/python scripts/notebooks.py $(ARGS)
 
 export: setup  ## write a run's model as ONNX, checked: ARGS="run=latest format=onnx_int8"
@@ -75,10 +79,9 @@ benchmark: setup  ## measure the training loop against a bare PyTorch loop
 benchmark-data: setup  ## measure reading and augmenting against the article's and torchvision's way
 	$(BIN)/python benchmarks/data.py $(ARGS)
 
-docs: setup  ## build the documentation to build/site, strictly
-	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+docs: setup $(VENV)/.segpets-docs  ## build the documentation to build/site, strictly
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
-	@echo 'open build/site/index.html'
+	@echo 'open build/site/index.html; for its search, python -m http.server --directory build/site'
 
 clean:  ## remove the environment and caches; logs/ stays
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist

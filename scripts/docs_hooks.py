@@ -1,40 +1,64 @@
 """What MkDocs calls while it builds the site: it adds the pages that are made from the code."""
 
-import json
 import sys
 from pathlib import Path
 
+import nbformat
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import notebook_page
 import reference
 
 ROOT = Path(__file__).parents[1]
+NOT_RUN = "Not run yet: make notebooks, then make docs, shows the outputs here."
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds the config reference, and the list of the notebooks."""
-    files.append(File.generated(config, "reference.md", content=reference.as_markdown()))
-    files.append(File.generated(config, "notebooks.md", content=notebooks()))
+    """Adds the config reference, and the notebooks with their list."""
+    made = {"reference.md": reference.as_markdown(), "notebooks.md": listed(), **notebooks()}
+    for address, content in made.items():
+        if (there := files.get_file_from_path(address)) is not None:
+            files.remove(there)
+        files.append(File.generated(config, address, content=content))
     return files
 
 
-def notebooks() -> str:
-    """The page of the notebooks: links to those that `make notebooks` has run."""
+def sources() -> dict[str, nbformat.NotebookNode]:
+    """The notebooks by their names, without outputs."""
+    files = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    return {file.stem: nbformat.read(file, as_version=4) for file in files}
+
+
+def notebooks() -> dict[str, str]:
+    """The pages of the notebooks by their addresses: as `make notebooks` wrote them, if it has."""
+    found = sources()
+    names = list(found)
+    pages = {}
+    for number, (name, notebook) in enumerate(found.items()):
+        run = ROOT / "docs" / "notebooks" / f"{name}.html"
+        page = run.read_text(encoding="utf-8") if run.exists() else notebook_page.page(notebook)
+        links = {"segpets": "../index.html", "All notebooks": "../notebooks.html"}
+        for word, other in (("Before", number - 1), ("Next", number + 1)):
+            if 0 <= other < len(names):
+                links[f"{word}: {names[other]}"] = f"{names[other]}.html"
+        note = "" if run.exists() else NOT_RUN
+        pages[f"notebooks/{name}.html"] = notebook_page.with_links(page, links, note)
+    return pages
+
+
+def listed() -> str:
+    """The page that lists them."""
     lines = [
         "# Notebooks",
         "",
-        "The whole series on real images, to be run here, on Colab or on Kaggle. `make notebooks`",
-        "runs all of them and writes each with its outputs as a page; `make docs` then links them.",
+        "The whole series on real images, to be read here, or to be run on this machine, on Colab",
+        "or on Kaggle. `make notebooks` runs them all; `make docs` then shows what came out.",
         "",
     ]
-    for file in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
-        text = "".join(next(cell["source"] for cell in cells if cell["cell_type"] == "markdown"))
-        title = text.lstrip("# ").splitlines()[0]
-        page = f"notebooks/{file.stem}.html"
-        shown = f"[{title}]({page})" if (ROOT / "docs" / page).exists() else title
-        lines.append(f"- {shown}: `notebooks/{file.name}`")
+    for name, notebook in sources().items():
+        title = notebook_page.title(notebook)
+        lines.append(f"- [{title}](notebooks/{name}.html): `notebooks/{name}.ipynb`")
     return "\n".join(lines) + "\n"

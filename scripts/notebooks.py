@@ -6,7 +6,6 @@ looked at. The pages need no network. The notebooks themselves stay as they are,
 
 import argparse
 import os
-import re
 import resource
 import shutil
 import sys
@@ -14,28 +13,11 @@ import time
 from pathlib import Path
 
 import nbformat
-from jinja2 import DictLoader
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
-from nbconvert import HTMLExporter
+from notebook_page import page
 
 ROOT = Path(__file__).parents[1]
-PAGE = """\
-{%- extends "lab/index.html.j2" -%}
-{%- block html_head_js_requirejs -%}{%- endblock -%}
-{%- block html_head_js_mathjax -%}{%- endblock -%}
-{%- block html_head_js_mermaidjs -%}{%- endblock -%}
-{%- block html_head_css -%}
-<style>
-body.jp-Notebook main { max-width: 1000px; margin: 0 auto; }
-.jp-RenderedHTMLCommon p, .jp-RenderedHTMLCommon li { font-size: 15px; line-height: 1.55; }
-.jp-RenderedText pre { white-space: pre; overflow-x: auto; }
-.jp-RenderedMarkdown { overflow-x: auto; }
-.jp-RenderedImage img { max-width: 100%; height: auto; }
-</style>
-{%- endblock -%}
-"""
-"""nbconvert's page without the scripts that it would fetch: no notebook needs them."""
 
 
 def execute(file: Path, folder: Path, *, timeout: int) -> nbformat.NotebookNode:
@@ -62,22 +44,6 @@ def execute(file: Path, folder: Path, *, timeout: int) -> nbformat.NotebookNode:
     )
     client.execute()
     return notebook
-
-
-def title(notebook: nbformat.NotebookNode) -> str:
-    """The notebook's heading."""
-    return str(notebook.cells[0].source).partition("\n")[0].removeprefix("# ")
-
-
-def page(notebook: nbformat.NotebookNode) -> str:
-    """Writes an executed notebook as one HTML file."""
-    exporter = HTMLExporter(
-        template_file="segpets-notebook", extra_loaders=[DictLoader({"segpets-notebook": PAGE})]
-    )
-    exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
-    notebook.metadata["title"] = title(notebook)
-    html, _ = exporter.from_notebook_node(notebook)
-    return re.sub(r'href="(\w+)\.ipynb"', r'href="\1.html"', str(html))  # the pages of the others
 
 
 def cpu_seconds() -> float:

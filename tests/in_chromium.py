@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from fcntl import F_DUPFD, fcntl
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -38,8 +38,8 @@ class Tab:
             network.
     """
 
-    def __init__(self, to_browser: BinaryIO, from_browser: BinaryIO) -> None:
-        self._out, self._in = to_browser, from_browser
+    def __init__(self, to_browser: BinaryIO, from_browser: BinaryIO, allowed: str) -> None:
+        self._out, self._in, self._allowed = to_browser, from_browser, allowed
         self._number, self._session = 0, ""
         self._events: list[str] = []
         self.failures: list[str] = []
@@ -59,14 +59,15 @@ class Tab:
         return result
 
     def open(self, address: str) -> None:
-        """Opens a page, with the network cut, and waits until it is loaded."""
+        """Opens a page and waits until it is loaded; the network is cut, unless one is allowed."""
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
         attached = self.send("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
         for domain in ("Runtime", "Log", "Page", "Network"):
             self.send(f"{domain}.enable")
-        offline = {"latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
-        self.send("Network.emulateNetworkConditions", offline=True, **offline)
+        if not self._allowed:
+            offline = {"latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
+            self.send("Network.emulateNetworkConditions", offline=True, **offline)
         self._events.clear()
         self.send("Page.navigate", url=address)
         while "Page.loadEventFired" not in self._events:
@@ -103,15 +104,14 @@ class Tab:
         self._events.append(method)
         if method == "Network.requestWillBeSent":
             address = params["request"]["url"]
-            if not address.startswith(("file:", "data:", "blob:")):
+            if not address.startswith(("file:", "data:", "blob:", self._allowed or "file:")):
                 self.failures.append(address)
         elif method in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded"):
             self.failures.append(json.dumps(params))
         return message
 
 
-@contextmanager
-def opened(page: str, folder: Path, *, fragment: str = "") -> Iterator[Tab]:
+def opened(page: str, folder: Path, *, fragment: str = "") -> AbstractContextManager[Tab]:
     """Opens a page in a browser of its own, without a network.
 
     Args:
@@ -121,6 +121,18 @@ def opened(page: str, folder: Path, *, fragment: str = "") -> Iterator[Tab]:
     """
     file = folder / "page.html"
     file.write_text(page, encoding="utf-8")
+    return visited(file.as_uri() + (fragment and f"#{fragment}"), folder)
+
+
+@contextmanager
+def visited(address: str, folder: Path, *, allowed: str = "") -> Iterator[Tab]:
+    """Opens an address in a browser of its own.
+
+    Args:
+        address: Of a file, or of a server of the test's.
+        folder: Where the profile is kept.
+        allowed: How the addresses begin that may be fetched beside files; none.
+    """
     reads, to_browser = os.pipe()
     from_browser, writes = os.pipe()
     theirs = [fcntl(end, F_DUPFD, 10) for end in (reads, writes)]  # away from 3 and 4
@@ -136,7 +148,7 @@ def opened(page: str, folder: Path, *, fragment: str = "") -> Iterator[Tab]:
             chromium(),
             *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
             *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-            *("--host-resolver-rules=MAP * ~NOTFOUND", "--window-size=1400,900"),
+            *("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--window-size=1400,900"),
             *(f"--user-data-dir={folder / 'profile'}", "--remote-debugging-pipe"),
         ],
         stdout=subprocess.DEVNULL,
@@ -148,8 +160,8 @@ def opened(page: str, folder: Path, *, fragment: str = "") -> Iterator[Tab]:
         os.close(end)
     with os.fdopen(to_browser, "wb") as out, os.fdopen(from_browser, "rb") as into:
         try:
-            tab = Tab(out, into)
-            tab.open(file.as_uri() + (fragment and f"#{fragment}"))
+            tab = Tab(out, into, allowed)
+            tab.open(address)
             yield tab
             tab.close()
         finally:

@@ -1,24 +1,22 @@
-"""What the pages under docs/ say, done: commands compose, messages come, every key is explained."""
+"""The pages under docs/: messages come as quoted, every key is explained, the site is whole."""
 
-import hashlib
-import os
 import re
 import shlex
 import subprocess
 import sys
-from dataclasses import dataclass
+from functools import partial
 from html.parser import HTMLParser
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
-import torch
 from fixture_types import Command, Tiny
-from made_data import LAYOUTS, archives
+from in_chromium import visited
 
 from segpets.cli import groups
 from segpets.config import compose
 from segpets.paths import conf_dir
-from segpets.train import Result
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -125,38 +123,6 @@ def test_no_link_and_no_picture_of_the_site_leads_nowhere(site: Path) -> None:
                 assert (page.parent / link).exists(), f"{page}: {link}"
 
 
-def compose_words(words: str, folder: Path) -> list[str]:
-    """The first job's overrides of a command of a page."""
-    found = []
-    skip = False
-    for word in shlex.split(words.replace("FOLDER", str(folder))):
-        if skip or word in ("-m", "--config-dir"):
-            skip = word == "--config-dir"
-            continue
-        if "hydra/launcher" in word or "hydra.launcher" in word:  # packages of their own
-            continue
-        first = re.sub(r"=([^\[,({'\"]*),.*", r"=\1", word)
-        found.append(re.sub(r"=tag\(log,interval\(([^,]*),.*", r"=\1", first))
-    return found
-
-
-COMMANDS = [
-    (page, *match)
-    for page, text in TEXT.items()
-    if page not in ("docs/errors.md", "docs/LOG.md")
-    for match in re.findall(r"^    python -m segpets\.(\w+)(.*)$", text, re.MULTILINE)
-]
-
-
-@pytest.mark.parametrize(("page", "task", "words"), COMMANDS)
-def test_a_command_of_a_page_composes(
-    page: str, task: str, words: str, tmp_path: Path, finished: Result
-) -> None:
-    overrides = compose_words(words, tmp_path)
-    there = [w.replace("run=latest", f"run={finished.path}") for w in overrides]
-    assert compose(there, task=task).task_name == task
-
-
 @pytest.fixture
 def own(tmp_path: Path) -> Path:
     """The files that docs/how-to/own-model-and-loss.md tells one to write."""
@@ -183,97 +149,46 @@ def test_the_model_and_the_loss_of_the_page_train(own: Path, command: Command, t
     assert "SquaredError" in done.stdout
 
 
-# What this machine may lack; the answer then says what to do.
-DEVICES = {"trainer=gpu", "trainer=mps", "trainer=tpu", "trainer=ddp"}
-
-
-@dataclass
-class Place:
-    """A folder in which the commands of the pages are given, one after the other.
-
-    It holds a sweep `first` and, as `latest`, a run, of seconds.
-    """
-
-    path: Path
-    pets: Path
-
-    def give(self, module: str, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-        environment = os.environ | {"PYTHONPATH": f"{ROOT}", "OMP_NUM_THREADS": "1"} | env
-        return subprocess.run(
-            [sys.executable, "-m", module, *words],
-            cwd=self.path,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=600,
-        )
-
-    def data(self, words: list[str]) -> Path:
-        """The folder that FOLDER stands for."""
-        layout = next((w[5:] for w in words if w.startswith("data=") and w[5:] in LAYOUTS), None)
-        if layout is None:
-            return self.pets
-        root = self.path / f"made_{layout}"
-        return root if root.exists() else LAYOUTS[layout](root)
-
-    def shortened(self, task: str, words: list[str]) -> list[str]:
-        """The words of a page, with which a command takes seconds instead of minutes."""
-        folder = str(self.data(words))
-        words = [word.replace("FOLDER", folder) for word in words]
-        if task == "benchmark":
-            words = [word for word in words if not word.startswith("variants=")]
-            return [*words, "variants=[channels_last]", "repeats=2", "batch_sizes=[1]"]
-        if task != "train":
-            return words
-        if not any(word.startswith("resume=") for word in words):
-            words.append("debug=smoke")
-        swaps = {
-            "trainer.max_epochs=40": "trainer.max_epochs=3",
-            "n_trials=20": "n_trials=2",
-            "hydra/launcher=submitit_slurm": "hydra/launcher=submitit_local",
-            "hydra.launcher.partition=gpu": "",  # of SLURM only
-            "hydra.launcher.ray.init.address=auto": "+hydra.launcher.ray.init.num_cpus=2",
-            "+hydra.launcher.ray.remote.num_gpus=0.5": "+hydra.launcher.ray.remote.num_cpus=0.5",
-        }
-        words = [swaps.get(word, word) for word in words]
-        if "data.download=true" in words:
-            mirror = self.path / "mirror"
-            if not mirror.exists():
-                archives(mirror, self.pets)
-            words = [word for word in words if not word.startswith("data.mirrors=")]
-            sums = (
-                f"data.checksums.{kind}="
-                + hashlib.sha256((mirror / f"{kind}.tar.gz").read_bytes()).hexdigest()
-                for kind in ("images", "annotations")
-            )
-            words += [f"data.mirrors=[{mirror}]", *sums]
-        return [word for word in words if word]
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, tiny_pets: Path) -> Place:
-    found = Place(tmp_path_factory.mktemp("place"), tiny_pets)
-    for name in ("photos", "more"):
-        (found.path / name).mkdir()
-        picture = next((tiny_pets / "images").glob("Bombay_*.jpg"))
-        (found.path / name / f"{name}.jpg").write_bytes(picture.read_bytes())
-    tiny = ["model.widths=[4,8]", "debug=smoke"]
-    for words in (["-m", "loss=dice,focal", "seed=1,2", "sweep=first"], []):
-        done = found.give("segpets.train", *words, *tiny)
-        assert done.returncode == 0, done.stdout
-    return found
+PAGES_TO_OPEN = ["index", "get-started", "reference", "api", "metrics", "errors", "architecture"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", sorted({page for page, _, _ in COMMANDS}))
-def test_the_commands_of_a_page_do_what_they_say(page: str, place: Place) -> None:
-    for _, task, line in (one for one in COMMANDS if one[0] == page):
-        words = place.shortened(task, shlex.split(line))
-        done = place.give(f"segpets.{task}", *words)
-        if DEVICES & set(words) and not torch.cuda.is_available():
-            assert done.returncode == 1, done.stdout
-            assert "trainer=auto takes what this machine has" in done.stdout
-        else:
-            assert done.returncode == 0, f"{words}\n{done.stdout}"
-        assert "Traceback" not in done.stdout
+@pytest.mark.browser
+def test_the_site_works_from_the_disk(site: Path, tmp_path: Path) -> None:
+    """Pages show, pictures load, the console is silent, and nothing is asked of a network."""
+    pages = [site / f"{name}.html" for name in PAGES_TO_OPEN]
+    pages += [site / "notebooks.html", site / "notebooks" / "07_bring_your_own.html"]
+    with visited(pages[0].as_uri(), tmp_path) as tab:
+        for page in pages:
+            tab.open(page.as_uri())
+            seen = tab.ask(
+                "seen.heading = document.querySelector('h1').innerText;"
+                "seen.broken = [...document.images].filter(i => !i.naturalWidth).map(i => i.src);"
+                "seen.wide = document.documentElement.scrollWidth - innerWidth;"
+            )
+            assert seen["heading"], page
+            assert seen["broken"] == [], page
+            assert seen["wide"] <= 0, page
+        assert tab.failures == []
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_the_search_of_the_served_site_finds_a_key(site: Path, tmp_path: Path) -> None:
+    handler = partial(SimpleHTTPRequestHandler, directory=str(site))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/"
+        with visited(f"{address}index.html", tmp_path, allowed=address) as tab:
+            found = tab.ask(
+                "const box = document.querySelector('.md-search__input');"
+                "box.focus(); box.value = 'weight_decay';"
+                "box.dispatchEvent(new Event('keyup', {bubbles: true}));"
+                "const found = () => [...document.querySelectorAll('.md-search-result__link')];"
+                "for (let i = 0; i < 100 && !found().length; i++)"
+                "  await new Promise(done => setTimeout(done, 100));"
+                "seen.links = found().map(link => link.href);"
+            )
+            assert f"{address}reference.html#optimizeradamw" in found["links"]
+            assert tab.failures == []
+        server.shutdown()

@@ -1,31 +1,15 @@
 """What the README and CONTRIBUTING.md say, done."""
 
 import re
-import shlex
 from pathlib import Path
 
-import pytest
 from fixture_types import Command, Tiny
 
 from segpets.cli import groups
-from segpets.config import compose
 from segpets.paths import conf_dir
-from segpets.train import Result
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-COMMANDS = re.findall(r"^    python -m segpets\.(\w+) (.*)$", README, re.MULTILINE)
-
-
-@pytest.mark.parametrize(("task", "words"), COMMANDS)
-def test_a_command_composes(task: str, words: str, tmp_path: Path, finished: Result) -> None:
-    words = words.replace("run=latest", f"run={finished.path}")
-    overrides = [w for w in shlex.split(words.replace("FOLDER", str(tmp_path))) if w != "-m"]
-    several = [re.sub(r"=([^\[,(]*),.*", r"=\1", word) for word in overrides]  # a sweep's first job
-    several = [re.sub(r"=tag\(log,interval\(([^,]*),.*", r"=\1", word) for word in several]
-    launched = [word for word in several if "hydra/launcher" not in word]  # packages of their own
-    launched = [word for word in launched if "hydra.launcher" not in word]
-    assert compose(launched, task=task).task_name == task
 
 
 def test_the_table_lists_every_group_and_option() -> None:

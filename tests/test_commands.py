@@ -1,0 +1,348 @@
+"""Every command of README.md and docs/: composed at once, and given for real by the slow tests.
+
+What a page shows in a block, or between backticks, is a command. Long ones are given with
+`debug=smoke`, few images and small nets, so that they take seconds.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from made_data import LAYOUTS, archives
+
+from segpets.config import compose
+from segpets.train import Result
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PROGRAMS = ("make", "pip", "python", "source", "tensorboard")
+# The page of errors gives its own answers, and test_docs.py compares them. The others need what
+# their pages describe, which these tests make.
+MINE = "PYTHONPATH=mine python -m segpets.train --config-dir mine/conf model=tiny"
+ELSEWHERE = {
+    "python predict.py model.onnx cat.jpg mask.png": "test_export.py",
+    "python -m segpets.train model=tiny": "test_readme.py",
+    f"{MINE} model.width=32": "test_docs.py",
+    f"{MINE} loss=squared_error": "test_docs.py",
+}
+NOT_COMMANDS = re.compile(r"    (  |logs/|\$ |error: )|.*`ddp` was run|.*measured on CPUs")
+
+
+# The scripts of the log, with what makes them short.
+BENCHMARKS = {
+    "python benchmarks/data.py --root FOLDER": [],
+    "python benchmarks/memory.py": ["--counts", "100", "200"],
+    "python benchmarks/sweep.py": ["--jobs", "2"],
+}
+
+
+def program(line: str) -> str:
+    """The first word that sets no variable."""
+    return next((word for word in line.split() if not re.match(r"[A-Z_]+=", word)), "")
+
+
+def shown() -> list[tuple[str, str]]:
+    """(page, command): the lines of blocks, and the commands between backticks."""
+    found = []
+    for page in PAGES:
+        name = page.relative_to(ROOT).as_posix()
+        text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+        for line in re.findall(r"^    .+$", text, re.MULTILINE):
+            if not NOT_COMMANDS.match(line):
+                found.append((name, line.strip()))
+        for span in re.findall(r"`([^`\n]+ [^`\n]+)`", text):
+            if program(span) in PROGRAMS:
+                found.append((name, span))
+    return list(dict.fromkeys(found))
+
+
+SHOWN = shown()
+SEGPETS = [
+    (page, *match.groups())
+    for page, line in SHOWN
+    if line not in ELSEWHERE and (match := re.fullmatch(r"python -m segpets\.(\w+)(.*)", line))
+]
+
+
+def of(name: str) -> list[str]:
+    """The commands of one program, each once."""
+    return sorted({line for _, line in SHOWN if program(line) == name})
+
+
+def test_each_command_of_a_page_is_one_that_these_tests_give() -> None:
+    given = {f"python -m segpets.{task}{words}" for _, task, words in SEGPETS}
+    given |= {*ELSEWHERE, *BENCHMARKS, *of("make"), *of("pip"), *of("source"), *of("tensorboard")}
+    assert [(page, line) for page, line in SHOWN if line not in given] == []
+    assert set(ELSEWHERE) | set(BENCHMARKS) <= {line for _, line in SHOWN}
+
+
+def compose_words(words: str, folder: Path) -> list[str]:
+    """The first job's overrides of a command of a page."""
+    found = []
+    skip = False
+    for word in shlex.split(words.replace("FOLDER", str(folder))):
+        if skip or word in ("-m", "--config-dir"):
+            skip = word == "--config-dir"
+            continue
+        if "hydra/launcher" in word or "hydra.launcher" in word:  # packages of their own
+            continue
+        first = re.sub(r"=([^\[,({'\"]*),.*", r"=\1", word)
+        found.append(re.sub(r"=tag\(log,interval\(([^,]*),.*", r"=\1", first))
+    return found
+
+
+@pytest.mark.parametrize(("page", "task", "words"), SEGPETS)
+def test_a_command_of_a_page_composes(
+    page: str, task: str, words: str, tmp_path: Path, finished: Result
+) -> None:
+    overrides = compose_words(words, tmp_path)
+    there = [w.replace("run=latest", f"run={finished.path}") for w in overrides]
+    assert compose(there, task=task).task_name == task
+
+
+# What this machine may lack; the answer then says what to do.
+DEVICES = {"trainer=gpu", "trainer=mps", "trainer=tpu", "trainer=ddp"}
+
+
+@dataclass
+class Place:
+    """A folder in which the commands of the pages are given, one after the other.
+
+    It holds a sweep `first` and, as `latest`, a run, of seconds.
+    """
+
+    path: Path
+    pets: Path
+
+    def give(self, module: str, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {"PYTHONPATH": f"{ROOT}", "OMP_NUM_THREADS": "1"} | env
+        return subprocess.run(
+            [sys.executable, "-m", module, *words],
+            cwd=self.path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=600,
+        )
+
+    def give_file(self, name: str) -> subprocess.CompletedProcess[str]:
+        return shell(f"python {name}", self.path, OMP_NUM_THREADS="1")
+
+    def data(self, words: list[str]) -> Path:
+        """The folder that FOLDER stands for."""
+        layout = next((w[5:] for w in words if w.startswith("data=") and w[5:] in LAYOUTS), None)
+        if layout is None:
+            return self.pets
+        root = self.path / f"made_{layout}"
+        return root if root.exists() else LAYOUTS[layout](root)
+
+    def shortened(self, task: str, words: list[str]) -> list[str]:
+        """The words of a page, with which a command takes seconds instead of minutes."""
+        folder = str(self.data(words))
+        words = [word.replace("FOLDER", folder) for word in words]
+        if task == "benchmark":
+            words = [word for word in words if not word.startswith("variants=")]
+            return [*words, "variants=[channels_last]", "repeats=2", "batch_sizes=[1]"]
+        if task != "train":
+            return words
+        if not any(word.startswith("resume=") for word in words):
+            words.append("debug=smoke")
+        swaps = {
+            "trainer.max_epochs=40": "trainer.max_epochs=3",
+            "n_trials=20": "n_trials=2",
+            "hydra/launcher=submitit_slurm": "hydra/launcher=submitit_local",
+            "hydra.launcher.partition=gpu": "",  # of SLURM only
+            "hydra.launcher.ray.init.address=auto": "+hydra.launcher.ray.init.num_cpus=2",
+            "+hydra.launcher.ray.remote.num_gpus=0.5": "+hydra.launcher.ray.remote.num_cpus=0.5",
+        }
+        words = [swaps.get(word, word) for word in words]
+        if "data.download=true" in words:
+            mirror = self.path / "mirror"
+            if not mirror.exists():
+                archives(mirror, self.pets)
+            words = [word for word in words if not word.startswith("data.mirrors=")]
+            sums = (
+                f"data.checksums.{kind}="
+                + hashlib.sha256((mirror / f"{kind}.tar.gz").read_bytes()).hexdigest()
+                for kind in ("images", "annotations")
+            )
+            words += [f"data.mirrors=[{mirror}]", *sums]
+        return [word for word in words if word]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, tiny_pets: Path) -> Place:
+    found = Place(tmp_path_factory.mktemp("place"), tiny_pets)
+    for name in ("photos", "more"):
+        (found.path / name).mkdir()
+        picture = next((tiny_pets / "images").glob("Bombay_*.jpg"))
+        (found.path / name / f"{name}.jpg").write_bytes(picture.read_bytes())
+    tiny = ["model.widths=[4,8]", "debug=smoke"]
+    for words in (["-m", "loss=dice,focal", "seed=1,2", "sweep=first"], []):
+        done = found.give("segpets.train", *words, *tiny)
+        assert done.returncode == 0, done.stdout
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", sorted({page for page, _, _ in SEGPETS}))
+def test_the_commands_of_a_page_do_what_they_say(page: str, place: Place) -> None:
+    for _, task, line in (one for one in SEGPETS if one[0] == page):
+        words = place.shortened(task, shlex.split(line))
+        done = place.give(f"segpets.{task}", *words)
+        if DEVICES & set(words) and not torch.cuda.is_available():
+            assert done.returncode == 1, done.stdout
+            assert "trainer=auto takes what this machine has" in done.stdout
+        else:
+            assert done.returncode == 0, f"{words}\n{done.stdout}"
+        assert "Traceback" not in done.stdout
+
+
+def shell(script: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """Gives a line to a shell, in this test's environment; its `python` is this one."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+    return subprocess.run(
+        ["bash", "-euc", script],
+        cwd=cwd,
+        env=inherited | {"PATH": path, "PYTHONPATH": str(ROOT)} | env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=600,
+    )
+
+
+def in_make(line: str) -> str:
+    """A command that calls make, from any folder, in this test's environment, with nothing set up.
+
+    What is set up is judged by files beside the environment; -o says that they are there.
+    """
+    there = " ".join(
+        f"-o {sys.prefix}/.segpets-{part}" for part in ("installed", "docs", "notebooks")
+    )
+    return line.replace("make", f"make -f {ROOT}/Makefile VENV={sys.prefix} {there}", 1)
+
+
+def lines_shown_for(name: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("line", of(name))
+
+
+@pytest.mark.slow
+@lines_shown_for("make")
+def test_a_target_of_make_does_what_the_page_says(line: str, place: Place, tmp_path: Path) -> None:
+    target = line.split()[1]
+    if target == "tensorboard":
+        assert_tensorboard_serves(in_make(line), place.path)
+        return
+    cwd, arguments = {
+        "train": (place.path, "debug=smoke"),
+        "test": (ROOT, "tests/test_labels.py"),
+        "docs": (ROOT, ""),
+        "notebooks": (ROOT, f"02 --to {tmp_path}/pages --work {tmp_path}/work"),
+    }[target]
+    given = "".join(re.findall(r'ARGS="(.*)"', line))
+    script = in_make(line.partition(" ARGS=")[0]) + f' ARGS="{given} {arguments}"'
+    done = shell(script, cwd)
+    assert done.returncode == 0, done.stdout
+    expected = {
+        "train": "mean_iou",
+        "test": "passed",
+        "docs": "open build/site/index.html",
+        "notebooks": "02_losses_and_metrics: ",
+    }
+    assert expected[target] in done.stdout
+
+
+def assert_tensorboard_serves(line: str, folder: Path) -> None:
+    """Starts it, asks it for its runs, and ends it."""
+    words = ["--port", "0", "--load_fast", "false"]
+    line += f' ARGS="{" ".join(words)}"' if line.startswith("make") else " " + " ".join(words)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    log = folder / "tensorboard.log"
+    with log.open("w") as out:
+        server = subprocess.Popen(
+            ["bash", "-c", f"exec {line}"],
+            cwd=folder,
+            env=os.environ | {"PATH": path},
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        until = time.monotonic() + 120
+        while not (address := re.search(r"http://\S+:\d+/", log.read_text())):
+            assert server.poll() is None, log.read_text()
+            assert time.monotonic() < until, log.read_text()
+            time.sleep(0.5)
+        runs: list[str] = []
+        while not runs:
+            with urllib.request.urlopen(f"{address[0]}data/runs", timeout=60) as answer:
+                runs = json.load(answer)
+            assert time.monotonic() < until, "it shows no run"
+            time.sleep(0.5)
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
+
+
+@pytest.mark.slow
+@lines_shown_for("tensorboard")
+def test_tensorboard_serves_the_runs(line: str, place: Place) -> None:
+    assert_tensorboard_serves(line, place.path)
+
+
+@pytest.mark.slow
+@lines_shown_for("pip")
+def test_an_extra_of_a_page_is_one_that_pip_finds(line: str, tmp_path: Path) -> None:
+    done = shell(f"python -m {line} --dry-run", tmp_path, PYTHONPATH="")
+    assert done.returncode == 0, done.stdout
+    assert "does not provide the extra" not in done.stdout
+
+
+@lines_shown_for("source")
+def test_the_environment_is_entered_as_the_page_says(line: str, tmp_path: Path) -> None:
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    done = shell(f"{line} && python -c 'import segpets, sys; print(sys.prefix)'", tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert Path(done.stdout.strip()).samefile(sys.prefix)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", BENCHMARKS)
+def test_a_script_of_the_log_runs(line: str, tiny_pets: Path, tmp_path: Path) -> None:
+    words = line.replace("FOLDER", str(tiny_pets)).replace("benchmarks", str(ROOT / "benchmarks"))
+    done = shell(shlex.join([*shlex.split(words), *BENCHMARKS[line]]), tmp_path)
+    assert done.returncode == 0, done.stdout
+
+
+SNIPPETS = [
+    (page.relative_to(ROOT).as_posix(), code)
+    for page in PAGES
+    for code in re.findall(
+        r"^```python\n(?!#)(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE
+    )
+    if "onnxruntime" not in code  # docs/deploy.md's script: test_export.py gives it a model
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("page", "code"), SNIPPETS)
+def test_the_python_of_a_page_runs(page: str, code: str, place: Place) -> None:
+    (place.path / "cat.jpg").write_bytes((place.path / "photos" / "photos.jpg").read_bytes())
+    code = code.replace('"loss=dice"]', '"loss=dice", "debug=smoke", "logger=csv"]')
+    (place.path / "snippet.py").write_text(code)
+    done = place.give_file("snippet.py")
+    assert done.returncode == 0, done.stdout
