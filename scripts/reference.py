@@ -126,8 +126,8 @@ def _text(value: yaml.Node, lines: list[str]) -> str:
 
 
 def configs() -> list[Config]:
-    """All configs: the commands', and then the groups' in the order of their names."""
-    files = sorted(CONF.rglob("*.yaml"), key=lambda file: (file.parent != CONF, file))
+    """All configs: the commands', that of train first, and then the groups' by their names."""
+    files = sorted(CONF.rglob("*.yaml"), key=lambda f: (f.parent != CONF, f.stem != "train", f))
     found = [read(file) for file in files if "local" not in file.parts]
     # What an experiment or a debug option sets is explained where the key comes from.
     known = {
@@ -150,6 +150,17 @@ def unexplained() -> list[str]:
     return missing
 
 
+def defaults() -> dict[str, str]:
+    """The options that `segpets.train` takes where none is named, by their groups."""
+    entries = yaml.safe_load((CONF / "train.yaml").read_text(encoding="utf-8"))["defaults"]
+    pairs = [pair for entry in entries if isinstance(entry, dict) for pair in entry.items()]
+    return {
+        group: f"[{','.join(option)}]" if isinstance(option, list) else option
+        for group, option in pairs
+        if option is not None
+    }
+
+
 def as_markdown() -> str:
     """The page."""
     lines = [
@@ -161,9 +172,12 @@ def as_markdown() -> str:
         "",
     ]
     groups = dict.fromkeys(config.group for config in configs())
+    taken = defaults()
     for group in groups:
         title = f"`{group}`" if group else "The commands"
         lines += [f"## {title}", ""]
+        if group in taken:
+            lines += [f"Where none is named, `{group}={taken[group]}`.", ""]
         for config in configs():
             if config.group == group:
                 lines += _section(config)

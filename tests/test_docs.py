@@ -65,6 +65,9 @@ def test_the_reference_has_every_group_option_and_key() -> None:
     for key in ("optimizer.lr", "loss.weights.overlap", "data.size", "trainer.max_epochs"):
         assert f"| `{key}` |" in page
         assert key.split(".")[0] in cfg
+    assert "Where none is named, `model=unet`." in page
+    assert "Where none is named, `logger=[tensorboard,csv]`." in page
+    assert page.index("### `segpets.train`") < page.index("### `segpets.benchmark`")
     row = "| `optimizer.lr` | `5.0e-3` | the peak, where the schedule has one |"
     assert row in page
 
