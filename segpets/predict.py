@@ -70,10 +70,12 @@ def predict(cfg: DictConfig, *, folders: Sequence[Path] = ()) -> Result:
     _prepare(output, outputs)
 
     from segpets import trained
+    from segpets.prediction import origin
     from segpets.prediction.background import read_background
     from segpets.prediction.picture import claiming
     from segpets.prediction.pictures import Wanted
     from segpets.prediction.table import Table
+    from segpets.run import shown
 
     with claiming(cfg.max_pixels):
         background = read_background(cfg.background, max_pixels=cfg.max_pixels)
@@ -100,6 +102,24 @@ def predict(cfg: DictConfig, *, folders: Sequence[Path] = ()) -> Result:
         )
         table = Table(output, net.classes)
         sources = find_sources(given, output=output, known=table.names())
+        origin.claim(
+            output,
+            {
+                "run": shown(net.path),
+                "checkpoint": net.checkpoint.name,
+                "epoch": net.epoch,
+                "weights": origin.fingerprint(net.checkpoint),
+                "tile": cfg.tile,
+                "foreground": [
+                    name for name, keep in zip(net.classes, wanted.foreground, strict=True) if keep
+                ],
+                "background": None if cfg.background is None else str(cfg.background),
+                "zoom": cfg.zoom,
+            },
+            there=[path for path, row in table.rows.items() if not row["error"]],
+            wanted=[str(source.path) for source in sources],
+            overwrite=cfg.overwrite,
+        )
         missing = [s for s in sources if cfg.overwrite or not _is_done(s, wanted, table.rows)]
         outcomes = []
         for outcome in _with_progress(net, missing, wanted):

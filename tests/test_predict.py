@@ -1,8 +1,10 @@
 """The command predict, as one types it, and the three lines of Python."""
 
 import csv
+import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -66,6 +68,9 @@ def config(finished: Result, photos: Path, tmp_path: Path) -> Config:
 def rows(folder: Path) -> dict[str, dict[str, str]]:
     with (folder / "predictions.csv").open(newline="") as file:
         return {row["name"]: row for row in csv.DictReader(file)}
+
+
+TOLD = ("predictions.csv", "prediction.json")  # written at each start
 
 
 def files(folder: Path) -> dict[str, int]:
@@ -132,7 +137,7 @@ def test_the_command_writes_what_one_sees(command: Command, finished: Result, ph
     assert "1 of 3 pictures failed" in done.stdout
     out = photos.parent / "out"
     assert set(files(out)) == {
-        "predictions.csv",
+        *TOLD,
         *(f"masks/{name}.png" for name in ("a", "sub/a")),
         *(f"overlays/{name}.jpg" for name in ("a", "sub/a")),
         *(f"cutouts/{name}.png" for name in ("a", "sub/a")),
@@ -158,8 +163,8 @@ def test_the_command_writes_what_one_sees(command: Command, finished: Result, ph
     again = command(*words, module="segpets.predict")
     assert again.returncode == 0, again.stdout
     assert "2 were there already; overwrite=true makes them anew" in again.stdout
-    assert {k: v for k, v in files(out).items() if k != "predictions.csv"} == {
-        k: v for k, v in before.items() if k != "predictions.csv"
+    assert {k: v for k, v in files(out).items() if k not in TOLD} == {
+        k: v for k, v in before.items() if k not in TOLD
     }
 
 
@@ -172,9 +177,46 @@ def test_a_prediction_that_was_killed_goes_on(config: Config, tmp_path: Path) ->
     assert (len(result.outcomes), result.skipped) == (1, 1)
     after = files(out)
     assert set(after) == set(before) | {"cutouts/a.png"}
-    assert all(after[name] == before[name] for name in before if name != "predictions.csv")
+    assert all(after[name] == before[name] for name in before if name not in TOLD)
     assert len(predict(config("overwrite=true")).outcomes) == 2
     assert all(files(out)[name] > time for name, time in after.items())
+
+
+def test_a_folder_holds_the_predictions_of_one_model(
+    config: Config, finished: Result, photos: Path, tmp_path: Path
+) -> None:
+    predict(config())
+    before = files(tmp_path / "out")
+    other = tmp_path / "other"
+    shutil.copytree(finished.path, other)
+    assert predict(config(f"run={other}")).skipped == 2  # the same weights, moved
+    weights = torch.load(other / "checkpoints" / "best.ckpt", weights_only=True)
+    for name in weights["state_dict"]:
+        weights["state_dict"][name] = weights["state_dict"][name] * 0.5
+    torch.save(weights, other / "checkpoints" / "best.ckpt")
+    with pytest.raises(UserError, match=r"by another model \(.*, epoch \d+\), and a folder holds"):
+        predict(config(f"run={other}"))
+    with pytest.raises(UserError, match="give all pictures that it holds with overwrite=true"):
+        predict(config(f"run={other}", f"source='{photos / 'a.jpg'}'", "overwrite=true"))
+    assert {k: v for k, v in files(tmp_path / "out").items() if k.startswith("masks")} == {
+        k: v for k, v in before.items() if k.startswith("masks")
+    }
+    assert len(predict(config(f"run={other}", "overwrite=true")).outcomes) == 2
+    assert predict(config(f"run={other}")).skipped == 2
+
+
+def test_a_folder_holds_predictions_of_one_setting(config: Config, tmp_path: Path) -> None:
+    predict(config("outputs=[masks]"))
+    with pytest.raises(UserError, match="holds predictions with tile=None"):
+        predict(config("outputs=[masks]", "tile=64"))
+    with pytest.raises(UserError, match=r"with foreground=\['pet', 'border'\]"):
+        predict(config("foreground=[pet]"))
+    predict(config("background=green"))  # composites, which weren't there
+    predict(config("outputs=[masks]"))
+    with pytest.raises(UserError, match="holds predictions with background=green"):
+        predict(config("background=blur"))
+    assert json.loads((tmp_path / "out" / "prediction.json").read_text())["background"] == "green"
+    predict(config("background=blur", "overwrite=true"))
 
 
 def test_another_source_of_the_same_name_overwrites_nothing(
