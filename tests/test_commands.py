@@ -258,7 +258,7 @@ def test_a_target_of_make_does_what_the_page_says(line: str, place: Place, tmp_p
     done = shell(script, cwd)
     assert done.returncode == 0, done.stdout
     expected = {
-        "train": "mean_iou",
+        "train": "Compare runs: ",
         "test": "passed",
         "docs": "open build/site/index.html",
         "notebooks": "02_losses_and_metrics: ",
