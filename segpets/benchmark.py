@@ -9,7 +9,6 @@ import difflib
 import json
 import logging
 import os
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -66,13 +65,15 @@ def benchmark(cfg: DictConfig, *, folders: Sequence[Path] = ()) -> Result:
     Raises:
         UserError: There is no such run, model, device or variant, or a folder can't be written.
     """
+    from segpets.run import OTHER_FOLDER, make_ready
+
     _check(cfg)
     runs = _runs(cfg)
     output = Path(cfg.paths.output_dir)
-    for folder in runs:
-        _check_writable(folder, make=False)
+    for run in runs:
+        make_ready(run, f"{FILE} belongs there; copy the run to a folder of yours")
     if len(runs) != 1:
-        _check_writable(output, make=True)
+        make_ready(output, OTHER_FOLDER)
 
     import torch
 
@@ -148,22 +149,6 @@ def _runs(cfg: DictConfig) -> list[Path]:
     for one in lost:
         log.warning("%s isn't measured: it %s", one.path, one.reason)
     return [path.resolve() for path in paths]
-
-
-def _check_writable(folder: Path, *, make: bool) -> None:
-    """Finds out before the measurement that its result can be written."""
-    try:
-        if make:
-            folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"{folder} can't be written ({error.strerror}), and {FILE} belongs there: copy the run "
-            "to a folder of yours"
-            if not make
-            else f"{folder} can't be written ({error.strerror}): choose another hydra.run.dir"
-        ) from error
 
 
 def _devices(cfg: DictConfig) -> list[str]:

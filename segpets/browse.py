@@ -58,7 +58,7 @@ def browse(cfg: DictConfig) -> Result:
     from segpets.build import build
     from segpets.data.datamodule import leave_out
     from segpets.doctor import as_csv, examine_augmentation, exclusions, survey
-    from segpets.run import write_atomically
+    from segpets.run import OTHER_FOLDER, make_ready, write_atomically
 
     datamodule: SegmentationDataModule = build(cfg.data.module, "data")
     splits = leave_out(datamodule.source.splits(), datamodule.exclude)
@@ -69,8 +69,7 @@ def browse(cfg: DictConfig) -> Result:
         findings = findings + examine_augmentation(datamodule.augment, size=datamodule.size)
         findings.sort(key=lambda finding: not finding.serious)
 
-    folder = Path(cfg.paths.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_ready(Path(cfg.paths.output_dir), OTHER_FOLDER)
     sheets = _sheets(cfg, datamodule, found, findings)
     augmented = _augmented(cfg, datamodule, found)
     write_atomically(

@@ -190,6 +190,10 @@ def explain_config(error: BaseException, name: str, argv: Sequence[str]) -> str:
         return str(mendable)
     if disk_is_full(error):  # Hydra writes its log before all else
         return explain(error, name)
+    if isinstance(error, OSError) and error.filename and not str(error.filename).endswith(".yaml"):
+        from segpets.run import OTHER_FOLDER
+
+        return f"{error.filename} can't be written ({error.strerror}): {OTHER_FOLDER}"
     for word in argv:
         key, _, launcher = word.partition("=")
         if key == "hydra/launcher" and launcher in LAUNCHERS and launcher in str(error):

@@ -63,7 +63,7 @@ def compare(cfg: DictConfig) -> Result:
     from segpets.comparison.files import tables
     from segpets.comparison.page import Asked, page
     from segpets.comparison.words import run_notes
-    from segpets.run import write_atomically
+    from segpets.run import OTHER_FOLDER, make_ready, write_atomically
 
     words = [str(word) for word in (cfg.runs if OmegaConf.is_list(cfg.runs) else [cfg.runs])]
     paths, unranked = find_runs(words, log_dir=Path(cfg.train_log_dir))
@@ -85,7 +85,7 @@ def compare(cfg: DictConfig) -> Result:
         comparisons.append(tests)
         group.notes += notes + run_notes(group)
     result = Result(Path(cfg.paths.output_dir), groups, comparisons, unranked)
-    result.path.mkdir(parents=True, exist_ok=True)
+    make_ready(result.path, OTHER_FOLDER)
     findings = (groups, comparisons, unranked)
     for name, text in tables(cfg.metric, *findings):
         write_atomically(result.path / name, _encodable(text))

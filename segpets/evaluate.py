@@ -62,8 +62,9 @@ def evaluate(cfg: DictConfig, *, folders: Sequence[Path] = ()) -> Result:
     from segpets.evaluation import as_record, measure
     from segpets.hardware import threads
     from segpets.report.errors import Entry as Shown
-    from segpets.run import versions, write_atomically
+    from segpets.run import OTHER_FOLDER, make_ready, versions, write_atomically
 
+    folder = make_ready(Path(cfg.paths.output_dir), OTHER_FOLDER)
     task = _task(cfg, folders)
     progress, shown = _progress(task), list[Shown]()
     with threads(task.trained.summary.get("threads")):
@@ -74,8 +75,6 @@ def evaluate(cfg: DictConfig, *, folders: Sequence[Path] = ()) -> Result:
         )
     facts = {"split": cfg.data.get("split"), "split_seed": cfg.data.seed}
     record = as_record(task, measured, facts) | {"versions": versions()}
-    folder = Path(cfg.paths.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
     tables = dict(_tables(task, measured, record))
     lines = list(_lines(task, measured, record))
     if shown:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from segpets.cli import EXAMPLES, run_command
 from segpets.config import own_folders
 from segpets.errors import UserError
 from segpets.prediction.sources import FOLDERS, Source, find_sources
+from segpets.run import make_ready, shown
 
 if TYPE_CHECKING:
     from segpets.prediction.pictures import Outcome, Wanted
@@ -67,7 +67,9 @@ def predict(cfg: DictConfig, *, folders: Sequence[Path] = ()) -> Result:
     outputs = [*cfg.outputs]
     if cfg.background is not None or cfg.zoom is not None:
         outputs.append("composites")
-    _prepare(output, outputs)
+    for folder in (output, *(output / name for name in outputs)):
+        otherwise = "choose another folder, or mend its permissions"
+        make_ready(folder, otherwise, key=f"output={output}: ")
 
     from segpets import trained
     from segpets.prediction import origin
@@ -75,7 +77,6 @@ def predict(cfg: DictConfig, *, folders: Sequence[Path] = ()) -> Result:
     from segpets.prediction.picture import claiming
     from segpets.prediction.pictures import Wanted
     from segpets.prediction.table import Table
-    from segpets.run import shown
 
     with claiming(cfg.max_pixels):
         background = read_background(cfg.background, max_pixels=cfg.max_pixels)
@@ -164,20 +165,6 @@ def _check(cfg: DictConfig) -> None:
             raise UserError(f"{key} has no value: give one, as in {key}={EXAMPLES[key]}")
 
 
-def _prepare(output: Path, outputs: Sequence[str]) -> None:
-    """Makes the folders of the output, and finds out whether they can be written."""
-    for folder in (output, *(output / name for name in outputs)):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
-        except OSError as error:
-            raise UserError(
-                f"output={output}: {folder} can't be written ({error.strerror}): choose another "
-                "folder, or mend its permissions"
-            ) from error
-
-
 def _foreground(
     chosen: str | ListConfig | None, classes: Sequence[str], outputs: Sequence[str]
 ) -> list[bool]:
@@ -239,8 +226,6 @@ def _row(outcome: Outcome, wanted: Wanted) -> dict[str, object]:
 
 def _task(cfg: DictConfig) -> None:
     """What Hydra calls."""
-    from segpets.run import shown
-
     result = predict(cfg, folders=own_folders())
     done = len(result.outcomes) - result.failed
     pictures = f"{done} picture{'s' * (done != 1)} predicted: {shown(result.path)}"

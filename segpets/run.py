@@ -66,6 +66,10 @@ DOES_NOT_TRAIN: Final = frozenset(
 what runs when, and what is made of finished runs."""
 
 
+OTHER_FOLDER: Final = "choose another by hydra.run.dir=FOLDER or paths.log_dir=FOLDER"
+"""The remedy where results can't be written."""
+
+
 class HeldError(UserError):
     """Another process writes the run directory."""
 
@@ -94,6 +98,28 @@ def point(link: Path, target: Path) -> None:
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(os.path.relpath(target, link.parent))
     os.replace(temporary, link)
+
+
+def make_ready(folder: Path, otherwise: str, *, key: str = "") -> Path:
+    """Makes a folder, and finds out before anything long begins whether it can be written.
+
+    Args:
+        folder: It may be there already.
+        otherwise: What to do where it can't be written, for the message.
+        key: What stands before the message, such as `output=out: `.
+
+    Raises:
+        UserError: It can't be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"{key}{folder} can't be written ({error.strerror}): {otherwise}"
+        ) from error
+    return folder
 
 
 def shown(path: Path) -> str:

@@ -38,8 +38,11 @@ class Tab:
             network.
     """
 
-    def __init__(self, to_browser: BinaryIO, from_browser: BinaryIO, allowed: str) -> None:
-        self._out, self._in, self._allowed = to_browser, from_browser, allowed
+    def __init__(
+        self, to_browser: BinaryIO, from_browser: BinaryIO, *, allowed: str, width: int
+    ) -> None:
+        self._out, self._in = to_browser, from_browser
+        self._allowed, self._width = allowed, width
         self._number, self._session = 0, ""
         self._events: list[str] = []
         self.failures: list[str] = []
@@ -65,6 +68,8 @@ class Tab:
         self._session = attached["sessionId"]
         for domain in ("Runtime", "Log", "Page", "Network"):
             self.send(f"{domain}.enable")
+        size = {"width": self._width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        self.send("Emulation.setDeviceMetricsOverride", **size)
         if not self._allowed:
             offline = {"latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
             self.send("Network.emulateNetworkConditions", offline=True, **offline)
@@ -111,27 +116,31 @@ class Tab:
         return message
 
 
-def opened(page: str, folder: Path, *, fragment: str = "") -> AbstractContextManager[Tab]:
+def opened(
+    page: str, folder: Path, *, fragment: str = "", width: int = 1400
+) -> AbstractContextManager[Tab]:
     """Opens a page in a browser of its own, without a network.
 
     Args:
         page: Its HTML.
         folder: Where page and profile are kept.
         fragment: What stands behind the # of its address.
+        width: Of the window, in pixels.
     """
     file = folder / "page.html"
     file.write_text(page, encoding="utf-8")
-    return visited(file.as_uri() + (fragment and f"#{fragment}"), folder)
+    return visited(file.as_uri() + (fragment and f"#{fragment}"), folder, width=width)
 
 
 @contextmanager
-def visited(address: str, folder: Path, *, allowed: str = "") -> Iterator[Tab]:
+def visited(address: str, folder: Path, *, allowed: str = "", width: int = 1400) -> Iterator[Tab]:
     """Opens an address in a browser of its own.
 
     Args:
         address: Of a file, or of a server of the test's.
         folder: Where the profile is kept.
         allowed: How the addresses begin that may be fetched beside files; none.
+        width: Of the window, in pixels.
     """
     reads, to_browser = os.pipe()
     from_browser, writes = os.pipe()
@@ -160,7 +169,7 @@ def visited(address: str, folder: Path, *, allowed: str = "") -> Iterator[Tab]:
         os.close(end)
     with os.fdopen(to_browser, "wb") as out, os.fdopen(from_browser, "rb") as into:
         try:
-            tab = Tab(out, into, allowed)
+            tab = Tab(out, into, allowed=allowed, width=width)
             tab.open(address)
             yield tab
             tab.close()

@@ -202,6 +202,26 @@ def test_an_error_inside_a_run_is_recorded(command: Command, tiny: Tiny, tmp_pat
     assert "broken.py" in log
 
 
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        ("train", ["hydra.run.dir=file/run"]),
+        ("train", ["paths.log_dir=file"]),
+        ("train", ["-m", "seed=1,2", "paths.log_dir=file"]),
+        ("browse", ["hydra.run.dir=file/page"]),
+    ],
+)
+def test_where_results_cannot_be_written_another_folder_is_asked_for(
+    module: str, words: list[str], command: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    done = command(*words, module=f"segpets.{module}")
+    assert done.returncode == 1
+    assert re.search(r"error: \S*file\S* can't be written \(Not a directory\)", done.stdout)
+    assert "choose another by hydra.run.dir=FOLDER or paths.log_dir=FOLDER" in done.stdout
+    assert "Traceback" not in done.stdout
+
+
 def test_the_nearest_name_must_be_near() -> None:
     assert cli.suggest("train", ["model=xyzzy"]) == (
         "model=xyzzy: there is no such model. Available: "

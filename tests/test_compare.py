@@ -1,18 +1,16 @@
 """The command compare, as one types it."""
 
 import csv
-import html
 import json
 import re
 import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fixture_types import Command
-from in_chromium import chromium
+from in_chromium import opened
 from made_runs import drawn, make_run
 from PIL import Image
 
@@ -445,51 +443,19 @@ def test_an_earlier_comparison_is_not_overwritten(sweep: Path, tmp_path: Path) -
 
 # In a browser: `make test` needs none, `make test-all` does, and says so where there is none.
 
-ASKS = """<script>
-window.failures = [];
-addEventListener("error", event => failures.push(String(event.message)));
-addEventListener("securitypolicyviolation", event => failures.push("blocked " + event.blockedURI));
-addEventListener("load", () => {
-  const table = document.querySelector("table.sortable");
-  const column = title => [...table.tHead.rows[0].cells].findIndex(c => c.innerText === title);
-  const order = () => [...table.tBodies[0].rows].map(r => r.cells[column("model")].innerText);
-  const click = title => table.tHead.rows[0].cells[column(title)].querySelector("button").click();
-  const seen = { first: order() };
-  click("model"); seen.model = order();
-  click("model"); seen.down = order();
-  click("params"); seen.params = order();
-  const item = document.querySelector(".legend li[data-line='2']");
-  item.dispatchEvent(new MouseEvent("mouseenter"));
-  seen.marked = [...document.querySelectorAll("g.line.this title")].map(t => t.textContent)[0];
-  seen.errors = failures;
-  document.title = JSON.stringify(seen);
-});
-</script>"""
-
-
-def opened(text: str, script: str, folder: Path, *, width: int = 1400) -> object:
-    """What a script puts into the title of a page, as JSON, in Chromium."""
-    page = folder / "page.html"
-    page.write_text(text.replace("<title>", f"{script}<title>", 1))
-    done = subprocess.run(
-        [
-            chromium(),
-            *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-            *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-            f"--user-data-dir={folder / 'profile'}",
-            *("--enable-logging=stderr", "--virtual-time-budget=5000", "--dump-dom"),
-            f"--window-size={width},900",
-            page.as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert not [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    dumped = re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)
-    assert dumped, done.stderr[-2000:]
-    found: object = json.loads(html.unescape(dumped[1]))
-    return found
+ASKS = """
+const table = document.querySelector("table.sortable");
+const column = title => [...table.tHead.rows[0].cells].findIndex(c => c.innerText === title);
+const order = () => [...table.tBodies[0].rows].map(r => r.cells[column("model")].innerText);
+const click = title => table.tHead.rows[0].cells[column(title)].querySelector("button").click();
+seen.first = order();
+click("model"); seen.model = order();
+click("model"); seen.down = order();
+click("params"); seen.params = order();
+const item = document.querySelector(".legend li[data-line='2']");
+item.dispatchEvent(new MouseEvent("mouseenter"));
+seen.marked = [...document.querySelectorAll("g.line.this title")].map(t => t.textContent)[0];
+"""
 
 
 @pytest.mark.slow
@@ -500,34 +466,31 @@ def test_the_page_works_in_chromium(sweep: Path, tmp_path: Path) -> None:
             summary = json.loads((run / "summary.json").read_text())
             (run / "summary.json").write_text(json.dumps(summary | {"params": params}))
     text = (compared(sweep, folder=tmp_path / "out").path / "compare.html").read_text()
-    assert opened(text, ASKS, tmp_path) == {
+    with opened(text, tmp_path) as tab:
+        seen = tab.ask(ASKS)
+        assert tab.failures == []
+    assert seen == {
         "first": ["unet", "vit", "fcn"],
         "model": ["fcn", "unet", "vit"],
         "down": ["vit", "unet", "fcn"],
         "params": ["vit", "fcn", "unet"],
         "marked": "#2 (model=vit)",
-        "errors": [],
     }
 
 
-MEASURES = """<script>
-addEventListener("load", () => {
-  const table = document.querySelector("table.ranking"), wide = table.parentElement;
-  const heads = [...table.tHead.rows[0].cells];
-  const shown = () => heads.filter(head => head.offsetWidth).map(head => head.innerText);
-  const seen = {
-    beside: document.documentElement.scrollWidth - innerWidth,
-    under: wide.scrollWidth - wide.clientWidth,
-    heads: shown(),
-    list: getComputedStyle(table.tBodies[0].rows[0]).display,
-  };
-  const box = document.querySelector(".columns input[value=classes]");
-  const before = box.checked;
-  box.click();
-  seen.classes = [before, shown().includes("IoU border")];
-  document.title = JSON.stringify(seen);
-});
-</script>"""
+MEASURES = """
+const table = document.querySelector("table.ranking"), wide = table.parentElement;
+const heads = [...table.tHead.rows[0].cells];
+const shown = () => heads.filter(head => head.offsetWidth).map(head => head.innerText);
+seen.beside = document.documentElement.scrollWidth - innerWidth;
+seen.under = wide.scrollWidth - wide.clientWidth;
+seen.heads = shown();
+seen.list = getComputedStyle(table.tBodies[0].rows[0]).display;
+const box = document.querySelector(".columns input[value=classes]");
+const before = box.checked;
+box.click();
+seen.classes = [before, shown().includes("IoU border")];
+"""
 
 
 @pytest.mark.slow
@@ -546,8 +509,9 @@ def test_the_table_fits_into_the_window(width: int, choices: int, tmp_path: Path
         for seed in (1, 2)
     ]
     text = (compared(*runs, folder=tmp_path / "out", images=0).path / "compare.html").read_text()
-    seen = opened(text, MEASURES, tmp_path, width=width)
-    assert isinstance(seen, dict)
+    with opened(text, tmp_path, width=width) as tab:
+        seen = tab.ask(MEASURES)
+        assert tab.failures == []
     assert seen["beside"] <= 0
     assert seen["under"] <= 0
     keys = [head for head in seen["heads"] if "key" in head]

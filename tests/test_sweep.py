@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,22 @@ def words(tiny: Tiny, own: Path) -> list[str]:
 
 def environment(own: Path) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join([str(own), str(ROOT)]), "OMP_NUM_THREADS": "1"}
+
+
+def given(
+    line: list[str], folder: Path, own: Path, *, before: Callable[[], None] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Gives a command in a process of its own, which calls `before` at first."""
+    return subprocess.run(
+        line,
+        cwd=folder,
+        env=os.environ | environment(own),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=500,
+        preexec_fn=before,
+    )
 
 
 def jobs(folder: Path) -> dict[str, dict[str, Any]]:
@@ -341,15 +358,7 @@ def killed(
         time.sleep(moments.uniform(0.5, longest))
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    return subprocess.run(
-        line,
-        cwd=folder,
-        env=os.environ | environment(own),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=500,
-    )
+    return given(line, folder, own)
 
 
 @pytest.mark.parametrize(
@@ -542,16 +551,8 @@ def test_a_file_that_can_not_be_written_fails_its_job_only(
     line = [sys.executable, "-m", "segpets.train", *words, "model.widths=[32,64],[4,8]"]
 
     def run(limit: int) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            line,
-            cwd=tmp_path,
-            env=os.environ | environment(own),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=200,
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-        )
+        limits = (resource.RLIMIT_FSIZE, (limit, limit))
+        return given(line, tmp_path, own, before=lambda: resource.setrlimit(*limits))
 
     done = run(300_000)
     assert done.returncode == 1
