@@ -80,7 +80,7 @@ def test_a_sweep_from_the_command_line(command: Command, sweep: Path, tmp_path: 
     table = re.findall(r"^ *(\d) +(\w+) +(\d) +0\.\d{4}", done.stdout, re.MULTILINE)
     assert table == [("1", "unet", "2"), ("2", "vit", "2"), ("3", "fcn", "2")]
     assert "dice" not in done.stdout, "it is the same in all"
-    assert "2 of 3 differences between configurations are real" in done.stdout
+    assert "2 of 3 differences between configurations are significant" in done.stdout
     assert "#1 (model=unet) is better than #2 (model=vit) by 0." in done.stdout
     assert "failed: logs/train/multiruns/first/model-segnet: RuntimeError: no" in done.stdout
     assert re.search(r"unreadable: .*model-unet__seed-3: .*can't be read", done.stdout)

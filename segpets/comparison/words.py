@@ -62,15 +62,16 @@ def comparison_rows(comparisons: Sequence[Sequence[Comparison]]) -> Iterator[dic
 
 
 def sentences(tests: Sequence[Comparison]) -> list[str]:
-    """Says in words which differences are real."""
+    """Says in words which differences are significant."""
     if not tests:
         return []
     real = [test for test in tests if test.real]
     images = max(test.images for test in tests)
     seeds = max(len(c.runs) for test in tests for c in (test.first, test.second))
     said = [
-        f"{len(real)} of {len(tests)} differences between configurations are real: p < 0.05 after "
-        f"Holm's correction for {len(tests)} paired tests on {images:,} images. That "
+        f"{len(real)} of {len(tests)} differences between configurations "
+        f"{'is' if len(real) == 1 else 'are'} significant: p < 0.05 after Holm's correction for {len(tests)} paired "
+        f"test{'s' * (len(tests) != 1)} on {images:,} images. That "
         "tells these nets apart on images like these; how much another training would differ, "
         + ("the interval over seeds says." if seeds > 1 else "one seed each can't say.")
     ]

@@ -10,6 +10,7 @@ from segpets.report.placement import Label, placed
 WIDTH: Final = 760
 HEIGHT: Final = 360
 LEFT, RIGHT, TOP, BOTTOM = 62, 16, 12, 42
+_OKABE_ITO: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 Points = Sequence[tuple[float, float]]
 
@@ -70,7 +71,13 @@ class Chart:
 
 
 def colour(index: int) -> str:
-    """The colour of the index-th thing: neighbours differ in hue and lightness."""
+    """The colour of the index-th thing.
+
+    The first are those of M. Okabe and K. Ito, "Color Universal Design", 2008, which colour-blind
+    readers tell apart; of the others neighbours differ in hue and lightness.
+    """
+    if index < len(_OKABE_ITO):
+        return _OKABE_ITO[index]
     return f"hsl({index * 137.508 % 360:.0f} 70% {(42, 60, 50)[index % 3]}%)"
 
 
