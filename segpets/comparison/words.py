@@ -70,8 +70,8 @@ def sentences(tests: Sequence[Comparison]) -> list[str]:
     seeds = max(len(c.runs) for test in tests for c in (test.first, test.second))
     said = [
         f"{len(real)} of {len(tests)} differences between configurations "
-        f"{'is' if len(real) == 1 else 'are'} significant: p < 0.05 after Holm's correction for {len(tests)} paired "
-        f"test{'s' * (len(tests) != 1)} on {images:,} images. That "
+        f"{'is' if len(real) == 1 else 'are'} significant: p < 0.05 after Holm's correction for "
+        f"{len(tests)} paired test{'s' * (len(tests) != 1)} on {images:,} images. That "
         "tells these nets apart on images like these; how much another training would differ, "
         + ("the interval over seeds says." if seeds > 1 else "one seed each can't say.")
     ]
