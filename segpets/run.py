@@ -56,7 +56,7 @@ DOES_NOT_TRAIN: Final = frozenset(
         "report",
         "search",
         "speed",
-        "statistics",
+        "stats",
         "sweep",
         "sweeping",
         "trained",

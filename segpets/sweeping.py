@@ -319,8 +319,10 @@ def attempt(
             train(cfg, words)
     except HeldError as error:
         log.info("%s", error)
-    except KeyboardInterrupt:
-        raise
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(
+            "Give the same command again: complete jobs return at once, and this one goes on"
+        ) from interrupt
     except BaseException as error:
         text = traceback.format_exc()
         full = disk_is_full(error)

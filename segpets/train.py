@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +49,11 @@ class Result:
 
 
 def train(
-    cfg: DictConfig, *, overrides: Sequence[str] = (), folders: Sequence[Path] = ()
+    cfg: DictConfig,
+    *,
+    overrides: Sequence[str] = (),
+    folders: Sequence[Path] = (),
+    begins: Callable[[], None] = lambda: None,
 ) -> Result:
     """Trains and tests as the config says, in a run directory.
 
@@ -57,6 +61,7 @@ def train(
         cfg: The composed config of `conf/train.yaml`; see `segpets.config.compose`.
         overrides: What distinguishes this run from the default, for its summary.
         folders: Folders with configs of the user's own; a run that goes on may name their classes.
+        begins: Called when all is there and the first step is next.
 
     Raises:
         UserError: Something is wrong that the user can mend.
@@ -86,7 +91,7 @@ def train(
             run.update(overrides=begun_with, resumed=resumed)
         try:
             with threads(run.summary.get("threads")):
-                return _train(OmegaConf.create(config), run, resuming=resuming)
+                return _train(OmegaConf.create(config), run, resuming=resuming, begins=begins)
         except SystemExit as exit_:
             if not _is_an_interruption(exit_):
                 log.debug("the run failed", exc_info=exit_)
@@ -95,6 +100,8 @@ def train(
             place = shown(run.path)
             raise KeyboardInterrupt(
                 f"What is done so far lies in {place}; resume={place} goes on from there"
+                if (run.checkpoints / "last.ckpt").exists()
+                else f"{place} has no checkpoint yet: give the same command again"
             ) from exit_
         except Exception as error:
             log.debug("the run failed", exc_info=error)
@@ -104,7 +111,7 @@ def train(
             raise
 
 
-def _train(cfg: DictConfig, run: Run, *, resuming: bool) -> Result:
+def _train(cfg: DictConfig, run: Run, *, resuming: bool, begins: Callable[[], None]) -> Result:
     _check(cfg)
     from lightning.pytorch import seed_everything
 
@@ -131,6 +138,7 @@ def _train(cfg: DictConfig, run: Run, *, resuming: bool) -> Result:
         precision=str(cfg.trainer.precision),
     )
     _say_start(cfg, run, datamodule, trainer, cost)
+    begins()
 
     metrics: dict[str, float] = {}
     if cfg.train:
@@ -321,7 +329,9 @@ def _say_end(cfg: DictConfig, run: Run, metrics: dict[str, float]) -> None:
         log.info("Neither truth nor prediction has %s: left out of the means", ", ".join(absent))
     log.info("%.0f s. Everything lies in %s:", run.seconds, shown(run.path))
     log.info("  summary.json  metrics.csv  checkpoints/  predictions/  tensorboard/")
-    log.info("Compare runs: tensorboard --logdir %s", cfg.paths.log_dir)
+    if (picture := run.path / "predictions" / "test.png").exists():
+        log.info("Look at %s", shown(picture))
+    log.info("Compare runs: make tensorboard, or tensorboard --logdir %s", cfg.paths.log_dir)
 
 
 def _log_hparams(cfg: DictConfig, run: Run, metrics: dict[str, float]) -> None:
@@ -362,8 +372,13 @@ def _task(cfg: DictConfig) -> float | None:
     if not OmegaConf.is_missing(hydra_config.job, "num"):
         attempt(cfg, overrides, output_dir, train=lambda c, words: train(c, overrides=words))
         return None
-    point(Path(cfg.paths.log_dir) / "latest", output_dir)
-    result = train(cfg, overrides=overrides, folders=own_folders())
+    latest = Path(cfg.paths.log_dir) / "latest"
+    result = train(
+        cfg,
+        overrides=overrides,
+        folders=own_folders(),
+        begins=lambda: point(latest, output_dir),  # not before: init_from=latest is another run
+    )
     return result.metrics.get(cfg.optimized_metric)
 
 

@@ -4,8 +4,10 @@ import json
 import logging
 import math
 import os
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -400,3 +402,37 @@ def test_an_installed_wheel_trains(tmp_path: Path) -> None:
     config = (tmp_path / "run" / "config.yaml").read_text()
     assert site in config
     assert str(ROOT) not in config
+
+
+def test_latest_is_the_last_run_that_trained(command: Command, tiny: Tiny, tmp_path: Path) -> None:
+    latest = tmp_path / "logs" / "train" / "latest"
+    words = tiny("trainer.max_epochs=1", "test=false", "logger=[]")
+    assert command(*words).returncode == 0
+    first = latest.resolve()
+    for broken in (["data.exclude=nowhere.txt"], ["init_from=nowhere"]):
+        assert command(*words, *broken).returncode == 1
+        assert latest.resolve() == first
+    done = command(*words, "init_from=latest")
+    assert done.returncode == 0, done.stdout
+    assert f"Weights from {first}/checkpoints/best.ckpt" in done.stdout
+    assert latest.resolve() != first
+
+
+def test_an_interrupted_run_says_how_it_goes_on(tiny: Tiny, tmp_path: Path) -> None:
+    words = tiny("trainer.max_epochs=500", "logger=[]", "hydra.run.dir=run")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "segpets.train", *words],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    until = time.monotonic() + 120
+    while not checkpoint.exists() and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "What is done so far lies in run; resume=run goes on from there" in said

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from segpets.statistics import Floats, Ints, image_iou
+from segpets.stats import Floats, Ints, image_iou
 
 COUNTS: Final = "predictions/test/counts.csv"
 MASKS: Final = "predictions/test/masks"

@@ -9,7 +9,7 @@ from typing import Any, Final
 from segpets.comparison.counts import mean_iou
 from segpets.comparison.find import Unranked
 from segpets.comparison.record import Flat, Record, flat
-from segpets.statistics import Estimate, over_seeds, pareto_front
+from segpets.stats import Estimate, over_seeds, pareto_front
 
 COSTS: Final = ("mult_adds", "params", "latency_ms")
 EPOCHS_TO_95: Final = "epochs_to_95"

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segpets.comparison.group import Configuration, Group
-from segpets.statistics import Floats, Ints, bootstrap_interval, holm, sign_flip_p
+from segpets.stats import Floats, Ints, bootstrap_interval, holm, sign_flip_p
 
 ALPHA: Final = 0.05
 _FEWEST = 2  # images, below which nothing is tested

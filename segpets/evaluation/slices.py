@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from segpets.statistics import bootstrap_of_sums
+from segpets.stats import bootstrap_of_sums
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -8,7 +8,7 @@ from made_runs import drawn, make_run
 from scipy import stats
 
 from segpets.comparison import Group, compared, grouped, read_record
-from segpets.statistics import holm, image_iou
+from segpets.stats import holm, image_iou
 
 
 def group_of(*runs: Path) -> Group:

@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from segpets.metric import scores
-from segpets.statistics import (
+from segpets.stats import (
     bootstrap_interval,
     holm,
     image_iou,
