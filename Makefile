@@ -19,6 +19,7 @@ setup: $(INSTALLED)  ## make the environment in .venv (or VENV=...) and install 
 $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo 'segpets needs Python 3.11 or newer: set PYTHON=... to one'; exit 1; }
+	@echo 'Setting up $(VENV), which takes a minute or two'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 	  { echo 'python3 -m venv failed: on Debian and Ubuntu, apt install python3-venv'; exit 1; }
 	$(BIN)/python -m pip install --quiet --upgrade pip
