@@ -82,7 +82,7 @@ benchmark-data: setup  ## measure reading and augmenting against the article's a
 
 docs: setup $(VENV)/.segpets-docs  ## build the documentation to build/site, strictly
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
-	@echo 'open build/site/index.html; for its search, python -m http.server --directory build/site'
+	@echo 'open build/site/index.html'
 
 clean:  ## remove the environment and caches; logs/ stays
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist

@@ -26,6 +26,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
+def on_post_build(config: MkDocsConfig) -> None:
+    """Writes the search's index as a script, too: a page from the disk can't fetch JSON."""
+    folder = Path(config.site_dir) / "search"
+    index = (folder / "search_index.json").read_text(encoding="utf-8")
+    (folder / "search_index.js").write_text(f"var __index = {index}", encoding="utf-8")
+
+
 def sources() -> dict[str, nbformat.NotebookNode]:
     """The notebooks by their names, without outputs."""
     files = sorted((ROOT / "notebooks").glob("*.ipynb"))

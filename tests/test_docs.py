@@ -12,7 +12,7 @@ from threading import Thread
 
 import pytest
 from fixture_types import Command, Tiny
-from in_chromium import visited
+from in_chromium import Tab, visited
 
 from segpets.cli import groups
 from segpets.config import compose
@@ -175,23 +175,39 @@ def test_the_site_works_from_the_disk(site: Path, tmp_path: Path) -> None:
         assert tab.failures == []
 
 
+def found_by_searching(tab: Tab, word: str) -> list[str]:
+    """The addresses that the search of an open page lists."""
+    seen = tab.ask(
+        "const box = document.querySelector('.md-search__input');"
+        f"box.focus(); box.value = '{word}';"
+        "box.dispatchEvent(new Event('keyup', {bubbles: true}));"
+        "const found = () => [...document.querySelectorAll('.md-search-result__link')];"
+        "for (let i = 0; i < 100 && !found().length; i++)"
+        "  await new Promise(done => setTimeout(done, 100));"
+        "seen.links = found().map(link => link.href);"
+    )
+    links: list[str] = seen["links"]
+    return links
+
+
 @pytest.mark.slow
 @pytest.mark.browser
-def test_the_search_of_the_served_site_finds_a_key(site: Path, tmp_path: Path) -> None:
+def test_the_search_finds_a_key_from_the_disk(site: Path, tmp_path: Path) -> None:
+    with visited((site / "how-to" / "sweeps.html").as_uri(), tmp_path) as tab:
+        found = found_by_searching(tab, "weight_decay")
+        assert f"{(site / 'reference.html').as_uri()}#optimizeradamw" in found
+        assert tab.failures == []
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_the_search_finds_a_key_in_a_served_site(site: Path, tmp_path: Path) -> None:
     handler = partial(SimpleHTTPRequestHandler, directory=str(site))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/"
         with visited(f"{address}index.html", tmp_path, allowed=address) as tab:
-            found = tab.ask(
-                "const box = document.querySelector('.md-search__input');"
-                "box.focus(); box.value = 'weight_decay';"
-                "box.dispatchEvent(new Event('keyup', {bubbles: true}));"
-                "const found = () => [...document.querySelectorAll('.md-search-result__link')];"
-                "for (let i = 0; i < 100 && !found().length; i++)"
-                "  await new Promise(done => setTimeout(done, 100));"
-                "seen.links = found().map(link => link.href);"
-            )
-            assert f"{address}reference.html#optimizeradamw" in found["links"]
+            found = found_by_searching(tab, "weight_decay")
+            assert f"{address}reference.html#optimizeradamw" in found
             assert tab.failures == []
         server.shutdown()
