@@ -90,7 +90,7 @@ def _section(asked: Asked, group: Group, tests: Sequence[Comparison]) -> dict[st
 
 
 def _class_colours(group: Group) -> list[str]:
-    return ["#{:02x}{:02x}{:02x}".format(*colour) for colour in palette(len(group.classes))]
+    return ["#{:02x}{:02x}{:02x}".format(*colour) for colour in palette(group.classes)]
 
 
 def _curves(group: Group) -> Chart | None:
@@ -154,10 +154,10 @@ def _pictures(
     for one in images:
         tiles = []
         if one.image is not None and one.truth is not None:
-            truth = painted(one.truth, len(group.classes))
+            truth = painted(one.truth, group.classes)
             tiles += [("image", embedded(one.image)), ("truth", embedded(truth))]
         for c, mask, iou in zip(able, one.masks, one.iou, strict=True):
-            picture = embedded(painted(mask, len(group.classes))) if mask is not None else ""
+            picture = embedded(painted(mask, group.classes)) if mask is not None else ""
             tiles.append((f"#{c.rank}: {iou:.3f}", picture))
         strips.append((one.name, tiles))
     return able, strips, notes
