@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segpets.data.decode import load, open_image
-from segpets.data.source import Mask
+from segpets.data.source import Mask, class_names
 from segpets.errors import FileError, UserError
 from segpets.labels import IGNORE_INDEX
 
@@ -59,7 +59,12 @@ class Meaning:
         named_by: str = "data.values",
         remedy: str = "add them there, each with a class or ignore, or say data.ignore_value",
     ) -> None:
-        self.classes = _class_names(classes)
+        self.classes = class_names(classes)
+        if not 2 <= len(self.classes) <= _UNKNOWN:
+            raise UserError(
+                f"data.classes={self.classes} must name 2 to {_UNKNOWN} classes, the background "
+                "being one: data.classes=[background,leaf] names them in the order of their ids"
+            )
         self._named_by, self._remedy = named_by, remedy
         self.threshold = threshold
         if threshold is not None:
@@ -260,21 +265,6 @@ class Meaning:
             if named.setdefault(number, (meaning, colour)) != (meaning, colour):
                 raise UserError(f"data.values gives {value} two meanings: leave one out")
         return named
-
-
-def _class_names(classes: object) -> list[str]:
-    wanted = "data.classes=[background,leaf] names them in the order of their ids"
-    if isinstance(classes, str) or not isinstance(classes, Sequence):
-        raise UserError(f"data.classes={classes} must be a list: {wanted}")
-    names = [str(name) for name in classes]
-    if len(set(names)) < len(names) or not all(names):
-        raise UserError(f"data.classes={names} has a name twice, or an empty one: {wanted}")
-    if not 2 <= len(names) <= _UNKNOWN:
-        raise UserError(
-            f"data.classes={names} must name 2 to {_UNKNOWN} classes, the background being one: "
-            f"{wanted}"
-        )
-    return names
 
 
 def _number(value: object, key: str) -> tuple[int, bool]:
