@@ -20,6 +20,7 @@ Numbers = NDArray[np.integer[Any]]
 IGNORE: Final = "ignore"
 
 _UNKNOWN = 254
+_MOST_COLOURS: Final = 256  # of a mask; what has more is a picture
 _GREY_MODES = {"L", "I", "I;16", "I;16B", "I;16L"}
 _HEX = re.compile(r"#([0-9a-fA-F]{6})")
 _TRIPLE = re.compile(r"(\d{1,3})[ ,]+(\d{1,3})[ ,]+(\d{1,3})")
@@ -198,6 +199,8 @@ class Meaning:
         """What to say of colours where numbers are wanted."""
         rgb = np.broadcast_to(colours, (*colours.shape[:2], 3))
         found = np.unique(_packed(rgb))
+        if len(found) > _MOST_COLOURS:
+            return _picture(file, len(found))
         first, last = (f"{n >> 16} {n >> 8 & 255} {n & 255}" for n in found[[0, -1]].tolist())
         return FileError(
             file,
@@ -208,6 +211,8 @@ class Meaning:
 
     def _unknown(self, strange: Numbers, all_of_them: Numbers, file: Path) -> FileError:
         """What to say of values that nothing names."""
+        if self._by_colours and len(all_of_them) > _MOST_COLOURS:
+            return _picture(file, len(all_of_them))
         values = [_as_hex(v) if self._by_colours else str(v) for v in strange[:8].tolist()]
         shown = ", ".join(values) + (f" and {len(strange) - 8} more" if len(strange) > 8 else "")
         if self._by_values:
@@ -265,6 +270,16 @@ class Meaning:
             if named.setdefault(number, (meaning, colour)) != (meaning, colour):
                 raise UserError(f"data.values gives {value} two meanings: leave one out")
         return named
+
+
+def _picture(file: Path, colours: int) -> FileError:
+    """What to say of a file that has more colours than a mask would."""
+    return FileError(
+        file,
+        f"looks like a picture, not a mask ({colours:,} colours)",
+        "is data.masks the right folder? If so, the mask's edges were smoothed: save it without "
+        "anti-aliasing, and resize masks by nearest neighbour only",
+    )
 
 
 def _number(value: object, key: str) -> tuple[int, bool]:
