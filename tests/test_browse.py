@@ -119,6 +119,7 @@ def test_the_doctor_says_what_is_wrong_and_how_to_go_on(
     assert names[0] in (out / "exclude.txt").read_text(), "the list goes on"
     refused = command(*words(own_pets)[:-1], "debug=smoke", "trainer=cpu")
     assert refused.returncode == 1
+    assert "python -m segpets.browse doctor=true with the same data overrides" in refused.stdout
     trained = command(
         *words(own_pets, exclude)[:3], exclude, "debug=smoke", "trainer=cpu", "model.widths=[4,8]"
     )

@@ -208,9 +208,13 @@ def packed(samples: Sequence[Sample]) -> Samples:
 
 
 def refuse(errors: Sequence[FileError]) -> NoReturn:
-    """Raises a UserError that names the first of several errors and counts the others."""
-    others = f". {len(errors) - 1} more can't be used either" if errors[1:] else ""
-    raise UserError(f"{errors[0]}{others}") from errors[0]
+    """Raises a UserError that names the first of several errors, and what lists the others."""
+    others = f" {len(errors) - 1} more can't be used either." if errors[1:] else ""
+    listed = "lists them all and writes a list" if others else "writes a list"
+    raise UserError(
+        f"{errors[0]}.{others} python -m segpets.browse doctor=true with the same data overrides "
+        f"{listed} for data.exclude"
+    ) from errors[0]
 
 
 def check_seed(seed: object) -> None:
