@@ -149,7 +149,7 @@ def _tiles(
         except FileError:  # it was readable a moment ago
             continue
         image = np.moveaxis(pixels, 0, -1)
-        painted = colourise(torch.from_numpy(ids), len(classes))
+        painted = colourise(torch.from_numpy(ids), classes)
         height, width = found.sizes[row].tolist()
         parts = found.counts[row] / max(found.counts[row].sum(), 1)
         held = zip([*classes, "ignored"], parts.tolist(), strict=True)
@@ -191,7 +191,7 @@ def _augmented(
                 seeds = range(cfg.seed * TIMES, (cfg.seed + 1) * TIMES)
                 for image, mask in [pair, *(augment(*pair, seed=seed) for seed in seeds)]:
                     picture = np.moveaxis(image.numpy(), 0, -1)
-                    drawn = outlined(picture, mask.numpy(), len(cfg.data.classes))
+                    drawn = outlined(picture, mask.numpy(), cfg.data.classes)
                     if drawn.shape[:2] != (size, size):
                         drawn = np.asarray(Image.fromarray(drawn).resize((size, size)))
                     tiles.append(drawn)
@@ -259,7 +259,7 @@ def _page(
         size=datamodule.size,
         classes=[
             (name, "#{:02x}{:02x}{:02x}".format(*colour))
-            for name, colour in zip(cfg.data.classes, palette(len(cfg.data.classes)), strict=True)
+            for name, colour in zip(cfg.data.classes, palette(cfg.data.classes), strict=True)
         ],
         frequencies=frequencies(found, list(cfg.data.classes)),
         groups=groups(found),

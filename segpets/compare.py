@@ -145,7 +145,7 @@ def _nothing(cfg: DictConfig, records: Sequence[Record], unranked: Sequence[Unra
 
 
 def _say(cfg: DictConfig, result: Result) -> None:
-    from segpets.comparison.table import FRONT, heading, table_of
+    from segpets.comparison.table import heading, notes_of, table_of
     from segpets.comparison.words import sentences, unranked_lines
     from segpets.report.fit import fitted
     from segpets.report.grid import Grid
@@ -163,7 +163,8 @@ def _say(cfg: DictConfig, result: Result) -> None:
             _print(f"  and {left} configurations more, in compare.csv")
         if left_out:
             _print(_wrapped(f"no room for {', '.join(left_out)}: see compare.csv", width))
-        _print(f"  {FRONT}")
+        for note in notes_of(grid):
+            _print(_wrapped(note, width))
         _some([_wrapped(line, width) for line in sentences(result.comparisons[index])], "tests.csv")
         _some([_wrapped(line, width) for line in group.notes], "compare.md")
         _print("")

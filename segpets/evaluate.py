@@ -295,10 +295,13 @@ def _lines(task: Task, measured: Measured, record: dict[str, Any]) -> Iterator[s
         ]
         yield f"With the average of {len(task.options.views)} views: {', '.join(parts)}"
     rare = min(record["constant_predictions"]["one_against_all"], key=lambda one: one["share"])
+    share, never, right = (
+        f"{100 * rare[key]:.1f} %" for key in ("share", "never_accuracy", "accuracy")
+    )
     yield (
-        f"Never to predict {rare['name']}, {rare['share']:.1%} of the pixels, is right in "
-        f"{rare['never_accuracy']:.1%} of them with an IoU of 0; the model is right in "
-        f"{rare['accuracy']:.1%} with {rare['iou']:.3f}"
+        f"{rare['name']}: {share} of the pixels. A model that never predicts it is right in "
+        f"{never} of the pixels, with an IoU of 0; this one in {right}, with an IoU of "
+        f"{rare['iou']:.3f}"
     )
     if absent := record["protocol"]["absent"]:
         yield f"Neither truth nor prediction has {', '.join(absent)}: left out of the means"

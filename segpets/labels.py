@@ -1,6 +1,7 @@
 """The vocabulary that every room shares: what a batch holds and what a class is."""
 
 import itertools
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final, NotRequired, TypedDict
 
@@ -40,9 +41,9 @@ class Batch(TypedDict):
     name: NotRequired[list[str]]
 
 
+_BLACK: Final = (0, 0, 0)
 _OKABE_ITO: Final = (
     (230, 159, 0),
-    (0, 0, 0),
     (86, 180, 233),
     (0, 158, 115),
     (240, 228, 66),
@@ -50,20 +51,29 @@ _OKABE_ITO: Final = (
     (213, 94, 0),
     (204, 121, 167),
 )
-_TAKEN: Final = ((128, 128, 128), (255, 255, 255))  # what is ignored, and paper
+_TAKEN: Final = (_BLACK, (128, 128, 128), (255, 255, 255))  # background, ignored, and paper
 _DARKEST: Final = 0.35  # of lightness, below which all look black
 _LEVELS: Final = (0, 36, 73, 109, 146, 182, 219, 255)  # of red, green and blue
 
 
-def palette(num_classes: int) -> list[tuple[int, int, int]]:
+def palette(classes: Sequence[str]) -> list[tuple[int, int, int]]:
     """The colours of classes in pictures, RGB: the first are told apart by colour-blind readers.
 
-    The first eight are of M. Okabe and K. Ito, "Color Universal Design" (2008). Each further one
+    A class called background is black, wherever it stands, and no other is: black looks like
+    nothing. The others take, in their order, orange, sky blue, bluish green, yellow, blue,
+    vermilion and purple of M. Okabe and K. Ito, "Color Universal Design" (2008). Each further one
     is that of an even grid of RGB, without the darkest, which is farthest from all before it, from
-    white and from the grey of ignored pixels, in OKLab (B. Ottosson, "A perceptual color space for
-    image processing", 2020). So a class has the same colour, however many there are.
+    black, white and the grey of ignored pixels, in OKLab (B. Ottosson, "A perceptual color space
+    for image processing", 2020). So a class keeps its colour when others are added after it.
+
+    Args:
+        classes: Class names, in the order of their ids. Capitals don't matter.
     """
-    return [*_OKABE_ITO, *(_further(num_classes - 8) if num_classes > 8 else ())][:num_classes]
+    names = [name.casefold() for name in classes]
+    coloured = [*_OKABE_ITO, *_further(max(len(names) - len(_OKABE_ITO), 0))][: len(names)]
+    if "background" in names:
+        coloured.insert(names.index("background"), _BLACK)
+    return coloured[: len(names)]
 
 
 @cache

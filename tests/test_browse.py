@@ -63,6 +63,10 @@ def test_the_page_shows_everything_and_fetches_nothing(own_pets: Path, tmp_path:
     for shown in ("Abyssinian", "beagle", "Bombay", "cat", "pet", "background", "border"):
         assert shown in page.text
     assert "augmented eight times" in page.text
+    swatch = '<span class="swatch" style="background: {}"></span>{}'
+    written = (result.path / "browse.html").read_text()
+    for name, colour in (("pet", "#e69f00"), ("background", "#000000"), ("border", "#56b4e9")):
+        assert swatch.format(colour, name) in written
     names = {file.name for file in result.path.iterdir()}
     sheets = {f"{part}.png" for part in ("train", "val", "test", "augmented")}
     assert names == {"browse.html", "doctor.csv", "exclude.txt"} | sheets
@@ -77,6 +81,20 @@ def test_a_sound_set_gives_exit_code_0(command: Command, own_pets: Path, tmp_pat
     assert done.returncode == 0, done.stdout
     assert "nothing that a training would suffer from" in done.stdout
     assert (tmp_path / "logs" / "browse" / "latest" / "browse.html").is_file()
+
+
+def test_the_background_is_black_where_it_is_the_first_class(
+    command: Command, own_pets: Path, tmp_path: Path
+) -> None:
+    species = "data.labels=species"  # background, cat, dog
+    done = command(*words(own_pets, species, "augmented=0"), module="segpets.browse")
+    assert done.returncode == 0, done.stdout
+    with Image.open(tmp_path / "logs" / "browse" / "latest" / "train.png") as sheet:
+        masks = sheet.crop((68, 2 * 16, 68 + 64, sheet.height)).getcolors(100_000)
+    assert masks is not None
+    shares = {colour: count / 64**2 for count, colour in masks}
+    # Of five images each class fills more than a fifth of one.
+    assert min(shares[0, 0, 0], shares[230, 159, 0], shares[86, 180, 233]) > 0.2
 
 
 def test_the_doctor_says_what_is_wrong_and_how_to_go_on(
@@ -101,6 +119,7 @@ def test_the_doctor_says_what_is_wrong_and_how_to_go_on(
     assert names[0] in (out / "exclude.txt").read_text(), "the list goes on"
     refused = command(*words(own_pets)[:-1], "debug=smoke", "trainer=cpu")
     assert refused.returncode == 1
+    assert "python -m segpets.browse doctor=true with the same data overrides" in refused.stdout
     trained = command(
         *words(own_pets, exclude)[:3], exclude, "debug=smoke", "trainer=cpu", "model.widths=[4,8]"
     )

@@ -20,6 +20,10 @@ from segpets.errors import UserError
 from segpets.train import Result as Trained
 
 HOSTILE = "<img src=x onerror=alert(1)>|\"'&"
+NOTES = (
+    "* on the front of accuracy against cost: no other run is at least as accurate and as cheap",
+    "95 % at epoch: the first epoch whose val mean IoU reaches 95 % of the run's best",
+)
 FILES = {"compare.html", "compare.csv", "runs.csv", "tests.csv", "compare.md", "compare.tex"}
 
 
@@ -82,13 +86,17 @@ def test_a_sweep_from_the_command_line(command: Command, sweep: Path, tmp_path: 
     assert "dice" not in done.stdout, "it is the same in all"
     assert "2 of 3 differences between configurations are significant" in done.stdout
     assert "#1 (model=unet) is better than #2 (model=vit) by 0." in done.stdout
+    assert " mean IoU of an image, averaged over images (95 % interval" in done.stdout
+    assert NOTES[0] in " ".join(done.stdout.split())
+    assert "no room for" not in done.stdout and NOTES[1] in " ".join(done.stdout.split())
     assert "failed: logs/train/multiruns/first/model-segnet: RuntimeError: no" in done.stdout
     assert re.search(r"unreadable: .*model-unet__seed-3: .*can't be read", done.stdout)
     assert "failed-1" not in done.stdout
     out = tmp_path / "logs" / "compare" / "latest"
     assert {file.name for file in out.iterdir() if file.suffix != ".log"} - {".hydra"} == FILES
-    again = command("runs=logs/train/multiruns/first", module="segpets.compare")
+    again = command("runs=logs/train/multiruns/first", module="segpets.compare", COLUMNS="70")
     assert again.returncode == 0
+    assert "no room for" in again.stdout and "95 % at epoch: the first" not in again.stdout
     assert len(list((tmp_path / "logs/compare/runs").iterdir())) == 2, "nothing is overwritten"
 
 
@@ -120,6 +128,8 @@ def test_the_files_hold_everything_in_full(sweep: Path, tmp_path: Path) -> None:
         ("2", "3"),
     ]
     markdown = (path / "compare.md").read_text()
+    for note in NOTES:
+        assert note.removeprefix("* ") in markdown.replace("\\", "")
     assert re.search(r"^\| 1 \| unet \| 2 \| 0\\?\.\d{4}", markdown, re.MULTILINE)
     assert re.search(r"^1 & unet & 2 & 0\.\d{4}", (path / "compare.tex").read_text(), re.MULTILINE)
 
@@ -134,6 +144,13 @@ def test_the_page_fetches_nothing_and_shows_everything(sweep: Path, tmp_path: Pa
     for shown in ("model=unet", "IoU by class", "Mean IoU by breed", "beagle", "Learning curves"):
         assert shown in page.text
     assert "test/mean_iou against mult-adds" in page.text
+    for note in NOTES:
+        assert note in page.text
+    curves = text[text.index("Learning curves</h3>") : text.index("against mult-adds</h3>")]
+    assert re.findall(r'<li data-line="(\d)">.*?(#\d \(model=\w+\))</li>', curves) == [
+        (str(rank), f"#{rank} (model={model})")
+        for rank, model in enumerate(("unet", "vit", "fcn"), 1)
+    ], "the names of the curves stand below them"
     assert "Not ranked (2)" in page.text
 
 
@@ -383,7 +400,7 @@ def test_runs_of_which_only_the_summary_is_left_are_ranked(
     assert re.findall(r"^ *\d +(\w+) +\d +0", done.stdout, re.MULTILINE) == ["a", "b"]
     for lost in ("config.yaml", "metrics.csv", "predictions/test/counts.csv"):
         assert f"#1 seed 1, #2 seed 1: {lost} is missing" in done.stdout
-    table = done.stdout.split(" * none costs")[0]
+    table = done.stdout.split("  * on the front")[0]
     assert max(map(len, table.splitlines())) <= 80
 
 

@@ -290,9 +290,30 @@ def test_a_table_of_another_kind_is_left_alone(config: Config, tmp_path: Path) -
     (tmp_path / "out").mkdir()
     table = tmp_path / "out" / "predictions.csv"
     table.write_text("mine,yours\n1,2\n")
-    with pytest.raises(UserError, match=r"is no table of this run's classes"):
+    with pytest.raises(UserError, match=r"is no table of segpets\.predict, .* mine, yours: choose"):
         predict(config())
     assert table.read_text() == "mine,yours\n1,2\n"
+    table.write_text("")  # what a killed prediction may leave
+    assert len(predict(config()).outcomes) == 2
+
+
+def test_a_folder_of_other_classes_is_left_alone(
+    command: Command, config: Config, finished: Result, photos: Path, tmp_path: Path
+) -> None:
+    predict(config("outputs=[masks]"))
+    table = tmp_path / "out" / "predictions.csv"
+    header, *lines = table.read_text().splitlines()
+    header = header.replace("share_pet,share_background,share_border", "share_soil,share_leaf")
+    text = "\n".join([header, *(line.replace("share", "") for line in lines)])
+    table.write_text(text)
+    words = [f"run={finished.path}", f"source='{photos}'", "output=out"]
+    done = command(*words, module="segpets.predict")
+    assert done.returncode == 1
+    assert (
+        "error: out holds predictions of other classes, soil, leaf, while this run has pet, "
+        "background, border: choose another output=" in " ".join(done.stdout.split())
+    )
+    assert table.read_text() == text
 
 
 def test_a_name_in_the_table_leads_nowhere_else(

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from segpets.comparison.find import Unranked
 from segpets.comparison.group import Group
 from segpets.comparison.paired import Comparison
-from segpets.comparison.table import FRONT, heading, table_of
+from segpets.comparison.table import heading, notes_of, table_of
 from segpets.comparison.words import (
     comparison_rows,
     configuration_rows,
@@ -37,9 +37,10 @@ def tables(
     latex = ["% \\usepackage{booktabs} in the preamble\n"]
     for index, (group, tests) in enumerate(zip(groups, comparisons, strict=True)):
         title, grid = heading(groups, index), table_of(group, metric)
-        listed = _listed([FRONT, *sentences(tests), *group.notes])
+        listed = _listed([*notes_of(grid), *sentences(tests), *group.notes])
         markdown.append(f"## {markdown_text(title)}\n\n{as_markdown(grid)}\n{listed}")
-        latex.append(f"% {latex_text(title)}\n{as_latex(grid)}% {latex_text(FRONT)}\n")
+        below = "".join(f"% {latex_text(note)}\n" for note in notes_of(grid))
+        latex.append(f"% {latex_text(title)}\n{as_latex(grid)}{below}")
     if unranked:
         markdown.append(f"## Not ranked\n\n{_listed(unranked_lines(unranked))}")
     yield "compare.md", "\n".join(markdown)

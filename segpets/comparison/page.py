@@ -8,7 +8,7 @@ from segpets.comparison.find import Unranked
 from segpets.comparison.group import COSTS, Configuration, Group, cost_points
 from segpets.comparison.paired import Comparison
 from segpets.comparison.pictures import disputed
-from segpets.comparison.table import NAMES, heading, stage_of, table_of
+from segpets.comparison.table import NAMES, heading, notes_of, stage_of, table_of
 from segpets.comparison.words import name_of, p_text, sentences
 from segpets.labels import palette
 from segpets.report.chart import Chart, chart, colour
@@ -68,10 +68,12 @@ def page(
 def _section(asked: Asked, group: Group, tests: Sequence[Comparison]) -> dict[str, Any]:
     best = group.configurations[: asked.best]
     able, strips, notes = _pictures(asked, group)
+    grid = table_of(group, asked.metric)
     return {
         "protocol": {k: v for k, v in group.protocol.items() if k != "classes"},
         "classes": list(zip(group.classes, _class_colours(group), strict=True)),
-        "grid": table_of(group, asked.metric),
+        "grid": grid,
+        "below": notes_of(grid),
         "said": sentences(tests),
         "notes": group.notes,
         "tests": [
@@ -90,7 +92,7 @@ def _section(asked: Asked, group: Group, tests: Sequence[Comparison]) -> dict[st
 
 
 def _class_colours(group: Group) -> list[str]:
-    return ["#{:02x}{:02x}{:02x}".format(*colour) for colour in palette(len(group.classes))]
+    return ["#{:02x}{:02x}{:02x}".format(*colour) for colour in palette(group.classes)]
 
 
 def _curves(group: Group) -> Chart | None:
@@ -154,10 +156,10 @@ def _pictures(
     for one in images:
         tiles = []
         if one.image is not None and one.truth is not None:
-            truth = painted(one.truth, len(group.classes))
+            truth = painted(one.truth, group.classes)
             tiles += [("image", embedded(one.image)), ("truth", embedded(truth))]
         for c, mask, iou in zip(able, one.masks, one.iou, strict=True):
-            picture = embedded(painted(mask, len(group.classes))) if mask is not None else ""
+            picture = embedded(painted(mask, group.classes)) if mask is not None else ""
             tiles.append((f"#{c.rank}: {iou:.3f}", picture))
         strips.append((one.name, tiles))
     return able, strips, notes

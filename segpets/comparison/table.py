@@ -3,14 +3,20 @@
 from collections.abc import Sequence
 from typing import Final
 
-from segpets.comparison.group import Configuration, Group
+from segpets.comparison.group import EPOCHS_TO_95, Configuration, Group
 from segpets.report.chart import number
 from segpets.report.grid import Cell, Column, Grid
 
 FEW: Final = 6
 """So many overrides stay where there is no room for all."""
 
-FRONT: Final = "* none costs as little and is as good: on the front of accuracy against cost"
+FRONT: Final = (
+    "* on the front of accuracy against cost: no other run is at least as accurate and as cheap"
+)
+_AT_95: Final = (
+    "95 % at epoch: the first epoch whose val mean IoU reaches 95 % of the run's best, averaged "
+    "over the seeds"
+)
 NAMES: Final = {
     "mean_iou": "mean IoU",
     "pixel_accuracy": "pixel accuracy",
@@ -19,14 +25,14 @@ NAMES: Final = {
     "mult_adds": "mult-adds",
     "latency_ms": "latency ms",
     "seconds": "seconds",
-    "epochs_to_95": "95 % at epoch",
+    EPOCHS_TO_95: "95 % at epoch",
 }
 """What values of a summary are called, without their stage."""
 
 _STAGES = ("best/val/", "val/", "test/")
 _SCORES = ("mean_iou", "pixel_accuracy", "mean_dice")
 _COSTS = ("params", "mult_adds", "latency_ms")
-_TIME = ("seconds", "epochs_to_95")
+_TIME = ("seconds", EPOCHS_TO_95)
 
 
 def stage_of(metric: str) -> str:
@@ -82,6 +88,12 @@ def table_of(group: Group, metric: str) -> Grid:
     return Grid(heads, rows)
 
 
+def notes_of(grid: Grid) -> list[str]:
+    """What stands below a table of configurations: what its signs and columns mean."""
+    titles = {column.title.replace("\n", " ") for column in grid.columns}
+    return [FRONT, *([_AT_95] if NAMES[EPOCHS_TO_95] in titles else [])]
+
+
 def _values(group: Group, metric: str) -> dict[str, str]:
     """The values that a table shows, by their names in the summary, and the parts they are of."""
     stage = stage_of(metric)
@@ -125,7 +137,7 @@ def _value_cell(configuration: Configuration, name: str) -> Cell:
     hint = f"{estimate.mean!r}"
     if name in configuration.fronts:
         text += "*"
-        hint += ", on the front: none costs as little and is as good"
+        hint += ", on the front: no other run is at least as accurate and as cheap"
     if estimate.low is not None:
         hint += f", 95 % interval {estimate.low:.6g} to {estimate.high:.6g}"
     return Cell(text, estimate.mean, hint)

@@ -82,8 +82,9 @@ def sentences(tests: Sequence[Comparison]) -> list[str]:
             better, worse = worse, better
             difference, low, high = -difference, -high, -low
         said.append(
-            f"{name_of(better)} is better than {name_of(worse)} by {difference:.4f} mean IoU an "
-            f"image (95 % interval {low:.4f} to {high:.4f}, p = {p_text(test.p_holm)})"
+            f"{name_of(better)} is better than {name_of(worse)} by {difference:.4f} mean IoU of "
+            f"an image, averaged over images (95 % interval {low:.4f} to {high:.4f}, "
+            f"p = {p_text(test.p_holm)})"
         )
     unclear = [test for test in tests if not test.real and test.first.rank == 1]
     if unclear:

@@ -23,7 +23,7 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -32,7 +32,16 @@ import numpy as np
 from segpets.data.listing import homes, inventory, read_text
 from segpets.data.meaning import IGNORE, Meaning, holds, read_lossless
 from segpets.data.pairs import Found, Pairs, gathered
-from segpets.data.source import STAGES, Mask, Problem, Sample, Samples, Splits, check_seed
+from segpets.data.source import (
+    STAGES,
+    Mask,
+    Problem,
+    Sample,
+    Samples,
+    Splits,
+    check_class_count,
+    check_seed,
+)
 from segpets.errors import FileError, UserError
 
 log = logging.getLogger(__name__)
@@ -121,6 +130,7 @@ class CamVid:
         masks: The folder of their masks.
         labels: `segnet11` makes the 11 classes and ignores void; `all32` keeps all, Void being
             one.
+        classes: The classes' names, in the order of their ids; None are those of the data.
         split: `files` follows the folders and lists of the set: without val, a run of frames of
             each drive is taken from train; without test, val serves as test. `holdout` makes
             80/10/10: of each drive, such as 0001TP or Seq05VD, one run of successive frames is
@@ -140,6 +150,7 @@ class CamVid:
         images: str | None = None,
         masks: str | None = None,
         labels: str = "segnet11",
+        classes: Sequence[str] | None = None,
         split: str | None = None,
         seed: int = 0,
     ) -> None:
@@ -147,6 +158,8 @@ class CamVid:
             raise UserError(f"data.split={split} is unknown: choose holdout, files or null")
         if labels not in _NAMES:
             raise UserError(f"data.labels={labels} is unknown: choose {', '.join(_NAMES)}")
+        if classes is not None:
+            check_class_count(classes, _NAMES[labels], by=f"data.labels={labels}")
         if (images is None) != (masks is None):
             raise UserError("data.images and data.masks name a pair of folders: give both")
         check_seed(seed)

@@ -180,12 +180,11 @@ def read_whole(sample: Sample, source: Source, size: int) -> tuple[Pixel8, Mask]
             sample.image,
             f"has {width}x{height} pixels, but its mask {sample.mask} has "
             f"{ids.shape[1]}x{ids.shape[0]}",
-            "they must be the same"
-            + (
-                ", as the pixels are stored: an EXIF orientation turns no mask"
-                if ids.shape == (width, height)
-                else ""
-            ),
+            "sizes count as pixels are stored, and an EXIF orientation turns no mask; turn the "
+            "mask, or the image's pixels for good"
+            if ids.shape == (width, height)
+            else "it belongs to another image, or was resized; give the image its own, or export "
+            f"it anew with {width}x{height} pixels",
         )
     return image, ids
 

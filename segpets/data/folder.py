@@ -151,11 +151,12 @@ class Folder:
             if kind is None:
                 return self.meaning.ids(image, file)
             if self.meaning.threshold is None:
+                photo = "" if image.mode == "L" else "; if it is a photograph, correct data.masks"
                 raise FileError(
                     file,
                     f"is a mask stored as lossy {kind}, which invents values",
                     "store it as PNG; where it has two classes, dark and bright, data.threshold="
-                    "127 reads it as it is",
+                    f"127 reads it as it is{photo}",
                 )
             self._warn_of_noise(f"Masks such as {file} are stored as lossy {kind}")
             return self.meaning.ids(image.convert("L"), file)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segpets.data.decode import load, open_image
-from segpets.data.source import Mask
+from segpets.data.source import Mask, class_names
 from segpets.errors import FileError, UserError
 from segpets.labels import IGNORE_INDEX
 
@@ -20,6 +20,7 @@ Numbers = NDArray[np.integer[Any]]
 IGNORE: Final = "ignore"
 
 _UNKNOWN = 254
+_MOST_COLOURS: Final = 256  # of a mask; what has more is a picture
 _GREY_MODES = {"L", "I", "I;16", "I;16B", "I;16L"}
 _HEX = re.compile(r"#([0-9a-fA-F]{6})")
 _TRIPLE = re.compile(r"(\d{1,3})[ ,]+(\d{1,3})[ ,]+(\d{1,3})")
@@ -59,7 +60,12 @@ class Meaning:
         named_by: str = "data.values",
         remedy: str = "add them there, each with a class or ignore, or say data.ignore_value",
     ) -> None:
-        self.classes = _class_names(classes)
+        self.classes = class_names(classes)
+        if not 2 <= len(self.classes) <= _UNKNOWN:
+            raise UserError(
+                f"data.classes={self.classes} must name 2 to {_UNKNOWN} classes, the background "
+                "being one: data.classes=[background,leaf] names them in the order of their ids"
+            )
         self._named_by, self._remedy = named_by, remedy
         self.threshold = threshold
         if threshold is not None:
@@ -193,6 +199,8 @@ class Meaning:
         """What to say of colours where numbers are wanted."""
         rgb = np.broadcast_to(colours, (*colours.shape[:2], 3))
         found = np.unique(_packed(rgb))
+        if len(found) > _MOST_COLOURS:
+            return _picture(file, len(found))
         first, last = (f"{n >> 16} {n >> 8 & 255} {n & 255}" for n in found[[0, -1]].tolist())
         return FileError(
             file,
@@ -203,6 +211,8 @@ class Meaning:
 
     def _unknown(self, strange: Numbers, all_of_them: Numbers, file: Path) -> FileError:
         """What to say of values that nothing names."""
+        if self._by_colours and len(all_of_them) > _MOST_COLOURS:
+            return _picture(file, len(all_of_them))
         values = [_as_hex(v) if self._by_colours else str(v) for v in strange[:8].tolist()]
         shown = ", ".join(values) + (f" and {len(strange) - 8} more" if len(strange) > 8 else "")
         if self._by_values:
@@ -262,19 +272,14 @@ class Meaning:
         return named
 
 
-def _class_names(classes: object) -> list[str]:
-    wanted = "data.classes=[background,leaf] names them in the order of their ids"
-    if isinstance(classes, str) or not isinstance(classes, Sequence):
-        raise UserError(f"data.classes={classes} must be a list: {wanted}")
-    names = [str(name) for name in classes]
-    if len(set(names)) < len(names) or not all(names):
-        raise UserError(f"data.classes={names} has a name twice, or an empty one: {wanted}")
-    if not 2 <= len(names) <= _UNKNOWN:
-        raise UserError(
-            f"data.classes={names} must name 2 to {_UNKNOWN} classes, the background being one: "
-            f"{wanted}"
-        )
-    return names
+def _picture(file: Path, colours: int) -> FileError:
+    """What to say of a file that has more colours than a mask would."""
+    return FileError(
+        file,
+        f"looks like a picture, not a mask ({colours:,} colours)",
+        "is data.masks the right folder? If so, the mask's edges were smoothed: save it without "
+        "anti-aliasing, and resize masks by nearest neighbour only",
+    )
 
 
 def _number(value: object, key: str) -> tuple[int, bool]:

@@ -20,7 +20,16 @@ import numpy as np
 from segpets.data.decode import read_indices
 from segpets.data.download import Archive, download
 from segpets.data.fetch import check_checksum, check_mirrors
-from segpets.data.source import Mask, Problem, Sample, Samples, Splits, check_seed, holdout
+from segpets.data.source import (
+    Mask,
+    Problem,
+    Sample,
+    Samples,
+    Splits,
+    check_class_count,
+    check_seed,
+    holdout,
+)
 from segpets.errors import FileError, UserError
 from segpets.labels import IGNORE_INDEX
 
@@ -45,6 +54,12 @@ _LABELS: Final[dict[str, dict[str, dict[int, int]]]] = {
         ),
     )
 }
+_CLASSES: Final = {
+    "trimap": ("pet", "background", "border"),
+    "border_as_pet": ("pet", "background"),
+    "border_ignored": ("pet", "background"),
+    "species": ("background", "cat", "dog"),
+}
 _PARTS: Final = ("trainval", "test")
 _FOLDERS: Final = ("annotations", "images")
 _LIMIT: Final = 2 * 10**9
@@ -65,6 +80,7 @@ class OxfordPets:
         labels: What the classes are. `trimap`: pet, background, border. `border_as_pet`: pet with
             its border, background. `border_ignored`: pet, background, and the border is no
             pixel's class. `species`: background, cat, dog, and the border is no pixel's class.
+        classes: The classes' names, in the order of their ids; None are those above.
         seed: Chooses the images that `holdout` holds out.
         download: Whether what lacks in `root` is downloaded, when the samples are listed. What the
             user put there is used as it is. Needs 1.7 GB of room, of which 0.9 GB stay in use.
@@ -78,6 +94,7 @@ class OxfordPets:
         root: str | Path,
         split: str = "holdout",
         labels: str = "trimap",
+        classes: Sequence[str] | None = None,
         seed: int = 0,
         download: bool = False,
         mirrors: Sequence[str] = (),
@@ -87,6 +104,8 @@ class OxfordPets:
             raise UserError(f"data.split={split} is unknown: choose holdout or article")
         if labels not in _LABELS:
             raise UserError(f"data.labels={labels} is unknown: choose {', '.join(_LABELS)}")
+        if classes is not None:
+            check_class_count(classes, _CLASSES[labels], by=f"data.labels={labels}")
         check_seed(seed)
         self.root = Path(os.path.expanduser(root))
         self.split = split

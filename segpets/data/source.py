@@ -208,9 +208,13 @@ def packed(samples: Sequence[Sample]) -> Samples:
 
 
 def refuse(errors: Sequence[FileError]) -> NoReturn:
-    """Raises a UserError that names the first of several errors and counts the others."""
-    others = f". {len(errors) - 1} more can't be used either" if errors[1:] else ""
-    raise UserError(f"{errors[0]}{others}") from errors[0]
+    """Raises a UserError that names the first of several errors, and what lists the others."""
+    others = f" {len(errors) - 1} more can't be used either." if errors[1:] else ""
+    listed = "lists them all and writes a list" if others else "writes a list"
+    raise UserError(
+        f"{errors[0]}.{others} python -m segpets.browse doctor=true with the same data overrides "
+        f"{listed} for data.exclude"
+    ) from errors[0]
 
 
 def check_seed(seed: object) -> None:
@@ -221,6 +225,40 @@ def check_seed(seed: object) -> None:
     """
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise UserError(f"data.seed={seed} must be a whole number of at least 0")
+
+
+def class_names(classes: object) -> list[str]:
+    """The names in `data.classes`, in the order of their ids.
+
+    Raises:
+        UserError: They are no list, or two are the same.
+    """
+    wanted = "data.classes=[background,leaf] names them in the order of their ids"
+    if isinstance(classes, str) or not isinstance(classes, Sequence):
+        raise UserError(f"data.classes={classes} must be a list: {wanted}")
+    names = [str(name) for name in classes]
+    if len(set(names)) < len(names) or not all(names):
+        raise UserError(f"data.classes={names} has a name twice, or an empty one: {wanted}")
+    return names
+
+
+def check_class_count(classes: object, known: Sequence[str], *, by: str) -> None:
+    """Refuses `data.classes` of another number than the data have; the names are the user's.
+
+    Args:
+        classes: What was given.
+        known: What the data call their classes.
+        by: What chose these, such as `data.labels=trimap`.
+
+    Raises:
+        UserError: There are more or fewer, or they are no list of different names.
+    """
+    names = class_names(classes)
+    if len(names) != len(known):
+        raise UserError(
+            f"data.classes=[{','.join(names)}] are {len(names)}, but {by} gives {len(known)}: "
+            f"{', '.join(known)}. Give as many names, in this order, or leave data.classes out"
+        )
 
 
 def sample_name(text: str) -> str:

@@ -24,7 +24,7 @@ def describe(trained: Trained, *, numbers: str, least: int = 1) -> dict[str, str
         "output": "logits: float32 (B, classes, H, W); the class of a pixel is the largest",
         "padding": "repeat the last row and the last column; cut the logits back to the image",
         "classes": list(trained.classes),
-        "colours": palette(len(trained.classes)),
+        "colours": palette(trained.classes),
         "stride": stride,
         "size": trained.size,
         "normalisation": {

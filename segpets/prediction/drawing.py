@@ -4,7 +4,7 @@ A second picture of 100 million pixels is 400 MB more, so what is `spent` is dra
 itself, which holds something else then.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image
@@ -24,10 +24,10 @@ def mask(layers: Layers) -> Image.Image:
 
 
 def overlay(
-    picture: Picture, layers: Layers, num_classes: int, *, spent: bool = False
+    picture: Picture, layers: Layers, classes: Sequence[str], *, spent: bool = False
 ) -> Image.Image:
     """The picture with its classes in their colours, RGB."""
-    colours = [value for colour in palette(num_classes) for value in colour]
+    colours = [value for colour in palette(classes) for value in colour]
 
     def drawn(top: int, bottom: int) -> Image.Image:
         painted = Image.fromarray(layers.ids[top:bottom])

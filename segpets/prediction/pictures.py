@@ -211,7 +211,7 @@ def _drawn(
         return drawing.mask(layers)
     assert picture is not None
     if folder == "overlays":
-        return drawing.overlay(picture, layers, len(wanted.classes), spent=spent)
+        return drawing.overlay(picture, layers, wanted.classes, spent=spent)
     assert alpha is not None
     if folder == "cutouts":
         return drawing.cutout(picture, alpha, spent=spent)

@@ -8,10 +8,12 @@ from typing import Final
 
 from segpets.errors import UserError
 from segpets.prediction.sources import FOLDERS
-from segpets.run import write_atomically
+from segpets.run import shown, write_atomically
 
 FILE: Final = "predictions.csv"
 _KEYS: Final = ("source", "name", "width", "height")
+_SHARE: Final = "share_"
+_LAST: Final = ("confidence", "error")
 
 Row = dict[str, str]
 
@@ -24,6 +26,7 @@ class Table:
         classes: Class names.
 
     Attributes:
+        classes: These names.
         rows: By the source's path, absolute.
 
     Raises:
@@ -32,8 +35,9 @@ class Table:
 
     def __init__(self, folder: Path, classes: Sequence[str]) -> None:
         self.path = folder / FILE
-        shares = [f"share_{name}" for name in classes]
-        self.columns = [*_KEYS, *FOLDERS, *shares, "confidence", "error"]
+        self.classes = list(classes)
+        shares = [f"{_SHARE}{name}" for name in classes]
+        self.columns = [*_KEYS, *FOLDERS, *shares, *_LAST]
         self.rows = {row["source"]: row for row in self._read()}
 
     def _read(self) -> list[Row]:
@@ -49,11 +53,25 @@ class Table:
                 f"{self.path} can't be read ({error}): choose another output="
             ) from error
         if columns is not None and columns != self.columns:
+            others = self._classes_of(columns)
             raise UserError(
-                f"{self.path} is no table of this run's classes, it has the columns "
+                f"{self.path} is no table of segpets.predict, it has the columns "
                 f"{', '.join(columns)[:200]}: choose another output="
+                if others is None
+                else f"{shown(self.path.parent)} holds predictions of other classes, "
+                f"{', '.join(others)[:200]}, while this run has {', '.join(self.classes)[:200]}: "
+                "choose another output="
             )
         return [row for row in rows if _is_name(row["name"])]
+
+    def _classes_of(self, columns: Sequence[str]) -> list[str] | None:
+        """The classes of a table of predictions; None for another table."""
+        before = len(_KEYS) + len(FOLDERS)
+        shares = columns[before : len(columns) - len(_LAST)]
+        like = [*_KEYS, *FOLDERS, *shares, *_LAST] == list(columns)
+        if not like or not all(name.startswith(_SHARE) for name in shares):
+            return None
+        return [name.removeprefix(_SHARE) for name in shares]
 
     def names(self) -> dict[str, str]:
         """The names of outputs, by the source's path."""

@@ -153,7 +153,7 @@ def error_browser(
     keys = list(dict.fromkeys(key for entry in shown for key in entry.attributes))
     data = {
         "classes": [_text(name) for name in classes],
-        "colours": palette(len(classes)),
+        "colours": palette(classes),
         "keys": [_text(key) for key in keys],
         "levels": LEVELS,
         "ignored": IGNORE_INDEX,
@@ -180,7 +180,7 @@ def error_browser(
         data=data,
         classes=[
             (name, "#{:02x}{:02x}{:02x}".format(*colour))
-            for name, colour in zip(classes, palette(len(classes)), strict=True)
+            for name, colour in zip(classes, palette(classes), strict=True)
         ],
         pictures=[(entry.picture.image, entry.picture.maps) for entry in shown],
         images=len(shown),

@@ -75,7 +75,7 @@ def boundary_figure(
     for axes, (score, title) in zip(
         figure.subplots(1, 2, sharey=True), titles.items(), strict=True
     ):
-        colours = palette(len(curves[score]))
+        colours = palette(list(curves[score]))
         for (name, values), colour in zip(curves[score].items(), colours, strict=True):
             known = [(x, y) for x, y in zip(places, values, strict=True) if y is not None]
             if known:

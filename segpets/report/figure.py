@@ -13,9 +13,9 @@ from segpets.labels import IGNORE_INDEX, palette
 from segpets.report.paint import IGNORED, RGB, painted
 
 
-def colourise(mask: Tensor, num_classes: int) -> RGB:
+def colourise(mask: Tensor, classes: Sequence[str]) -> RGB:
     """Paints class ids, (..., H, W), in their classes' colours, (..., H, W, 3); 255 is grey."""
-    return painted(mask.cpu().numpy(), num_classes)
+    return painted(mask.cpu().numpy(), classes)
 
 
 def prediction_sheet(
@@ -39,7 +39,7 @@ def prediction_sheet(
         The picture, (height, width, 3). Rows stand in two columns from six images on.
     """
     inputs = images.permute(0, 2, 3, 1).cpu().numpy()
-    truth, predicted = colourise(masks, len(classes)), colourise(preds, len(classes))
+    truth, predicted = colourise(masks, classes), colourise(preds, classes)
     tiles = (inputs, truth, predicted, mixed(inputs, predicted))
     heading = "input | truth | prediction | prediction over input"
     return sheet(tiles, heading=heading, captions=captions, classes=classes)
@@ -51,20 +51,20 @@ def mixed(inputs: RGB, colours: RGB) -> RGB:
     return over
 
 
-def outlined(image: RGB, mask: NDArray[np.uint8], num_classes: int) -> RGB:
+def outlined(image: RGB, mask: NDArray[np.uint8], classes: Sequence[str]) -> RGB:
     """Draws the edges of a mask's regions into an image, in the colours of their classes.
 
     Args:
         image: (H, W, 3).
         mask: Class ids, (H, W); what is ignored turns grey.
-        num_classes: How many classes there are.
+        classes: Class names, in the order of their ids.
     """
     edge = np.zeros(mask.shape, dtype=bool)
     edge[:, :-1] |= mask[:, :-1] != mask[:, 1:]
     edge[:-1] |= mask[:-1] != mask[1:]
     drawn = image.copy()
     drawn[mask == IGNORE_INDEX] = IGNORED
-    drawn[edge] = painted(mask, num_classes)[edge]
+    drawn[edge] = painted(mask, classes)[edge]
     return drawn
 
 
@@ -105,7 +105,7 @@ def sheet(
     canvas = Image.fromarray(np.pad(grid, ((top, 0), (0, 0), (0, 0)), constant_values=255))
     draw = ImageDraw.Draw(canvas)
     draw.text((2, 1), heading, "black", font)
-    for name, colour, (x, y) in zip(classes, palette(len(classes)), places, strict=True):
+    for name, colour, (x, y) in zip(classes, palette(classes), places, strict=True):
         draw.rectangle((x, y + 3, x + 9, y + 12), fill=colour)
         draw.text((x + 13, y + 1), name, "black", font)
     for index, full in enumerate(captions):

@@ -1,5 +1,7 @@
 """Class ids in the colours of their classes."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,9 +11,9 @@ RGB = NDArray[np.uint8]
 IGNORED = (128, 128, 128)
 
 
-def painted(ids: NDArray[np.uint8], num_classes: int) -> RGB:
+def painted(ids: NDArray[np.uint8], classes: Sequence[str]) -> RGB:
     """Paints class ids, (..., H, W), in their classes' colours, (..., H, W, 3); 255 is grey."""
     colours = np.full((256, 3), IGNORED, dtype=np.uint8)
-    colours[:num_classes] = palette(num_classes)
+    colours[: len(classes)] = palette(classes)
     picture: RGB = colours[ids]
     return picture

@@ -29,18 +29,19 @@ def test_a_row_shows_input_truth_prediction_and_both(
     finished: Result, stage: str, name: str
 ) -> None:
     drawn = tiles(finished.path / "predictions" / f"{name}.png", rows=3)
+    classes = ["pet", "background", "border"]
     names = [sample.name for sample in getattr(finished.datamodule.splits, stage)]
     chosen = {"val": [0, 1, 2], "test": [1, 3, 5]}[stage]  # spread evenly over 3 and 7 images
     for row, index in zip(drawn, chosen, strict=True):
         image, mask = finished.datamodule.pixels.of(names[index])
         picture, truth, pred, _ = row
         np.testing.assert_array_equal(picture, image.permute(1, 2, 0))
-        np.testing.assert_array_equal(truth, colourise(mask, 3))
-        assert {tuple(colour) for colour in pred.reshape(-1, 3).tolist()} <= set(palette(3))
+        np.testing.assert_array_equal(truth, colourise(mask, classes))
+        assert {tuple(colour) for colour in pred.reshape(-1, 3).tolist()} <= set(palette(classes))
         if stage == "test":
             file = finished.path / "predictions" / "test" / "masks" / f"{names[index]}.png"
             ids = torch.tensor(np.asarray(Image.open(file)))
-            np.testing.assert_array_equal(pred, colourise(ids, 3))
+            np.testing.assert_array_equal(pred, colourise(ids, classes))
 
 
 def test_the_first_and_the_last_epoch_are_drawn(finished: Result) -> None:

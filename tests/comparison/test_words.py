@@ -27,8 +27,8 @@ def test_real_differences_and_others_are_said() -> None:
     many = [replace(REAL, first=replace(BEST, runs=[run, run]))]
     assert sentences(many)[0].endswith("would differ, the interval over seeds says.")
     assert second == (
-        "#1 (model=a) is better than #2 (model=b) by 0.0592 mean IoU an image "
-        "(95 % interval 0.0564 to 0.0619, p = 0.0004)"
+        "#1 (model=a) is better than #2 (model=b) by 0.0592 mean IoU of an image, averaged "
+        "over images (95 % interval 0.0564 to 0.0619, p = 0.0004)"
     )
     assert third == "#1 (model=a) can't be told from #3 (model=c)"
     assert sentences([]) == []
@@ -37,8 +37,8 @@ def test_real_differences_and_others_are_said() -> None:
 def test_the_better_one_is_named_first_whatever_ranks() -> None:
     turned = replace(REAL, difference=-0.05, low=-0.06, high=-0.04)
     assert sentences([turned])[1] == (
-        "#2 (model=b) is better than #1 (model=a) by 0.0500 mean IoU an image "
-        "(95 % interval 0.0400 to 0.0600, p = 0.0004)"
+        "#2 (model=b) is better than #1 (model=a) by 0.0500 mean IoU of an image, averaged "
+        "over images (95 % interval 0.0400 to 0.0600, p = 0.0004)"
     )
 
 

@@ -563,3 +563,17 @@ def test_one_line_trains(command: Command, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
     assert "8 train, 2 val, 2 test images" in done.stdout
     assert "bicyclist" in done.stdout
+
+
+def test_names_of_classes_must_be_as_many_as_the_classes(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"=\[a,b\] are 2, but data\.labels=segnet11 gives 11: sky"):
+        camvid(tmp_path, classes=["a", "b"])
+    with pytest.raises(UserError, match=r"are 11, but data\.labels=all32 gives 32: Animal"):
+        camvid(tmp_path, labels="all32", classes=[str(index) for index in range(11)])
+    camvid(tmp_path, classes=[str(index) for index in range(11)])
+
+
+@pytest.mark.parametrize("labels", ["segnet11", "all32"])
+def test_the_config_names_as_many_classes_as_the_data_have(tmp_path: Path, labels: str) -> None:
+    given = ["data=camvid", f"data.root={tmp_path}", f"data.labels={labels}"]
+    assert isinstance(build(compose(given).data.module.source, "data"), CamVid)

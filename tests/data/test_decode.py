@@ -49,6 +49,26 @@ def saved(path: Path, values: list[list[int]]) -> Path:
     return path
 
 
+# sizes
+
+
+@pytest.mark.parametrize(
+    ("size", "remedy"),
+    [
+        ((5, 4), "it belongs to another image, or was resized; .* or export it anew with 4x2 pix"),
+        ((2, 4), "sizes count .* an EXIF orientation turns no mask; turn the mask, or the image's"),
+    ],
+)
+def test_a_mask_of_another_size_comes_with_a_remedy(
+    tmp_path: Path, size: tuple[int, int], remedy: str
+) -> None:
+    Image.new("RGB", (4, 2)).save(tmp_path / "image.png")
+    Image.new("L", size, 1).save(tmp_path / "mask.png")
+    sample = Sample("a", tmp_path / "image.png", tmp_path / "mask.png", {"species": "cat"})
+    with pytest.raises(FileError, match=r"image\.png has 4x2 pixels, but its mask .*: " + remedy):
+        read_pair(sample, OxfordPets(root=tmp_path), SIZE)
+
+
 # resizing
 
 

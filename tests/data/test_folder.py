@@ -20,6 +20,7 @@ from segpets.train import train
 
 CLASSES = ["background", "leaf"]
 PALETTE = [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0]
+SPECTRUM = [[[n >> 8, n & 255, 7]] for n in range(1200)]  # a pixel of each of so many colours
 
 
 def draw(
@@ -489,6 +490,31 @@ STRANGE: dict[str, tuple[Callable[[Path], Path], dict[str, object], str]] = {
         {},
         r"m\.png is a mask of 2 colours, such as #ff0000, not of numbers: .*"
         r"'data\.values=\{0 0 0: background, 255 0 0: leaf\}', or store .*palette PNG",
+    ),
+    "a_photograph": (
+        lambda f: draw(f / "m.png", SPECTRUM[:257]),
+        {},
+        r"m\.png looks like a picture, not a mask \(257 colours\): is data\.masks the right",
+    ),
+    "a_photograph_by_values": (
+        lambda f: draw(f / "m.png", SPECTRUM),
+        {"values": {"0 0 0": "background", "255 0 0": "leaf"}},
+        r"m\.png looks like a picture, not a mask \(1,200 colours\): is data\.masks the",
+    ),
+    "a_photograph_by_threshold": (
+        lambda f: draw(f / "m.png", SPECTRUM),
+        {"threshold": 127},
+        r"looks like a picture",
+    ),
+    "many_colours": (
+        lambda f: draw(f / "m.png", SPECTRUM[:256]),
+        {"values": {"0 0 0": "background", "255 0 0": "leaf"}},
+        r"has the values \[#000007, .* and 248 more\], which data\.values doesn't name",
+    ),
+    "a_photograph_as_jpeg": (
+        lambda f: draw(f / "m.jpg", SPECTRUM),
+        {},
+        r"lossy JPEG.*if it is a photograph, correct data\.masks",
     ),
     "a_gif_whose_indices_are_renumbered": (
         lambda f: draw(f / "m.gif", [[0, 2]], palette=PALETTE),

@@ -1,4 +1,5 @@
 import random
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -6,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fixture_types import Command
 from pet_folder import PetFolder
 from PIL import Image
 
@@ -272,3 +274,36 @@ def test_unknown_labels() -> None:
 def test_a_seed_that_is_none(seed: object) -> None:
     with pytest.raises(UserError, match=rf"data\.seed={seed} must be a whole number"):
         OxfordPets(root="x", seed=seed)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "reason"),
+    [
+        ("trimap", ["a", "b"], "[a,b] are 2, but data.labels=trimap gives 3: pet, background, bor"),
+        (
+            "border_as_pet",
+            ["a", "b", "c"],
+            "[a,b,c] are 3, but data.labels=border_as_pet gives 2: pet, background.",
+        ),
+        ("species", ["cat"], "[cat] are 1, but data.labels=species gives 3: background, cat, dog."),
+        ("trimap", ["a", "a", "b"], "has a name twice"),
+        ("trimap", "abc", "=abc must be a list"),
+    ],
+)
+def test_names_of_classes_must_be_as_many_as_the_classes(
+    labels: str, classes: object, reason: str
+) -> None:
+    with pytest.raises(UserError, match=re.escape(reason)):
+        OxfordPets(root="x", labels=labels, classes=classes)  # type: ignore[arg-type]
+
+
+def test_classes_may_have_other_names(pets: PetFolder) -> None:
+    named = OxfordPets(root=pets.root, classes=["animal", "ground", "edge"])
+    assert named.splits() == OxfordPets(root=pets.root).splits()
+
+
+def test_a_training_with_too_few_names_is_refused(command: Command) -> None:
+    done = command("data.classes=[a,b]")
+    assert done.returncode == 1
+    assert "data.classes=[a,b] are 2, but data.labels=trimap gives 3: pet" in done.stdout
+    assert "Traceback" not in done.stdout

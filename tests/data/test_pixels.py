@@ -66,7 +66,21 @@ def test_of_several_bad_files_the_first_is_named_and_the_rest_are_counted(pets: 
         pixels(pets)
     told = str(caught.value)
     assert "Abyssinian_201.jpg" in told
-    assert "2 more can't be used either" in told
+    assert told.endswith(
+        " 2 more can't be used either. python -m segpets.browse doctor=true with the same data "
+        "overrides lists them all and writes a list for data.exclude"
+    )
+
+
+def test_a_single_bad_file_leads_to_the_doctor_too(pets: PetFolder) -> None:
+    pets.image("beagle_3").write_bytes(b"")
+    with pytest.raises(UserError) as caught:
+        pixels(pets)
+    assert str(caught.value).endswith(
+        ". python -m segpets.browse doctor=true with the same data overrides writes a list for "
+        "data.exclude"
+    )
+    assert "either" not in str(caught.value)
 
 
 # leaving images out

@@ -18,6 +18,7 @@ from segpets.prediction.layers import Layers, collected, opacity, whole_layers
 from segpets.prediction.picture import Picture
 
 PICTURE = Picture(left_red(), Path("a"))
+CLASSES = ("left", "right", "none")
 
 
 def layers(foreground: Sequence[bool] | None = (True, False, False)) -> Layers:
@@ -68,9 +69,9 @@ def test_the_mask_is_one_channel_of_class_ids() -> None:
 
 
 def test_an_overlay_mixes_in_the_colours_of_the_classes() -> None:
-    drawn = pixels(drawing.overlay(PICTURE, layers(), 3))
+    drawn = pixels(drawing.overlay(PICTURE, layers(), CLASSES))
     for column, colour, index in ((0, RED, 0), (39, GREEN, 1)):
-        mixed = 0.55 * np.array(colour) + 0.45 * np.array(palette(3)[index])
+        mixed = 0.55 * np.array(colour) + 0.45 * np.array(palette(CLASSES)[index])
         assert np.abs(drawn[:, column] - mixed).max() <= 1
 
 
@@ -95,7 +96,7 @@ def test_strips_and_drawing_into_the_picture_change_nothing(
         whole, blur = fresh(), Background(blur=True)
         backdrops = [blur.behind(whole, alpha()), Background().behind(whole, alpha())]
         return [
-            pixels(drawing.overlay(fresh(), layers(), 3, spent=spent)),
+            pixels(drawing.overlay(fresh(), layers(), CLASSES, spent=spent)),
             pixels(drawing.cutout(fresh(), alpha(), spent=spent)),
             pixels(drawing.composite(fresh(), alpha(), backdrops[0], spent=spent)),
             pixels(drawing.composite(fresh(), alpha(), backdrops[1], zoom=1.5, spent=spent)),

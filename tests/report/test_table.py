@@ -6,7 +6,7 @@ import pytest
 
 from segpets.report.fit import fitted, folded
 from segpets.report.grid import Cell, Column, Grid
-from segpets.report.table import as_text, grid_table
+from segpets.report.table import as_text, export_table, grid_table
 
 SCORES = ["pixel accuracy", "mean Dice"]
 CLASSES = ["IoU pet", "IoU background", "IoU border"]
@@ -84,3 +84,35 @@ def test_in_a_notebook_it_is_a_text_too(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
     assert as_text(grid_table(given, title="runs")) == beside
     assert "dice" in beside
+
+
+def exported(logits: float | None, lost: float) -> list[list[str]]:
+    """The cells of the table of an export, with or without a limit for its logits."""
+    part = {"largest_difference": 0.5, "relative": 0.1, "close": 0.957, "agreement": 0.99}
+    report = {
+        "images": 7,
+        "tolerance": {"logits": logits, "agreement": None, "mean_iou": 0.01},
+        "same": part,
+        "others": part,
+        "own": None,
+        "mean_iou": 0.75,
+        "mean_iou_exported": 0.75 - lost,
+        "mean_iou_loss": lost,
+        "bytes": 1_500_000,
+        "latency_of": "1 image",
+        "latency_ms": {"eager": 2.0, "onnx": 1.0},
+    }
+    text = as_text(export_table(report))
+    return [re.split(r"  +", line.strip()) for line in text.splitlines()]
+
+
+def test_an_export_says_what_mean_iou_it_lost() -> None:
+    assert ["mean IoU lost", "0.0012", "<= 0.01"] in exported(None, 0.0012)
+    assert ["mean IoU lost", "-0.0012", "<= 0.01"] in exported(None, -0.0012)
+    assert ["mean IoU lost", "0.0000", "<= 0.01"] in exported(None, -1e-9)
+
+
+def test_close_logits_are_counted_only_where_logits_have_a_limit() -> None:
+    row = ["pixels within 0.001 of that logit", "95.700%"]
+    assert exported(1e-3, 0.0).count(row) == 2
+    assert not any("within" in cell for cells in exported(None, 0.0) for cell in cells)
