@@ -18,7 +18,9 @@ REAL = Comparison(BEST, SECOND, 296, 0.0592, 0.0564, 0.0619, 0.0002, 0.0004)
 def test_real_differences_and_others_are_said() -> None:
     unclear = Comparison(BEST, THIRD, 290, 0.001, -0.01, 0.012, 0.4, 0.4)
     first, second, third = sentences([REAL, unclear])
-    assert first.startswith("1 of 2 differences between configurations is significant: p < 0.05 after")
+    assert first.startswith(
+        "1 of 2 differences between configurations is significant: p < 0.05 after"
+    )
     assert "2 paired tests on 296 images" in first
     assert first.endswith("how much another training would differ, one seed each can't say.")
     run = BEST.runs[0]
