@@ -11,8 +11,9 @@ from hydra.utils import instantiate
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from omegaconf import DictConfig
-from torch import nn
+from torch import Tensor, nn
 
+from segpets import trial
 from segpets.cost import Cost, measure
 from segpets.errors import UserError
 from segpets.module import Preprocess, SegmentationModule
@@ -57,11 +58,20 @@ def build_net(cfg: DictConfig) -> tuple[nn.Module, Cost]:
     torch.set_num_threads(1)
     try:
         with torch.no_grad():
-            shape = tuple(net.eval()(torch.zeros(1, 3, *size)).shape)
+            logits = net.eval()(torch.zeros(1, 3, *size))
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
         cost = measure(net.train(), size)
-    except (ValueError, RuntimeError) as error:
+    except UserError:
+        raise
+    except Exception as error:
+        told = trial.words(error, net)
+        if "must match" in told or "must be equal" in told:
+            told += (
+                ". Where halving and doubling lead to other sizes, call "
+                "segpets.model.pad.pad_to_multiple first and crop the logits"
+            )
         raise UserError(
-            f"the model {cfg.model._target_} doesn't take images of {size[0]}x{size[1]}: {error}"
+            f"the model {cfg.model._target_} doesn't take images of {size[0]}x{size[1]}: {told}"
         ) from error
     finally:
         torch.set_num_threads(threads)
@@ -74,10 +84,16 @@ def build_net(cfg: DictConfig) -> tuple[nn.Module, Cost]:
 
 
 def build_module(cfg: DictConfig, net: nn.Module) -> SegmentationModule:
-    """Puts net, loss, optimizer and schedule together."""
+    """Puts net, loss, optimizer and schedule together.
+
+    Raises:
+        UserError: One of them can't be made, or the loss is none to train with.
+    """
+    loss = build(cfg.loss, "loss")
+    trial.try_loss(loss, classes=len(cfg.data.classes), size=cfg.data.size)
     return SegmentationModule(
         net=net,
-        loss=build(cfg.loss, "loss"),
+        loss=loss,
         preprocess=Preprocess(mean=cfg.data.mean, std=cfg.data.std),
         optimizer=build(cfg.optimizer, "optimizer"),
         scheduler=build(cfg.scheduler, "scheduler"),

@@ -46,7 +46,8 @@ MAY_IMPORT = {
     "module": {"errors", "labels", "metric"},
     "callback": {"errors", "labels", "metric", "report", "run", "study"},
     "resume": {"callback", "errors", "run", "stored", "trust"},
-    "build": {"cost", "errors", "module", "run"},
+    "trial": {"errors", "labels"},
+    "build": {"cost", "errors", "module", "run", "trial"},
     "evaluation": {
         *("data", "enlarge", "errors", "hardware", "labels", "metric", "statistics", "trained"),
     },

@@ -185,6 +185,8 @@ def test_an_error_inside_a_run_is_recorded(command: Command, tiny: Tiny, tmp_pat
         "from torch import nn\n\n\n"
         "class Broken(nn.Module):\n"
         "    def forward(self, logits, target):\n"
+        "        if logits.requires_grad and logits.is_leaf:  # before the training\n"
+        "            return logits.mean()\n"
         "        raise ZeroDivisionError('broken on purpose')\n"
     )
     (tmp_path / "mine" / "loss").mkdir(parents=True)
