@@ -3,7 +3,6 @@
 Imports nothing heavy, so that `--help` and typos are answered at once.
 """
 
-import difflib
 import functools
 import logging
 import os
@@ -27,6 +26,7 @@ from omegaconf.errors import (
 
 from segpets.config import register_resolvers, sweep_name
 from segpets.errors import JobError, UserError, disk_is_full
+from segpets.hints import nearest, nearest_key, quoted, spaced, unreadable, where_looked
 from segpets.paths import conf_dir
 from segpets.stored import offer_data_of
 
@@ -59,10 +59,10 @@ def run_command(
     if {"-h", "--help"} & set(argv):
         print(help_text(name, example, _config_dirs(argv)))
         return
-    _check_options(argv)
+    register_resolvers()
+    _check_options(argv, name)
     if needs is not None and not any(word.startswith(f"{needs}=") for word in argv):
         fail(f"{needs} has no value: give one, as in {needs}={EXAMPLES.get(needs, '...')}")
-    register_resolvers()
     several = {"-m", "--multirun"} & set(argv) or any(w.startswith("hparams_search=") for w in argv)
     if any(word.startswith("sweep=") and "," in word for word in argv):
         fail("sweep= names one folder, so it holds no comma")
@@ -124,31 +124,40 @@ def _directories_of(run: str, name: str, argv: Sequence[str]) -> list[str]:
     path = find_run(run.strip("'\""), log_dir=log_dir, key="resume")
     earlier = len(list((path / ".hydra").glob("resumed-*")))
     return [
-        f"hydra.run.dir={_quoted(path)}",
+        f"hydra.run.dir={quoted(path)}",
         f"hydra.output_subdir=.hydra/resumed-{earlier + 1}",
     ]
 
 
-def _quoted(value: Path | str) -> str:
-    """A path, or any text, as a value in Hydra's grammar."""
-    text = str(value).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{text}'"
+def _check_options(argv: Sequence[str], name: str) -> None:
+    """Ends the process when an option such as `--cfg` is misspelt; else argparse prints a page.
 
-
-def _check_options(argv: Sequence[str]) -> None:
-    """Ends the process when an option such as `--cfg` is misspelt; else argparse prints a page."""
+    The same for words that are neither an option nor an override.
+    """
     parser = get_args_parser()
     parser.error = fail  # type: ignore[method-assign]
     known = [option for action in parser._actions for option in action.option_strings]
-    for word in argv:
-        option = word.partition("=")[0]
+    for at, word in enumerate(argv):
+        option, _, value = word.partition("=")
         if word.startswith("--") and not any(k.startswith(option) for k in known):
-            near = _nearest(option, known)
-            hint = f" Did you mean {near}?" if near else ""
-            fail(f"{option} is no option.{hint} --help shows what there is")
-    folder = parser.parse_args(argv).config_dir
-    if folder is not None and not Path(folder).is_dir():
+            if (near := nearest(option, known, 0.7)) is not None:
+                fail(f"{option} is no option. Did you mean {near}? --help shows what there is")
+            typed = option[2:].replace("-", "_")
+            if (key := _meant(typed, name, argv)) is not None:
+                following = argv[at + 1] if argv[at + 1 :] and "=" not in argv[at + 1] else "VALUE"
+                fail(f"{option}: keys are written without dashes: {key}={value or following}")
+            fail(f"{option} is no option. --help shows what there is")
+    parsed = parser.parse_args(argv)
+    if (folder := parsed.config_dir) is not None and not Path(folder).is_dir():
         fail(f"--config-dir {folder}: there is no folder {Path(folder).absolute()}")
+    if (torn := spaced(parsed.overrides, list(groups(_config_dirs(argv))))) is not None:
+        fail(torn)
+
+
+def _meant(key: str, name: str, argv: Sequence[str]) -> str | None:
+    """The key of a command's config that somebody means who writes an option."""
+    known = groups(_config_dirs(argv))
+    return nearest_key(key, _keys(_composed(name, [], argv)), list(known))
 
 
 def fail(message: str) -> NoReturn:
@@ -180,12 +189,7 @@ def explain_config(error: BaseException, name: str, argv: Sequence[str]) -> str:
         why = explain_config(error.__cause__, name, [*folders, *error.overrides])
         return f"{error}, so none was started. {why}"
     if isinstance(error, OverrideParseException):
-        key, _, value = str(error.override).partition("=")
-        return (
-            f"{error.override} can't be read: {str(error).splitlines()[0]}. Are brackets and "
-            "quotes closed? A value with spaces, commas, brackets or # wants quotes within "
-            f'quotes: "{key}={_quoted(value)}"'
-        )
+        return unreadable(str(error.override), str(error).splitlines()[0])
     if (mendable := _user_error(error)) is not None:
         return str(mendable)
     if disk_is_full(error):  # Hydra writes its log before all else
@@ -254,22 +258,20 @@ def suggest(name: str, argv: Sequence[str]) -> str | None:
             return f"{override} names no {group}. Available: {', '.join(options)}"
         for word in words:
             if word not in options:
-                near = _nearest(word, options)
+                near = nearest(word, options, 0.6)
                 hint = f"Did you mean {group}={near}? " if near else ""
                 listed = ", ".join(options)
-                return f"{group}={word}: there is no such {group}. {hint}Available: {listed}"
+                told = f"{group}={word}: there is no such {group}. {hint}Available: {listed}"
+                given = _config_dirs(argv)[1:]
+                return told + (where_looked(group, conf_dir(), given) if given or not near else "")
         choices.append(override)
-    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        singles = [c for c in choices if "," not in c or "[" in c]
-        if own := [_quoted(folder.absolute()) for folder in _config_dirs(argv)[1:]]:
-            singles.append(f"hydra.searchpath=[{','.join(own)}]")
-        cfg = hydra.compose(name, overrides=singles, return_hydra_config=True)
-    keys = set(_keys(cfg)) | set(known_groups)
+    ordered = _keys(_composed(name, [c for c in choices if "," not in c or "[" in c], argv))
+    keys = set(ordered) | set(known_groups)
     for override in overrides:
         key = override.partition("=")[0]
         if key.startswith(("+", "~")) or "@" in key or key in keys:
             continue
-        near = _nearest(key, sorted(keys))
+        near = nearest_key(key, ordered, list(known_groups))
         hint = f" Did you mean {near}?" if near else ""
         return (
             f"{key} is no key of the config.{hint} `--cfg job` prints all keys; "
@@ -278,9 +280,12 @@ def suggest(name: str, argv: Sequence[str]) -> str | None:
     return None
 
 
-def _nearest(word: str, words: Sequence[str]) -> str | None:
-    close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
-    return close[0] if close else None
+def _composed(name: str, choices: list[str], argv: Sequence[str]) -> DictConfig:
+    """A command's config with some options of groups, and Hydra's own part."""
+    if own := [quoted(folder.absolute()) for folder in _config_dirs(argv)[1:]]:
+        choices = [*choices, f"hydra.searchpath=[{','.join(own)}]"]
+    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        return hydra.compose(name, overrides=choices, return_hydra_config=True)
 
 
 def _keys(cfg: Any, prefix: str = "") -> list[str]:

@@ -50,6 +50,7 @@ DOES_NOT_TRAIN: Final = frozenset(
         "evaluation",
         "export",
         "exporting",
+        "hints",
         "jobs",
         "predict",
         "prediction",

@@ -25,6 +25,27 @@ def test_help_names_the_groups_and_their_options(command: Command) -> None:
 TYPOS = [
     (["modle=unet"], "Did you mean model?"),
     (["model=unt"], "Did you mean model=unet?"),
+    (["model", "unet"], "model unet: write model=unet, without spaces"),
+    (["seed=1", "model", "=", "unet"], "write model=unet, without spaces"),
+    (["model=", "unet"], "write model=unet, without spaces"),
+    (["trainer.max_epochs", "=3"], "write trainer.max_epochs=3, without spaces"),
+    (["model"], "model is no override: write model=OPTION"),
+    (["data.root=my", "pets"], "\"data.root='my pets'\""),
+    (["data.values={0:", "a,", "255:", "b}"], "quotes around it, 'data.values={0: a, 255: b}'"),
+    (["lr=0.1"], "Did you mean optimizer.lr?"),
+    (["epochs=3"], "Did you mean trainer.max_epochs?"),
+    (["batch_size=3"], "Did you mean data.batch_size?"),
+    (["batchsize=3"], "Did you mean data.batch_size?"),
+    (["size=64"], "Did you mean data.size?"),
+    (["train.lr=0.1"], "Did you mean optimizer.lr?"),
+    (["trainer.epochs=1"], "Did you mean trainer.max_epochs?"),
+    (["optimiser.lr=1"], "Did you mean optimizer.lr?"),
+    (["weightdecay=1"], "Did you mean optimizer.weight_decay?"),
+    (["optimiser=sgd"], "Did you mean optimizer?"),
+    (["--epochs", "3"], "keys are written without dashes: trainer.max_epochs=3"),
+    (["--lr=0.1"], "keys are written without dashes: optimizer.lr=0.1"),
+    (["--batch-size", "4"], "keys are written without dashes: data.batch_size=4"),
+    (["--model", "unet"], "keys are written without dashes: model=unet"),
     (["model.widht=3"], "Did you mean model.widths?"),
     (["data.batchsize=3"], "Did you mean data.batch_size?"),
     (["trainer.max_epoch=3"], "Did you mean trainer.max_epochs?"),
@@ -228,5 +249,6 @@ def test_the_nearest_name_must_be_near() -> None:
     assert cli.suggest("train", ["model=xyzzy"]) == (
         "model=xyzzy: there is no such model. Available: "
         + ", ".join(cli.groups([cli.conf_dir()])["model"])
+        + ". If it is your own, say --config-dir FOLDER, where FOLDER/model holds it"
     )
     assert cli.suggest("train", ["model=unet", "loss=[dice]", "+new=1", "~debug"]) is None
