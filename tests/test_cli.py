@@ -155,6 +155,53 @@ def test_a_group_of_ones_own_works_and_is_suggested(command: Command, tmp_path: 
     assert "Did you mean loss.stretch?" in wrong_key.stdout
 
 
+def test_a_class_that_cannot_be_imported_is_answered_in_words(
+    command: Command, tiny: Tiny, tmp_path: Path
+) -> None:
+    (tmp_path / "mine" / "loss").mkdir(parents=True)
+    (tmp_path / "mine" / "needy.py").write_text("import there_is_no_such_package\n")
+    for name, target in {
+        "forgotten": "my_losses.Own",
+        "needy": "needy.Own",
+        "misspelt": "segpets.loss.dice.DyceLoss",
+        "inside": "segpets.loss.combined.CombinedLoss\nweights: {a: 1}\n"
+        "losses: {a: {_target_: my_losses.Own}}",
+    }.items():
+        (tmp_path / "mine" / "loss" / f"{name}.yaml").write_text(f"_target_: {target}\n")
+
+    def told(name: str) -> str:
+        path = f"{tmp_path / 'mine'}:{Path(cli.__file__).parents[1]}"
+        done = command("--config-dir=mine", *tiny(f"loss={name}"), PYTHONPATH=path)
+        assert done.returncode == 1
+        assert len(done.stdout.splitlines()) == 1
+        return done.stdout
+
+    assert "The folder with my_losses.py must be on PYTHONPATH: PYTHONPATH=FOLDER" in told(
+        "forgotten"
+    )
+    assert "my_losses.Own can't be imported" in told("inside")
+    assert "imports there_is_no_such_package, which isn't installed" in told("needy")
+    assert "the module segpets.loss.dice has no DyceLoss" in told("misspelt")
+
+
+def test_where_an_option_was_looked_for_is_said(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine" / "conf" / "model").mkdir(parents=True)
+    (tmp_path / "mine" / "conf" / "model" / "encdec.yaml").write_text("_target_: nets.EncDec\n")
+    conf = cli.conf_dir()
+
+    def told(*words: str) -> str:
+        done = command(*words, "model=encdec", "trainer.max_epochs=1")
+        assert done.returncode == 1
+        return done.stdout
+
+    assert "say --config-dir FOLDER, where FOLDER/model holds it" in told()
+    looked = f"Looked in {conf}/model, mine/model: did you mean --config-dir mine/conf?"
+    assert looked in told("--config-dir", "mine")
+    assert "did you mean --config-dir mine/conf?" in told("--config-dir=mine/conf/model")
+    (tmp_path / "other").mkdir()
+    assert "--config-dir is the folder that holds model/" in told("--config-dir=other")
+
+
 def test_a_sweep_has_the_same_folder_whatever_the_order(command: Command, tmp_path: Path) -> None:
     words = ["test=false", "seed=-1,-2"]  # a seed that is refused at once
     for line in (["-m", *words], [*words, "-m"], ["--multirun", *reversed(words)]):
