@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from fixture_types import Command, Tiny
 from hydra.errors import HydraException
+from PIL import Image
 
 from segpets import cli
 from segpets.cli import explain_config
@@ -200,6 +201,32 @@ def test_where_an_option_was_looked_for_is_said(command: Command, tmp_path: Path
     assert "did you mean --config-dir mine/conf?" in told("--config-dir=mine/conf/model")
     (tmp_path / "other").mkdir()
     assert "--config-dir is the folder that holds model/" in told("--config-dir=other")
+
+
+def test_what_is_advised_for_colours_can_be_typed(
+    command: Command, tiny: Tiny, tmp_path: Path
+) -> None:
+    for index in range(8):
+        picture = Image.new("RGB", (64, 64), (10 * index, 0, 0))
+        for folder in ("images", "masks"):
+            (tmp_path / "leaves" / folder).mkdir(parents=True, exist_ok=True)
+            picture.save(tmp_path / "leaves" / folder / f"{index}.png")
+            picture = Image.new("RGB", (64, 64))
+            picture.paste((255, 0, 0), (0, 0, 32, 64))
+    words = ["data=folder", "data.root=leaves", "data.classes=[background,leaf]"]
+    lacking = command(*tiny(*words), "trainer.max_epochs=1")
+    (advice,) = re.findall(r"'(data\.values=.*?)'", lacking.stdout)
+    done = command(*tiny(*words), "trainer.max_epochs=1", advice)
+    assert done.returncode == 0, done.stdout
+
+    wrong = command("data.values={#000000: background, #ff0000: leaf}")
+    assert "The shell wants quotes around the whole word" in wrong.stdout
+    assert "a colour is written 255 0 0" in wrong.stdout
+    assert "\\'" not in wrong.stdout  # a mapping in quotes would be a text
+    assert (
+        "a whole number nor a colour such as 255 0 0"
+        in command(*tiny(*words), "data.values={ff0000: leaf}").stdout
+    )
 
 
 def test_a_sweep_has_the_same_folder_whatever_the_order(command: Command, tmp_path: Path) -> None:
