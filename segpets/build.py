@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from segpets import trial
 from segpets.cost import Cost, measure
-from segpets.errors import UserError
+from segpets.errors import UserError, out_of_memory
 from segpets.module import Preprocess, SegmentationModule
 from segpets.run import find_run
 
@@ -97,6 +97,8 @@ def build_net(cfg: DictConfig) -> tuple[nn.Module, Cost]:
     except UserError:
         raise
     except Exception as error:
+        if out_of_memory(error):
+            raise
         told = trial.words(error, net)
         if "must match" in told or "must be equal" in told:
             told += (

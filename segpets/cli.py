@@ -25,7 +25,7 @@ from omegaconf.errors import (
 )
 
 from segpets.config import register_resolvers, sweep_name
-from segpets.errors import JobError, UserError, disk_is_full
+from segpets.errors import JobError, UserError, disk_is_full, out_of_memory
 from segpets.hints import nearest, nearest_key, quoted, spaced, unreadable, where_looked
 from segpets.paths import conf_dir
 from segpets.stored import offer_data_of
@@ -40,6 +40,13 @@ EXAMPLES = {
     "source": "photos",
 }
 """What keys without a default may look like."""
+SMALLER = {
+    "train": "a smaller data.batch_size, and +trainer.accumulate_grad_batches=2 to keep the size "
+    "of a step",
+    "predict": "a smaller batch_size, or tile=512",
+    "benchmark": "smaller batch_sizes, or a smaller size",
+}
+"""What takes less memory."""
 LAUNCHERS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray"}
 """Launchers of Hydra that are packages of their own, and the extra that brings each."""
 
@@ -172,6 +179,10 @@ def explain(error: BaseException, name: str) -> str:
         return str(mendable)
     if disk_is_full(error):
         return f"{error}: make room, and give the same command again"
+    if out_of_memory(error):
+        remedy = SMALLER.get(name, "a smaller data.batch_size")
+        why = str(error).partition("DefaultCPUAllocator: ")[2] or str(error) or "MemoryError"
+        return f"out of memory: {' '.join(why.split())}. Take {remedy}; see docs/errors.md"
     if isinstance(error, (MissingMandatoryValue, InterpolationToMissingValueError)):
         missing = re.search(r"[Mm]issing[^\n]*?\b((?:\w+\.)+\w+)", str(error))
         key = missing[1] if missing else getattr(error, "full_key", None) or str(error)

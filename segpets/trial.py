@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
-from segpets.errors import UserError
+from segpets.errors import UserError, out_of_memory
 from segpets.labels import IGNORE_INDEX
 
 _SIZE: Final = 8
@@ -46,6 +46,8 @@ def try_loss(loss: Callable[..., Any], *, classes: int, size: int) -> None:
         except UserError:
             raise
         except Exception as error:
+            if out_of_memory(error):
+                raise
             if torch.cuda.is_available() and "same device" in str(error):
                 return  # it holds tensors of the GPU's, so here it can't be tried
             raise UserError(

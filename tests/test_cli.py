@@ -2,9 +2,12 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 from fixture_types import Command, Tiny
 from hydra.errors import HydraException
 from PIL import Image
@@ -120,8 +123,6 @@ def test_a_wrong_value_is_answered_in_words(
 def test_a_trainer_without_its_device_is_refused(
     command: Command, tiny: Tiny, trainer: str
 ) -> None:
-    import torch
-
     there = {"gpu": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if there.get(trainer):
         return
@@ -240,6 +241,20 @@ def test_a_sweep_has_the_same_folder_whatever_the_order(command: Command, tmp_pa
     assert all(re.match(r"seed-.*test-False", name) for name in jobs)
 
 
+@pytest.mark.parametrize("module", ["segpets", "segpets.train"])
+def test_a_python_without_the_libraries_is_told(module: str) -> None:
+    root = cli.conf_dir().parent
+    bare = [sys.executable, "-S", "-E"]  # without site-packages
+    done = subprocess.run([*bare, "-m", module], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"error: this Python ({sys.executable}) has not what segpets needs: "
+        "source .venv/bin/activate, or make train\n"
+    )
+    imported = subprocess.run([*bare, "-c", "import segpets; print(1)"], cwd=root)
+    assert imported.returncode == 0
+
+
 def test_segpets_runs_the_same_commands(command: Command) -> None:
     assert command("train", "--help", module="segpets").stdout == command("--help").stdout
     assert "Did you mean model=unet?" in command("train", "model=unt", module="segpets").stdout
@@ -297,6 +312,27 @@ def test_an_error_inside_a_run_is_recorded(command: Command, tiny: Tiny, tmp_pat
     log = (tmp_path / "run" / "train.log").read_text()
     assert "Traceback" in log
     assert "broken.py" in log
+
+
+def test_where_memory_runs_out_the_remedy_is_named(
+    command: Command, tiny: Tiny, tmp_path: Path
+) -> None:
+    (tmp_path / "greedy.py").write_text(
+        "import torch\n\n\n"
+        "class Greedy(torch.nn.Module):\n"
+        "    def forward(self, logits, target):\n"
+        "        many = 8 if logits.is_leaf else 10**14  # the trial before the training is small\n"
+        "        return logits.mean() + torch.empty(many).sum()\n"
+    )
+    (tmp_path / "mine" / "loss").mkdir(parents=True)
+    (tmp_path / "mine" / "loss" / "greedy.yaml").write_text("_target_: greedy.Greedy\n")
+    done = command("--config-dir=mine", *tiny("loss=greedy"))
+    assert done.returncode == 1
+    assert "error: out of memory: can't allocate memory: you tried to allocate 4" in done.stdout
+    assert "a smaller data.batch_size, and +trainer.accumulate_grad_batches=2" in done.stdout
+    assert "Traceback" not in done.stdout
+    cuda = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    assert "Take a smaller batch_size, or tile=512" in cli.explain(cuda, "predict")
 
 
 @pytest.mark.parametrize(
