@@ -15,7 +15,8 @@ from typing import Any, NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
-from hydra.errors import HydraException, OverrideParseException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import (
     InterpolationResolutionError,
@@ -109,7 +110,7 @@ def run_command(
         if wants_traceback:
             traceback.print_exc()
         known = isinstance(error, UserError) or error in failure
-        fail(explain(error, name) if known else explain_config(error, name, argv))
+        fail(explain(error, name, argv) if known else explain_config(error, name, argv))
     finally:
         if not wants_traceback:
             os.environ.pop(FULL_ERROR, None)
@@ -173,8 +174,19 @@ def fail(message: str) -> NoReturn:
     sys.exit(1)
 
 
-def explain(error: BaseException, name: str) -> str:
-    """Says what went wrong in a command."""
+def explain(error: BaseException, name: str, argv: Sequence[str] = ()) -> str:
+    """Says what went wrong in a command.
+
+    Args:
+        error: What it raised.
+        name: The command.
+        argv: Its arguments, among which may be the cause.
+    """
+    refused = isinstance(error.__cause__, InstantiationException)  # by a constructor
+    if refused or isinstance(error, TypeError | ValueError):
+        if wrong := _no_numbers(name, argv):
+            cause = str(error) if refused else f"{type(error).__name__}: {error}"
+            return f"{' and '.join(wrong)} must be a number ({cause})"
     if (mendable := _user_error(error)) is not None:
         return str(mendable)
     if disk_is_full(error):
@@ -191,6 +203,33 @@ def explain(error: BaseException, name: str) -> str:
         f"{type(error).__name__}: {error}\n"
         f"The traceback is in the run's {name}.log; {FULL_ERROR}=1 before the command prints it"
     )
+
+
+def _no_numbers(name: str, argv: Sequence[str]) -> list[str]:
+    """The overrides that give words to keys whose defaults are numbers."""
+    overrides = [word for word in argv if "=" in word and not word.startswith("-")]
+    known, parser, wrong = groups(_config_dirs(argv)), OverridesParser.create(), []
+    try:
+        chosen = [word for word in overrides if word.partition("=")[0] in known]
+        defaults = _composed(name, chosen, argv)
+        for word in overrides:
+            key = word.partition("=")[0]
+            if key not in chosen and not key.startswith(("+", "~")) and "@" not in key:
+                value = parser.parse_override(word).value()
+                if _is_word(value) and _is_number(OmegaConf.select(defaults, key)):
+                    wrong.append(word)
+    except (HydraException, OmegaConfBaseException, OSError, ValueError):
+        pass  # then the error itself is all that is known
+    return wrong
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_word(value: Any) -> bool:
+    """Whether a value is a text, other than those that Lightning takes for `trainer.devices`."""
+    return isinstance(value, str) and re.fullmatch(r"auto|[\d, ]+", value) is None
 
 
 def explain_config(error: BaseException, name: str, argv: Sequence[str]) -> str:

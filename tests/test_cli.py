@@ -101,6 +101,10 @@ def test_a_typo_is_answered_in_words(command: Command, words: list[str], answer:
         (["data.size=abc"], "data.size=abc must be a whole number of at least 32"),
         (["trainer.precision=17"], "trainer: Precision 17 is invalid"),
         (["model.widths=5"], "model: "),
+        (["optimizer.lr=fast"], "'float' and 'str'"),
+        (["scheduler.pct_start=x"], "'str'"),
+        (["trainer.max_epochs=x"], "'str'"),
+        (["trainer.log_every_n_steps=often", "trainer.devices=auto"], "'str'"),
         (["loss=dice", "loss.class_weights=[1,2]"], "class_weights has 2 values"),
         (["init_from=nowhere"], "init_from=nowhere: there is no folder"),
     ],
@@ -117,6 +121,8 @@ def test_a_wrong_value_is_answered_in_words(
     assert summary["status"] == "failed"
     assert answer in summary["error"]
     assert "Traceback" in (tmp_path / "run" / "train.log").read_text()
+    if "'str'" in answer:
+        assert f"error: {words[0]} must be a number (" in done.stdout
 
 
 @pytest.mark.parametrize("trainer", ["gpu", "mps", "tpu"])
