@@ -38,7 +38,9 @@ EXAMPLES = {
     "data.root": "FOLDER",
     "output": "predicted",
     "run": "latest",
+    "runs": "logs/train/multiruns/NAME",
     "source": "photos",
+    "status": "logs/train/multiruns/NAME",
 }
 """What keys without a default may look like."""
 SMALLER = {

@@ -26,23 +26,23 @@ def nearest_key(word: str, keys: Sequence[str], groups: Sequence[str]) -> str | 
         groups: The config groups.
     """
     every = [*keys, *groups]
-    if "." in word and word.partition(".")[0] in groups:
-        return nearest(word, every)
-    tops = [key for key in every if "." not in key]
-    if "." not in word and (top := nearest(word, tops, _SURE)) is not None:
-        return top
+    parent, _, name = word.rpartition(".")
+    beside = [key.rpartition(".")[2] for key in every if key.rpartition(".")[0] == parent]
+    if (near := nearest(name, beside, _LIKELY if parent else _SURE)) is not None:
+        return f"{parent}.{near}" if parent else near
     keys = [key for key in keys if not key.startswith(("hydra.", "callback.", "logger."))]
-    last = _plain(word.rpartition(".")[2])
+    last = _plain(name)
     by_name: dict[str, str] = {}
     for key in sorted(keys, key=lambda key: key.count(".")):  # data.size before data.module.size
         by_name.setdefault(_plain(key.rpartition(".")[2]), key)
+    last = {"learningrate": "lr"}.get(last, last)
     if last in by_name:
         return by_name[last]
     if holding := [name for name in by_name if len(last) > 2 and last in name]:
         return by_name[min(holding, key=len)]
     if (near := nearest(last, list(by_name), _SURE)) is not None:
         return by_name[near]
-    return nearest(word, every, _LIKELY)
+    return nearest(word, every, _SURE if parent else _LIKELY)
 
 
 def _plain(name: str) -> str:

@@ -37,6 +37,8 @@ TYPOS = [
     (["data.root=my", "pets"], "\"data.root='my pets'\""),
     (["data.values={0:", "a,", "255:", "b}"], "quotes around it, 'data.values={0: a, 255: b}'"),
     (["lr=0.1"], "Did you mean optimizer.lr?"),
+    (["learning_rate=0.1"], "Did you mean optimizer.lr?"),
+    (["model.dropout=0.1"], "model.dropout is no key of the config. `--cfg job` prints"),
     (["epochs=3"], "Did you mean trainer.max_epochs?"),
     (["batch_size=3"], "Did you mean data.batch_size?"),
     (["batchsize=3"], "Did you mean data.batch_size?"),
@@ -259,6 +261,24 @@ def test_a_python_without_the_libraries_is_told(module: str) -> None:
     )
     imported = subprocess.run([*bare, "-c", "import segpets; print(1)"], cwd=root)
     assert imported.returncode == 0
+
+
+def test_runs_and_sweeps_are_asked_for_by_examples(command: Command, tmp_path: Path) -> None:
+    def told(module: str, *words: str) -> str:
+        done = command(*words, module=f"segpets.{module}")
+        assert done.returncode == 1
+        assert len(done.stdout.splitlines()) == 1
+        return done.stdout
+
+    assert "as in runs=logs/train/multiruns/NAME" in told("compare")
+    assert "as in status=logs/train/multiruns/NAME" in told("sweep")
+    assert "no sweep of that name in logs/train/multiruns" in told("sweep", "status=mygrid")
+    assert "train first, or go to the folder where you trained" in told("evaluate", "run=latest")
+    assert "Did you mean run=latest?" in told("evaluate", "run=lastest")
+    assert "train first" in told("compare", "runs=latest")
+    (tmp_path / "logs" / "train" / "multiruns" / "mygrid").mkdir(parents=True)
+    assert "runs=mygrid holds no run" in told("compare", "runs=mygrid")
+    assert "mygrid holds no jobs" in told("sweep", "status=mygrid")
 
 
 def test_segpets_runs_the_same_commands(command: Command) -> None:

@@ -310,6 +310,7 @@ def test_errors_of_failed_jobs_take_a_line_each(
     done = command(*words, "loss.mood=raise", f"seed=1,2,{long}", **environment(own))
     assert done.returncode == 1
     status = command("status=logs/train/multiruns/s", module="segpets.sweep").stdout
+    assert command("status=s", module="segpets.sweep").stdout == status
     failed = jobs(tmp_path)
     for told in (done.stdout, status):
         assert "3 failed. The whole texts are in summary.json and train.log of the" in told
