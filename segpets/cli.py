@@ -7,6 +7,7 @@ import functools
 import logging
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ from omegaconf.errors import (
 
 from segpets.config import register_resolvers, sweep_name
 from segpets.errors import JobError, UserError, disk_is_full, out_of_memory
+from segpets.help import help_text
 from segpets.hints import nearest, nearest_key, quoted, spaced, unreadable, where_looked
 from segpets.paths import conf_dir
 from segpets.stored import offer_data_of
@@ -66,8 +68,11 @@ def run_command(
         needs: A key, such as `run`, without whose value not even a config can be made.
     """
     argv = sys.argv[1:]
+    if {"-h", "--help", "-c", "--cfg"} & {word.partition("=")[0] for word in argv}:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it without a traceback
     if {"-h", "--help"} & set(argv):
-        print(help_text(name, example, _config_dirs(argv)))
+        found = groups(_config_dirs(argv))
+        print(help_text(name, example, conf_dir() / f"{name}.yaml", found))
         return
     register_resolvers()
     _check_options(argv, name)
@@ -360,23 +365,3 @@ def _config_dirs(argv: Sequence[str]) -> list[Path]:
         elif word in ("--config-dir", "-cd") and index + 1 < len(argv):
             folders.append(Path(argv[index + 1]))
     return [folder for folder in folders if folder.is_dir()]
-
-
-def help_text(name: str, example: str, folders: Sequence[Path]) -> str:
-    """The answer to --help: how to call the command, and what can be chosen."""
-    found = groups(folders)
-    width = max(len(group) for group in found)
-    lines = [
-        f"python -m segpets.{name} [GROUP=OPTION ...] [KEY=VALUE ...]",
-        "",
-        f"For example: {example}",
-        "",
-        "Groups and their options:",
-        *(f"  {group:<{width}}  {', '.join(options)}" for group, options in found.items()),
-        "",
-        "  --cfg job       print the config instead of running it; --resolve fills in references",
-        "  -m, --multirun  run each combination of comma-separated values: model=unet,segnet",
-        "  --config-dir D  find groups of your own in D, too",
-        "  --hydra-help    the other options of Hydra",
-    ]
-    return "\n".join(lines)

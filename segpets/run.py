@@ -51,6 +51,7 @@ DOES_NOT_TRAIN: Final = frozenset(
         "evaluation",
         "export",
         "exporting",
+        "help",
         "hints",
         "jobs",
         "predict",

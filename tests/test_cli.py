@@ -10,9 +10,11 @@ import pytest
 import torch
 from fixture_types import Command, Tiny
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 from PIL import Image
 
 from segpets import cli
+from segpets.__main__ import COMMANDS
 from segpets.cli import explain_config
 
 
@@ -23,6 +25,38 @@ def test_help_names_the_groups_and_their_options(command: Command) -> None:
     assert re.search(r"^  model +.*\bsegnet, segnet_dsc\b", done.stdout, re.MULTILINE)
     assert re.search(r"^  debug +.*\bsmoke$", done.stdout, re.MULTILINE)
     assert "--cfg job" in done.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_explains_each_key_of_the_command_and_shows_its_groups_only(
+    command: Command, name: str
+) -> None:
+    told = command("--help", module=f"segpets.{name}").stdout
+    keys, groups = (part.splitlines() for part in told.split("\n\n")[2:4])
+    config = OmegaConf.load(cli.conf_dir() / f"{name}.yaml")
+    explained = {line.split()[0]: line.split(None, 1)[1] for line in keys[1:]}
+    shown = {line.split()[0] for line in groups[1:]}
+    left_out = {"defaults", "task_name"} | shown
+    assert [*explained] == [key for key in config if key not in left_out]
+    assert all(len(text) > 10 for text in explained.values())
+    assert ("model" in shown) == (name in ("train", "benchmark"))
+    assert ("loss" in shown) == ("hparams_search" in shown) == (name == "train")
+    assert ("data" in shown) == (name in ("train", "browse", "evaluate", "export"))
+    assert "hydra" in shown
+
+
+def test_help_says_what_is_needed_and_what_holds_otherwise(command: Command) -> None:
+    told = command("--help", module="segpets.evaluate").stdout
+    assert re.search(r"^  run  +a run directory, .* \(needed\)$", told, re.MULTILINE)
+    assert re.search(r"^  stage  +train, val or test: .* \(test\)$", told, re.MULTILINE)
+    assert re.search(r"^  data  +camvid, .*, stored$", told, re.MULTILINE)
+
+
+@pytest.mark.parametrize("option", ["--help", "--cfg=job"])
+def test_a_closed_pipe_ends_what_is_printed_quietly(option: str, tmp_path: Path) -> None:
+    line = f"'{sys.executable}' -m segpets.train {option} | true"
+    done = subprocess.run(["bash", "-c", line], cwd=cli.conf_dir().parent, capture_output=True)
+    assert done.stderr == b""
 
 
 # What is typed, and what the answer must contain.

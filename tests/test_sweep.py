@@ -36,6 +36,8 @@ class Moody(CrossEntropyLoss):
         self.mood = mood
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        if logits.is_leaf:  # it is tried before the training
+            return super().forward(logits, target)
         if self.mood == "raise":
             raise RuntimeError("what a bad mood")
         if self.mood == "exit":
