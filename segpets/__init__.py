@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -10,6 +12,15 @@ if TYPE_CHECKING:
     from segpets.trained import Trained
 
 __version__ = "0.1.0"
+
+# Under `python -m segpets...`, sys.argv[0] is "-m" while this is imported.
+if sys.argv[:1] == ["-m"] and not all(map(importlib.util.find_spec, ("omegaconf", "torch"))):
+    print(
+        f"error: this Python ({sys.executable}) has not what segpets needs: "
+        "source .venv/bin/activate, or make train",
+        file=sys.stderr,
+    )
+    sys.exit(1)
 
 
 def load(run: str | Path = "latest", **options: Any) -> Trained:

@@ -227,7 +227,7 @@ def _of_run(
     from segpets.speed import OWN, Measured, Subject
     from segpets.trained import load
 
-    allow = None if cfg.allow is None else list(cfg.allow)
+    allow = [cfg.allow] if isinstance(cfg.allow, str) else list(cfg.allow or [])
     trained = load(run, checkpoint=cfg.checkpoint, device=devices[0], allow=allow, folders=folders)
     net = trained.segmenter.net
     size = cfg.size or trained.size

@@ -1,7 +1,8 @@
 """Configs to objects: what every command that needs a model shares."""
 
 import logging
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from hydra.utils import instantiate
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from omegaconf import DictConfig
-from torch import nn
+from torch import Tensor, nn
 
+from segpets import trial
 from segpets.cost import Cost, measure
-from segpets.errors import UserError
+from segpets.errors import UserError, out_of_memory
 from segpets.module import Preprocess, SegmentationModule
 from segpets.run import find_run
 
@@ -40,7 +42,39 @@ def build(node: Any, key: str, **kwargs: Any) -> Any:
             cause = cause.__cause__
         if isinstance(cause, UserError):
             raise cause from error
+        if isinstance(cause, ImportError):
+            told = [str(e) for e in _chain(error)]
+            located = [m[1] for t in told if (m := re.search(r"locating target '(.+?)'", t))]
+            if located:
+                raise UserError(f"{key}: {_not_imported(cause, located[-1])}") from error
         raise UserError(f"{key}: {cause}") from error
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An exception, and those that caused it."""
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _not_imported(error: ImportError, target: str) -> str:
+    """Why the class of a config can't be imported, and what to do about it."""
+    *_, cause = _chain(error)
+    missing = getattr(cause, "name", None)
+    module = target.partition(".")[0]
+    if not isinstance(cause, ModuleNotFoundError) or not missing:
+        return f"{target} can't be imported ({cause})"
+    if missing == module:
+        return (
+            f"{target} can't be imported, since Python finds no module {module}. The folder with "
+            f"{module}.py must be on PYTHONPATH: PYTHONPATH=FOLDER python -m segpets.train ..."
+        )
+    if target.startswith(f"{missing}."):
+        return f"{target} can't be imported, since there is no module {missing}"
+    if missing == target:
+        file, _, name = target.rpartition(".")
+        return f"{target} can't be imported, since the module {file} has no {name}"
+    return f"{target} can't be imported, since it imports {missing}, which isn't installed"
 
 
 def build_net(cfg: DictConfig) -> tuple[nn.Module, Cost]:
@@ -57,11 +91,22 @@ def build_net(cfg: DictConfig) -> tuple[nn.Module, Cost]:
     torch.set_num_threads(1)
     try:
         with torch.no_grad():
-            shape = tuple(net.eval()(torch.zeros(1, 3, *size)).shape)
+            logits = net.eval()(torch.zeros(1, 3, *size))
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
         cost = measure(net.train(), size)
-    except (ValueError, RuntimeError) as error:
+    except UserError:
+        raise
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        told = trial.words(error, net)
+        if "must match" in told or "must be equal" in told:
+            told += (
+                ". Where halving and doubling lead to other sizes, call "
+                "segpets.model.pad.pad_to_multiple first and crop the logits"
+            )
         raise UserError(
-            f"the model {cfg.model._target_} doesn't take images of {size[0]}x{size[1]}: {error}"
+            f"the model {cfg.model._target_} doesn't take images of {size[0]}x{size[1]}: {told}"
         ) from error
     finally:
         torch.set_num_threads(threads)
@@ -74,10 +119,16 @@ def build_net(cfg: DictConfig) -> tuple[nn.Module, Cost]:
 
 
 def build_module(cfg: DictConfig, net: nn.Module) -> SegmentationModule:
-    """Puts net, loss, optimizer and schedule together."""
+    """Puts net, loss, optimizer and schedule together.
+
+    Raises:
+        UserError: One of them can't be made, or the loss is none to train with.
+    """
+    loss = build(cfg.loss, "loss")
+    trial.try_loss(loss, classes=len(cfg.data.classes), size=cfg.data.size)
     return SegmentationModule(
         net=net,
-        loss=build(cfg.loss, "loss"),
+        loss=loss,
         preprocess=Preprocess(mean=cfg.data.mean, std=cfg.data.std),
         optimizer=build(cfg.optimizer, "optimizer"),
         scheduler=build(cfg.scheduler, "scheduler"),

@@ -3,11 +3,11 @@
 Imports nothing heavy, so that `--help` and typos are answered at once.
 """
 
-import difflib
 import functools
 import logging
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -16,7 +16,8 @@ from typing import Any, NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
-from hydra.errors import HydraException, OverrideParseException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import (
     InterpolationResolutionError,
@@ -26,7 +27,9 @@ from omegaconf.errors import (
 )
 
 from segpets.config import register_resolvers, sweep_name
-from segpets.errors import JobError, UserError, disk_is_full
+from segpets.errors import JobError, UserError, disk_is_full, out_of_memory
+from segpets.help import help_text
+from segpets.hints import nearest, nearest_key, quoted, spaced, unreadable, where_looked
 from segpets.paths import conf_dir
 from segpets.stored import offer_data_of
 
@@ -37,9 +40,18 @@ EXAMPLES = {
     "data.root": "FOLDER",
     "output": "predicted",
     "run": "latest",
+    "runs": "logs/train/multiruns/NAME",
     "source": "photos",
+    "status": "logs/train/multiruns/NAME",
 }
 """What keys without a default may look like."""
+SMALLER = {
+    "train": "a smaller data.batch_size, and +trainer.accumulate_grad_batches=2 to keep the size "
+    "of a step",
+    "predict": "a smaller batch_size, or tile=512",
+    "benchmark": "smaller batch_sizes, or a smaller size",
+}
+"""What takes less memory."""
 LAUNCHERS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray"}
 """Launchers of Hydra that are packages of their own, and the extra that brings each."""
 
@@ -56,13 +68,16 @@ def run_command(
         needs: A key, such as `run`, without whose value not even a config can be made.
     """
     argv = sys.argv[1:]
+    if {"-h", "--help", "-c", "--cfg"} & {word.partition("=")[0] for word in argv}:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it without a traceback
     if {"-h", "--help"} & set(argv):
-        print(help_text(name, example, _config_dirs(argv)))
+        found = groups(_config_dirs(argv))
+        print(help_text(name, example, conf_dir() / f"{name}.yaml", found))
         return
-    _check_options(argv)
+    register_resolvers()
+    _check_options(argv, name)
     if needs is not None and not any(word.startswith(f"{needs}=") for word in argv):
         fail(f"{needs} has no value: give one, as in {needs}={EXAMPLES.get(needs, '...')}")
-    register_resolvers()
     several = {"-m", "--multirun"} & set(argv) or any(w.startswith("hparams_search=") for w in argv)
     if any(word.startswith("sweep=") and "," in word for word in argv):
         fail("sweep= names one folder, so it holds no comma")
@@ -102,7 +117,7 @@ def run_command(
         if wants_traceback:
             traceback.print_exc()
         known = isinstance(error, UserError) or error in failure
-        fail(explain(error, name) if known else explain_config(error, name, argv))
+        fail(explain(error, name, argv) if known else explain_config(error, name, argv))
     finally:
         if not wants_traceback:
             os.environ.pop(FULL_ERROR, None)
@@ -124,31 +139,40 @@ def _directories_of(run: str, name: str, argv: Sequence[str]) -> list[str]:
     path = find_run(run.strip("'\""), log_dir=log_dir, key="resume")
     earlier = len(list((path / ".hydra").glob("resumed-*")))
     return [
-        f"hydra.run.dir={_quoted(path)}",
+        f"hydra.run.dir={quoted(path)}",
         f"hydra.output_subdir=.hydra/resumed-{earlier + 1}",
     ]
 
 
-def _quoted(value: Path | str) -> str:
-    """A path, or any text, as a value in Hydra's grammar."""
-    text = str(value).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{text}'"
+def _check_options(argv: Sequence[str], name: str) -> None:
+    """Ends the process when an option such as `--cfg` is misspelt; else argparse prints a page.
 
-
-def _check_options(argv: Sequence[str]) -> None:
-    """Ends the process when an option such as `--cfg` is misspelt; else argparse prints a page."""
+    The same for words that are neither an option nor an override.
+    """
     parser = get_args_parser()
     parser.error = fail  # type: ignore[method-assign]
     known = [option for action in parser._actions for option in action.option_strings]
-    for word in argv:
-        option = word.partition("=")[0]
+    for at, word in enumerate(argv):
+        option, _, value = word.partition("=")
         if word.startswith("--") and not any(k.startswith(option) for k in known):
-            near = _nearest(option, known)
-            hint = f" Did you mean {near}?" if near else ""
-            fail(f"{option} is no option.{hint} --help shows what there is")
-    folder = parser.parse_args(argv).config_dir
-    if folder is not None and not Path(folder).is_dir():
+            if (near := nearest(option, known, 0.7)) is not None:
+                fail(f"{option} is no option. Did you mean {near}? --help shows what there is")
+            typed = option[2:].replace("-", "_")
+            if (key := _meant(typed, name, argv)) is not None:
+                following = argv[at + 1] if argv[at + 1 :] and "=" not in argv[at + 1] else "VALUE"
+                fail(f"{option}: keys are written without dashes: {key}={value or following}")
+            fail(f"{option} is no option. --help shows what there is")
+    parsed = parser.parse_args(argv)
+    if (folder := parsed.config_dir) is not None and not Path(folder).is_dir():
         fail(f"--config-dir {folder}: there is no folder {Path(folder).absolute()}")
+    if (torn := spaced(parsed.overrides, list(groups(_config_dirs(argv))))) is not None:
+        fail(torn)
+
+
+def _meant(key: str, name: str, argv: Sequence[str]) -> str | None:
+    """The key of a command's config that somebody means who writes an option."""
+    known = groups(_config_dirs(argv))
+    return nearest_key(key, _keys(_composed(name, [], argv)), list(known))
 
 
 def fail(message: str) -> NoReturn:
@@ -157,12 +181,27 @@ def fail(message: str) -> NoReturn:
     sys.exit(1)
 
 
-def explain(error: BaseException, name: str) -> str:
-    """Says what went wrong in a command."""
+def explain(error: BaseException, name: str, argv: Sequence[str] = ()) -> str:
+    """Says what went wrong in a command.
+
+    Args:
+        error: What it raised.
+        name: The command.
+        argv: Its arguments, among which may be the cause.
+    """
+    refused = isinstance(error.__cause__, InstantiationException)  # by a constructor
+    if refused or isinstance(error, TypeError | ValueError):
+        if wrong := _no_numbers(name, argv):
+            cause = str(error) if refused else f"{type(error).__name__}: {error}"
+            return f"{' and '.join(wrong)} must be a number ({cause})"
     if (mendable := _user_error(error)) is not None:
         return str(mendable)
     if disk_is_full(error):
         return f"{error}: make room, and give the same command again"
+    if out_of_memory(error):
+        remedy = SMALLER.get(name, "a smaller data.batch_size")
+        why = str(error).partition("DefaultCPUAllocator: ")[2] or str(error) or "MemoryError"
+        return f"out of memory: {' '.join(why.split())}. Take {remedy}; see docs/errors.md"
     if isinstance(error, (MissingMandatoryValue, InterpolationToMissingValueError)):
         missing = re.search(r"[Mm]issing[^\n]*?\b((?:\w+\.)+\w+)", str(error))
         key = missing[1] if missing else getattr(error, "full_key", None) or str(error)
@@ -173,6 +212,33 @@ def explain(error: BaseException, name: str) -> str:
     )
 
 
+def _no_numbers(name: str, argv: Sequence[str]) -> list[str]:
+    """The overrides that give words to keys whose defaults are numbers."""
+    overrides = [word for word in argv if "=" in word and not word.startswith("-")]
+    known, parser, wrong = groups(_config_dirs(argv)), OverridesParser.create(), []
+    try:
+        chosen = [word for word in overrides if word.partition("=")[0] in known]
+        defaults = _composed(name, chosen, argv)
+        for word in overrides:
+            key = word.partition("=")[0]
+            if key not in chosen and not key.startswith(("+", "~")) and "@" not in key:
+                value = parser.parse_override(word).value()
+                if _is_word(value) and _is_number(OmegaConf.select(defaults, key)):
+                    wrong.append(word)
+    except (HydraException, OmegaConfBaseException, OSError, ValueError):
+        pass  # then the error itself is all that is known
+    return wrong
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_word(value: Any) -> bool:
+    """Whether a value is a text, other than those that Lightning takes for `trainer.devices`."""
+    return isinstance(value, str) and re.fullmatch(r"auto|[\d, ]+", value) is None
+
+
 def explain_config(error: BaseException, name: str, argv: Sequence[str]) -> str:
     """Says why no config could be made, and where a name is misspelt, which one is nearest."""
     if isinstance(error, JobError) and isinstance(error.__cause__, Exception):
@@ -180,12 +246,7 @@ def explain_config(error: BaseException, name: str, argv: Sequence[str]) -> str:
         why = explain_config(error.__cause__, name, [*folders, *error.overrides])
         return f"{error}, so none was started. {why}"
     if isinstance(error, OverrideParseException):
-        key, _, value = str(error.override).partition("=")
-        return (
-            f"{error.override} can't be read: {str(error).splitlines()[0]}. Are brackets and "
-            "quotes closed? A value with spaces, commas, brackets or # wants quotes within "
-            f'quotes: "{key}={_quoted(value)}"'
-        )
+        return unreadable(str(error.override), str(error).splitlines()[0])
     if (mendable := _user_error(error)) is not None:
         return str(mendable)
     if disk_is_full(error):  # Hydra writes its log before all else
@@ -254,22 +315,20 @@ def suggest(name: str, argv: Sequence[str]) -> str | None:
             return f"{override} names no {group}. Available: {', '.join(options)}"
         for word in words:
             if word not in options:
-                near = _nearest(word, options)
+                near = nearest(word, options, 0.6)
                 hint = f"Did you mean {group}={near}? " if near else ""
                 listed = ", ".join(options)
-                return f"{group}={word}: there is no such {group}. {hint}Available: {listed}"
+                told = f"{group}={word}: there is no such {group}. {hint}Available: {listed}"
+                given = _config_dirs(argv)[1:]
+                return told + (where_looked(group, conf_dir(), given) if given or not near else "")
         choices.append(override)
-    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        singles = [c for c in choices if "," not in c or "[" in c]
-        if own := [_quoted(folder.absolute()) for folder in _config_dirs(argv)[1:]]:
-            singles.append(f"hydra.searchpath=[{','.join(own)}]")
-        cfg = hydra.compose(name, overrides=singles, return_hydra_config=True)
-    keys = set(_keys(cfg)) | set(known_groups)
+    ordered = _keys(_composed(name, [c for c in choices if "," not in c or "[" in c], argv))
+    keys = set(ordered) | set(known_groups)
     for override in overrides:
         key = override.partition("=")[0]
         if key.startswith(("+", "~")) or "@" in key or key in keys:
             continue
-        near = _nearest(key, sorted(keys))
+        near = nearest_key(key, ordered, list(known_groups))
         hint = f" Did you mean {near}?" if near else ""
         return (
             f"{key} is no key of the config.{hint} `--cfg job` prints all keys; "
@@ -278,9 +337,12 @@ def suggest(name: str, argv: Sequence[str]) -> str | None:
     return None
 
 
-def _nearest(word: str, words: Sequence[str]) -> str | None:
-    close = difflib.get_close_matches(word, words, n=1, cutoff=0.5)
-    return close[0] if close else None
+def _composed(name: str, choices: list[str], argv: Sequence[str]) -> DictConfig:
+    """A command's config with some options of groups, and Hydra's own part."""
+    if own := [quoted(folder.absolute()) for folder in _config_dirs(argv)[1:]]:
+        choices = [*choices, f"hydra.searchpath=[{','.join(own)}]"]
+    with hydra.initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        return hydra.compose(name, overrides=choices, return_hydra_config=True)
 
 
 def _keys(cfg: Any, prefix: str = "") -> list[str]:
@@ -303,23 +365,3 @@ def _config_dirs(argv: Sequence[str]) -> list[Path]:
         elif word in ("--config-dir", "-cd") and index + 1 < len(argv):
             folders.append(Path(argv[index + 1]))
     return [folder for folder in folders if folder.is_dir()]
-
-
-def help_text(name: str, example: str, folders: Sequence[Path]) -> str:
-    """The answer to --help: how to call the command, and what can be chosen."""
-    found = groups(folders)
-    width = max(len(group) for group in found)
-    lines = [
-        f"python -m segpets.{name} [GROUP=OPTION ...] [KEY=VALUE ...]",
-        "",
-        f"For example: {example}",
-        "",
-        "Groups and their options:",
-        *(f"  {group:<{width}}  {', '.join(options)}" for group, options in found.items()),
-        "",
-        "  --cfg job       print the config instead of running it; --resolve fills in references",
-        "  -m, --multirun  run each combination of comma-separated values: model=unet,segnet",
-        "  --config-dir D  find groups of your own in D, too",
-        "  --hydra-help    the other options of Hydra",
-    ]
-    return "\n".join(lines)

@@ -17,6 +17,14 @@ def disk_is_full(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether there was no memory left, on the CPU or on an accelerator."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    words = ("out of memory", "DefaultCPUAllocator: can't allocate memory")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
 class JobError(Exception):
     """One combination of a sweep's values gives no config; `__cause__` says why.
 

@@ -86,7 +86,7 @@ def predict(cfg: DictConfig, *, folders: Sequence[Path] = ()) -> Result:
             checkpoint=cfg.checkpoint,
             device=cfg.device,
             precision=cfg.precision,
-            allow=None if cfg.allow is None else list(cfg.allow),
+            allow=cfg.allow,
             folders=folders,
         )
         wanted = Wanted(

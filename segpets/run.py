@@ -6,6 +6,7 @@
 A live process holds `.lock`; a summary that says `running` without one was interrupted.
 """
 
+import difflib
 import fcntl
 import functools
 import hashlib
@@ -50,6 +51,8 @@ DOES_NOT_TRAIN: Final = frozenset(
         "evaluation",
         "export",
         "exporting",
+        "help",
+        "hints",
         "jobs",
         "predict",
         "prediction",
@@ -256,13 +259,42 @@ def find_run(run: str | Path, *, log_dir: Path, key: str = "run") -> Path:
         UserError: There is no such run.
     """
     path = Path(log_dir) / "latest" if str(run) == "latest" else Path(run).expanduser()
+    if path.is_file():
+        folder = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+        which = ", and checkpoint=best or last" if key == "run" else ""
+        raise UserError(
+            f"{key}={run} is a file: give the directory of its run, {key}={shown(folder)}{which}"
+        )
     if not path.is_dir():
-        raise UserError(f"{key}={run}: there is no folder {path.absolute()}")
+        hint = ""
+        if str(run) == "latest":
+            hint = f": {train_first('train_log_dir' if key == 'run' else 'paths.log_dir')}"
+        elif difflib.get_close_matches(str(run), ["latest"], cutoff=0.7):
+            hint = f". Did you mean {key}=latest?"
+        raise UserError(f"{key}={run}: there is no folder {path.absolute()}{hint}")
     if not (path / SUMMARY).is_file():
         runs = sorted(folder.parent for folder in path.glob(f"*/{SUMMARY}"))
         hint = f". It holds {len(runs)} runs: choose one, {key}={shown(runs[0])}" if runs else ""
         raise UserError(f"{key}={run}: {path} is no run, it holds no {SUMMARY}{hint}")
     return path.resolve()
+
+
+def sweep_folder(name: str, log_dir: Path) -> Path | None:
+    """The folder of a sweep that is given by its name alone, as in `sweep=NAME`; None if none is.
+
+    Args:
+        name: What may be one.
+        log_dir: The folder of the trainings' logs.
+    """
+    if not name or name in (".", "..") or "/" in name:
+        return None
+    folder = log_dir / "multiruns" / name
+    return folder if folder.is_dir() else None
+
+
+def train_first(key: str) -> str:
+    """What to do where `latest` is no run; `key` says where it is looked for."""
+    return f"train first, or go to the folder where you trained ({key}=FOLDER says where)"
 
 
 def holder_of(path: Path) -> str | None:

@@ -78,9 +78,8 @@ def offer_data_of(overrides: Sequence[str], folders: Sequence[Path] = ()) -> Non
         log_dir = Path(str(values.get("train_log_dir", "logs/train")))
         allow = values.get("allow")
         path = find_run(run, log_dir=log_dir)
-        offer_data(
-            stored_config(path, allow=allow if isinstance(allow, list) else None, folders=folders)
-        )
+        words = allow if isinstance(allow, list | str) else None
+        offer_data(stored_config(path, allow=words, folders=folders))
 
 
 def _values(overrides: Sequence[str], keys: Sequence[str]) -> dict[str, Any]:

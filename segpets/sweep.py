@@ -28,11 +28,17 @@ def sweep(cfg: DictConfig) -> Standing:
     """
     from segpets.jobs import State, duration, failures, standing
     from segpets.report.table import as_text, jobs_table
-    from segpets.run import holder_of, shown
+    from segpets.run import holder_of, shown, sweep_folder
 
-    folder = Path(str(cfg.status)).expanduser()
+    folder, log_dir = Path(str(cfg.status)).expanduser(), Path(cfg.train_log_dir)
     if not folder.is_dir():
-        raise UserError(f"status={cfg.status}: there is no folder {folder.absolute()}")
+        named = sweep_folder(str(cfg.status), log_dir)
+        if named is None:
+            raise UserError(
+                f"status={cfg.status}: there is no folder {folder.absolute()}, and no sweep of "
+                f"that name in {log_dir / 'multiruns'}"
+            )
+        folder = named
     now = standing(folder)
     if not now.states:
         raise UserError(

@@ -134,7 +134,7 @@ def load(
     device: str = "auto",
     precision: str | None = None,
     allow: Sequence[str] | None = None,
-    folders: Sequence[Path] = (),
+    folders: Sequence[str | Path] = (),
     key: str = "run",
 ) -> Trained:
     """Loads the model that a run trained.
@@ -158,7 +158,7 @@ def load(
     """
     path = find_run(run, log_dir=Path(log_dir), key=key)
     summary = read_summary(path)
-    config = stored_config(path, allow=allow, folders=folders)
+    config = stored_config(path, allow=allow, folders=[Path(folder) for folder in folders])
     file = _checkpoint_file(path, summary, checkpoint, config)
     saved = _read_checkpoint(file)
     net = _net(config, path)

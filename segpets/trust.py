@@ -5,6 +5,9 @@ which arguments, so a hostile one could start programs. Prefixes of packages are
 `torch.utils.collect_env.run` starts a shell.
 """
 
+import importlib.util
+import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -15,13 +18,20 @@ from segpets.errors import FileError, UserError
 
 _MAX_BYTES: Final = 1_000_000
 _MAX_NODES: Final = 20_000  # aliases of aliases make a small file endless
+_CLASS: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 _PLAIN: Final = (str, int, float, bool, type(None))
 
 
 def named_targets(folders: Iterable[Path]) -> frozenset[str]:
-    """The classes and functions that the YAML files in some folders name by `_target_`."""
+    """The classes and functions that the YAML files in some folders name by `_target_`.
+
+    Raises:
+        UserError: One is no folder.
+    """
     found: set[str] = set()
     for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"{folder} is no folder with configs")
         for file in folder.rglob("*.yaml"):
             content = yaml.safe_load(file.read_text(encoding="utf-8"))
             found |= targets_of(content)
@@ -66,15 +76,40 @@ def refuse_foreign(config: Any, *, allowed: frozenset[str], where: str) -> None:
     """Refuses plain data that would make anything else than is allowed.
 
     Raises:
-        UserError: It would; the message names it.
+        UserError: It would; the message names all that it would make, and what allows it.
     """
-    for key, target in _targets(config):
-        if not isinstance(target, str) or target not in allowed:
-            raise UserError(
-                f"{where}: {key or 'it'} would call {target!r}, which is none of the classes that "
-                "segpets' configs name, so nothing of it is used. A class of your own, in a run "
-                "that you trust, can be named in allow=[...]"
-            )
+    foreign = {
+        key or "it": target
+        for key, target in _targets(config)
+        if not isinstance(target, str) or target not in allowed
+    }
+    if foreign:
+        named = ", ".join(f"{key} would call {target!r}" for key, target in foreign.items())
+        raise UserError(
+            f"{where}: {named}, which is none of the classes that segpets' configs name, so "
+            f"nothing of it is used. {_remedy(foreign.values())}"
+        )
+
+
+def _remedy(targets: Iterable[Any]) -> str:
+    """How to allow classes of the user's own; a program of Python's own library is none."""
+    own = [
+        target
+        for target in dict.fromkeys(t for t in targets if isinstance(t, str))
+        if _CLASS.fullmatch(target) and target.split(".")[0] not in sys.stdlib_module_names
+    ]
+    if not own:
+        return "No training writes that: don't use this run"
+    words = (
+        f"If you trust the run and they are yours, add --config-dir FOLDER, with the folder of "
+        f"configs that it was trained with, or allow=[{','.join(own)}]; from Python "
+        f"folders=['FOLDER'] or allow={own}"
+    )
+    modules = dict.fromkeys(target.split(".")[0] for target in own)
+    missing = [f"{module}.py" for module in modules if importlib.util.find_spec(module) is None]
+    if missing:
+        words += f". The folder with {', '.join(missing)} must be on PYTHONPATH, too"
+    return words
 
 
 def _targets(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -30,11 +30,14 @@ PROGRAMS = ("make", "pip", "python", "source", "tensorboard")
 # The page of errors gives its own answers, and test_docs.py compares them. The others need what
 # their pages describe, which these tests make.
 MINE = "PYTHONPATH=mine python -m segpets.train --config-dir mine/conf model=tiny"
+USED = "PYTHONPATH=mine python -m segpets.{} --config-dir mine/conf run=latest"
 ELSEWHERE = {
     "python predict.py model.onnx cat.jpg mask.png": "test_export.py",
     "python -m segpets.train model=tiny": "test_readme.py",
     f"{MINE} model.width=32": "test_docs.py",
     f"{MINE} loss=squared_error": "test_docs.py",
+    USED.format("evaluate"): "test_docs.py",
+    f"{USED.format('predict')} source=photos output=predicted": "test_docs.py",
 }
 NOT_COMMANDS = re.compile(r"    (  |logs/|\$ |error: )|.*`ddp` was run|.*measured on CPUs")
 

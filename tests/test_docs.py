@@ -1,7 +1,9 @@
 """The pages under docs/: messages come as quoted, every key is explained, the site is whole."""
 
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -137,19 +139,44 @@ def own(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_model_and_the_loss_of_the_page_train(own: Path, command: Command, tiny: Tiny) -> None:
-    lines = re.findall(
-        r"^    PYTHONPATH=mine python -m segpets.train (.*)$",
-        TEXT["docs/how-to/own-model-and-loss.md"],
-        re.MULTILINE,
+def test_the_model_and_the_loss_of_the_page_train_and_are_used(
+    own: Path, command: Command, tiny: Tiny
+) -> None:
+    text = TEXT["docs/how-to/own-model-and-loss.md"]
+    lines = re.findall(r"^    PYTHONPATH=mine python -m segpets\.(\w+) (.*)$", text, re.MULTILINE)
+    assert [task for task, _ in lines] == ["train", "train", "evaluate", "predict"]
+    path = {"PYTHONPATH": f"{own / 'mine'}:{ROOT}"}
+    (own / "photos").mkdir()
+    shutil.copy(
+        next((conf_dir().parent / "segpets/data/pets_mini/images").iterdir()), own / "photos"
     )
-    assert len(lines) == 2
-    for index, line in enumerate(lines):
-        words = [*tiny(*shlex.split(line)[2:]), "trainer.max_epochs=1", f"hydra.run.dir=r{index}"]
-        done = command("--config-dir", "mine/conf", *words, PYTHONPATH=f"{own / 'mine'}:{ROOT}")
+    for task, line in lines:
+        words = shlex.split(line)
+        if task == "train":
+            words = [*words[:2], *tiny(*words[2:]), "trainer.max_epochs=1"]
+        done = command(*words, module=f"segpets.{task}", **path)
         assert done.returncode == 0, done.stdout
-        assert "Tiny" in done.stdout
-    assert "SquaredError" in done.stdout
+        if task == "train":
+            assert "Tiny" in done.stdout
+            assert ("SquaredError" in done.stdout) == ("squared_error" in line)
+    assert list((own / "predicted" / "masks").iterdir())
+
+    refused = command("run=latest", module="segpets.evaluate")
+    assert "add --config-dir FOLDER" in refused.stdout
+    (allow,) = re.findall(r"`(allow=\[.*?\])`", text)
+    assert allow in refused.stdout
+    done = command("run=latest", allow, "errors=0", module="segpets.evaluate", **path)
+    assert done.returncode == 0, done.stdout
+    (load,) = re.findall(r"`(segpets\.load\(.*?\))`", text)
+    done = subprocess.run(
+        [sys.executable, "-c", f"import segpets; print({load}.segmenter.net)"],
+        capture_output=True,
+        check=True,
+        cwd=own,
+        env=os.environ | path,
+        text=True,
+    )
+    assert "Tiny(" in done.stdout
 
 
 PAGES_TO_OPEN = ["index", "get-started", "reference", "api", "metrics", "errors", "architecture"]

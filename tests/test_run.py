@@ -151,6 +151,17 @@ def test_runs_are_found(tmp_path: Path) -> None:
     assert find_run(run, log_dir=Path("elsewhere")) == run
     with pytest.raises(UserError, match="init_from=nowhere: there is no folder"):
         find_run("nowhere", log_dir=tmp_path, key="init_from")
+    with pytest.raises(UserError, match=r"Did you mean run=latest\?"):
+        find_run("lastest", log_dir=tmp_path)
+    with pytest.raises(UserError, match=r"train first, .* \(train_log_dir=FOLDER says where\)"):
+        find_run("latest", log_dir=tmp_path / "runs")
+    with pytest.raises(UserError, match=r"\(paths\.log_dir=FOLDER says where\)"):
+        find_run("latest", log_dir=tmp_path / "runs", key="resume")
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints" / "best.ckpt").touch()
+    directory = re.escape(f"give the directory of its run, run={run}, and checkpoint=best or last")
+    with pytest.raises(UserError, match=directory):
+        find_run(run / "checkpoints" / "best.ckpt", log_dir=tmp_path)
     with pytest.raises(UserError, match=r"is no run, it holds no summary\.json"):
         find_run(tmp_path / "runs", log_dir=tmp_path)
     (run / "summary.json").write_text('{"status": ')

@@ -88,12 +88,45 @@ def test_a_resume_refuses_a_hostile_config_too(copied: Path, command: Command) -
     assert not (copied.parent / "trap").exists()
 
 
-def test_a_class_of_the_users_own_is_used_when_allowed(copied: Path) -> None:
+def test_a_class_of_the_users_own_is_used_when_allowed(copied: Path, tmp_path: Path) -> None:
     edit(copied, "model._target_", "segpets.model.unet.DoubleConv")
     with pytest.raises(UserError, match=r"segpets\.model\.unet\.DoubleConv.*allow="):
         segpets.load(copied)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "double.yaml").write_text("_target_: segpets.model.unet.DoubleConv\n")
+    with pytest.raises(UserError, match="model: "):
+        segpets.load(copied, folders=[str(tmp_path / "mine")])
+    with pytest.raises(UserError, match="nowhere is no folder with configs"):
+        segpets.load(copied, folders=["nowhere"])
     with pytest.raises(UserError, match="model: "):  # it is called, with what it doesn't take
         segpets.load(copied, allow=["segpets.model.unet.DoubleConv"])
+
+
+def test_all_classes_of_ones_own_are_named_with_both_remedies(
+    copied: Path, command: Command
+) -> None:
+    edit(copied, "model._target_", "my_nets.EncDec")
+    edit(copied, "loss", {"_target_": "my_losses.FocalDice"})
+    done = command(f"run={copied}", module="segpets.evaluate")
+    assert done.returncode == 1
+    assert "model would call 'my_nets.EncDec', loss would call 'my_losses.FocalDice'" in done.stdout
+    assert "add --config-dir FOLDER" in done.stdout
+    assert "or allow=[my_nets.EncDec,my_losses.FocalDice]" in done.stdout
+    assert "my_nets.py, my_losses.py must be on PYTHONPATH" in done.stdout
+    both = "allow=[my_nets.EncDec,my_losses.FocalDice]"
+    assert "would call" not in command(f"run={copied}", both, module="segpets.evaluate").stdout
+    edit(copied, "loss", {"_target_": "segpets.loss.dice.DiceLoss", "num_classes": 3})
+    one = command(f"run={copied}", "allow=my_nets.EncDec", module="segpets.evaluate")
+    assert "would call" not in one.stdout
+    assert "my_nets" in one.stdout
+
+
+def test_what_is_no_class_of_ones_own_is_not_offered_to_be_allowed(copied: Path) -> None:
+    edit(copied, "model._target_", "os.system")
+    edit(copied, "loss._target_", "mine.Loss],model=[x")
+    with pytest.raises(UserError, match="don't use this run") as refused:
+        segpets.load(copied)
+    assert "allow=" not in str(refused.value)
 
 
 def test_a_checkpoint_that_holds_code_is_refused_and_not_executed(

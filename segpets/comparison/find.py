@@ -9,7 +9,7 @@ from pathlib import Path
 
 from segpets.errors import UserError
 from segpets.jobs import ASIDE
-from segpets.run import CONFIG, SUMMARY
+from segpets.run import CONFIG, SUMMARY, sweep_folder, train_first
 
 _TRACES = (".hydra", CONFIG, "checkpoints", "metrics.csv")
 
@@ -33,11 +33,11 @@ def find_runs(runs: Sequence[str], *, log_dir: Path) -> tuple[list[Path], list[U
     """Finds run directories, each once.
 
     Args:
-        runs: Run directories, folders of runs such as a sweep's, `latest`, and patterns with `*`,
-            `?`, `[...]` and `**` for any of them. What exists under its name is no pattern. In a
-            folder of runs, hidden folders, failed tries that were set aside, and what is no run
-            are passed over.
-        log_dir: Where `latest` is looked for.
+        runs: Run directories, folders of runs such as a sweep's, the names of sweeps, `latest`, and
+            patterns with `*`, `?`, `[...]` and `**` for any of them. What exists under its name is
+            no pattern. In a folder of runs, hidden folders, failed tries that were set aside, and
+            what is no run are passed over.
+        log_dir: Where `latest` and sweeps by their names are looked for.
 
     Returns:
         The run directories, and those that were runs once and have lost their summary.
@@ -68,12 +68,15 @@ def find_runs(runs: Sequence[str], *, log_dir: Path) -> tuple[list[Path], list[U
 def _folders(word: str, log_dir: Path) -> list[Path]:
     if word == "latest":
         if not (log_dir / "latest").is_dir():
-            raise UserError(f"runs=latest: there is no {(log_dir / 'latest').absolute()} yet")
+            place = (log_dir / "latest").absolute()
+            raise UserError(f"runs=latest: there is no {place}: {train_first('train_log_dir')}")
         return [(log_dir / "latest").resolve()]
     path = Path(word).expanduser()
     try:
         if path.is_dir():
             return [path]
+        if (sweep := sweep_folder(word, log_dir)) is not None:
+            return [sweep]
         matches = sorted(Path(m) for m in glob.glob(str(path), recursive=True))
     except (OSError, ValueError, re.error) as error:  # such as a name that is too long
         raise UserError(f"runs={word} can't be looked for: {error}") from error

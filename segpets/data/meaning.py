@@ -201,10 +201,10 @@ class Meaning:
         found = np.unique(_packed(rgb))
         if len(found) > _MOST_COLOURS:
             return _picture(file, len(found))
-        first, last = (f"{n >> 16} {n >> 8 & 255} {n & 255}" for n in found[[0, -1]].tolist())
+        first, last = map(_as_triple, found[[0, -1]].tolist())
         return FileError(
             file,
-            f"is a mask of {len(found)} colours, such as {_as_hex(int(found[-1]))}, not of numbers",
+            f"is a mask of {len(found)} colours, such as {last}, not of numbers",
             f"say what they mean, as in 'data.values={{{first}: {self.classes[0]}, {last}: "
             f"{self.classes[-1]}}}', or store class ids in a greyscale or palette PNG",
         )
@@ -213,7 +213,7 @@ class Meaning:
         """What to say of values that nothing names."""
         if self._by_colours and len(all_of_them) > _MOST_COLOURS:
             return _picture(file, len(all_of_them))
-        values = [_as_hex(v) if self._by_colours else str(v) for v in strange[:8].tolist()]
+        values = [_as_triple(v) if self._by_colours else str(v) for v in strange[:8].tolist()]
         shown = ", ".join(values) + (f" and {len(strange) - 8} more" if len(strange) > 8 else "")
         if self._by_values:
             return FileError(
@@ -293,8 +293,7 @@ def _number(value: object, key: str) -> tuple[int, bool]:
     if not isinstance(value, bool) and re.fullmatch(r"-?\d+", text):
         return int(text), False
     raise UserError(
-        f"{key} has {value}, which is neither a whole number nor a colour such as 255 0 0 or "
-        "#ff0000"
+        f"{key} has {value}, which is neither a whole number nor a colour such as 255 0 0"
     )
 
 
@@ -305,8 +304,9 @@ def _packed(rgb: NDArray[np.uint8]) -> Numbers:
     return packed
 
 
-def _as_hex(colour: int) -> str:
-    return f"#{colour:06x}"
+def _as_triple(colour: int) -> str:
+    """A colour as the command line takes it, where # can't stand."""
+    return f"{colour >> 16} {colour >> 8 & 255} {colour & 255}"
 
 
 def _palette(image: Image.Image) -> NDArray[np.uint8]:

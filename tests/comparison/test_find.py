@@ -47,10 +47,17 @@ def test_a_run_a_list_and_patterns_each_run_once(sweep: Path, tmp_path: Path) ->
 
 
 def test_latest_is_looked_for_in_its_folder(sweep: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"runs=latest: there is no .*latest yet"):
+    with pytest.raises(UserError, match=r"runs=latest: there is no .*latest: train first"):
         names("latest", log_dir=tmp_path)
     (tmp_path / "latest").symlink_to(sweep / "b")
     assert names("latest", log_dir=tmp_path) == ["b"]
+
+
+def test_a_sweep_is_found_by_its_name(sweep: Path, tmp_path: Path) -> None:
+    assert names("first", log_dir=tmp_path) == names(sweep)
+    for word in ("second", ".", "../first"):
+        with pytest.raises(UserError, match="runs="):
+            names(word, log_dir=tmp_path / "multiruns")
 
 
 @pytest.mark.parametrize("name", ["my runs", "läufe", 'it\'s "mine"', "a[1]", "x*y", "-m", "a,b=c"])

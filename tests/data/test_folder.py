@@ -483,12 +483,12 @@ STRANGE: dict[str, tuple[Callable[[Path], Path], dict[str, object], str]] = {
     "colour_not_named": (
         lambda f: draw(f / "m.png", [[[255, 0, 0], [0, 0, 0]]]),
         {"values": {"0 0 0": "leaf"}},
-        r"has the values \[#ff0000\], which data\.values doesn't name",
+        r"has the values \[255 0 0\], which data\.values doesn't name",
     ),
     "colours": (
         lambda f: draw(f / "m.png", [[[255, 0, 0], [0, 0, 0]]]),
         {},
-        r"m\.png is a mask of 2 colours, such as #ff0000, not of numbers: .*"
+        r"m\.png is a mask of 2 colours, such as 255 0 0, not of numbers: .*"
         r"'data\.values=\{0 0 0: background, 255 0 0: leaf\}', or store .*palette PNG",
     ),
     "a_photograph": (
@@ -519,7 +519,7 @@ STRANGE: dict[str, tuple[Callable[[Path], Path], dict[str, object], str]] = {
     "a_gif_whose_indices_are_renumbered": (
         lambda f: draw(f / "m.gif", [[0, 2]], palette=PALETTE),
         THREE,
-        r"m\.gif is a mask of 2 colours, such as #008000, .*\{0 0 0: background, 0 128 0: stem\}",
+        r"m\.gif is a mask of 2 colours, such as 0 128 0, .*\{0 0 0: background, 0 128 0: stem\}",
     ),
     "numbers_among_colours": (
         lambda f: draw(f / "m.png", [[0, 999]], dtype="uint16"),
