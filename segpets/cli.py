@@ -154,6 +154,8 @@ def _check_options(argv: Sequence[str], name: str) -> None:
     known = [option for action in parser._actions for option in action.option_strings]
     for at, word in enumerate(argv):
         option, _, value = word.partition("=")
+        if option == "--run" and (value or (argv[at + 1 :] and "=" not in argv[at + 1])):
+            fail(f"--run: keys are written without dashes: run={value or argv[at + 1]}")
         if word.startswith("--") and not any(k.startswith(option) for k in known):
             if (near := nearest(option, known, 0.7)) is not None:
                 fail(f"{option} is no option. Did you mean {near}? --help shows what there is")
@@ -171,8 +173,11 @@ def _check_options(argv: Sequence[str], name: str) -> None:
 
 def _meant(key: str, name: str, argv: Sequence[str]) -> str | None:
     """The key of a command's config that somebody means who writes an option."""
-    known = groups(_config_dirs(argv))
-    return nearest_key(key, _keys(_composed(name, [], argv)), list(known))
+    try:
+        keys = _keys(_composed(name, [], argv))
+    except HydraException:  # there is no run yet whose data complete it
+        keys = [str(own) for own in OmegaConf.load(conf_dir() / f"{name}.yaml")]
+    return nearest_key(key, keys, list(groups(_config_dirs(argv))))
 
 
 def fail(message: str) -> NoReturn:

@@ -72,9 +72,11 @@ def spaced(overrides: Sequence[str], groups: Sequence[str]) -> str | None:
         elif before.endswith("="):
             key, value = before[:-1], word
         elif after.startswith("="):
-            key, value = word, after[1:] or overrides[min(at + 2, len(overrides) - 1)]
+            key, value = word, after[1:] or "".join(overrides[at + 2 : at + 3])
         elif word in groups and after and "=" not in after:
             key, value = word, after
+        elif before.endswith(","):
+            return f"{before} {word}: write {before}{word}, without spaces"
         elif value and word not in groups:
             return (
                 f"{word} is no override, since an override is KEY=VALUE. A value with spaces wants "
@@ -85,7 +87,7 @@ def spaced(overrides: Sequence[str], groups: Sequence[str]) -> str | None:
         if value and _NAME.fullmatch(key):
             return f"{key} {value}: write {key}={value}, without spaces"
         what = f"{word}=OPTION" if word in groups else "KEY=VALUE"
-        return f"{word} is no override: write {what}"
+        return f"{word or quoted('')} is no override: write {what}"
     return None
 
 

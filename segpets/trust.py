@@ -19,6 +19,7 @@ from segpets.errors import FileError, UserError
 _MAX_BYTES: Final = 1_000_000
 _MAX_NODES: Final = 20_000  # aliases of aliases make a small file endless
 _CLASS: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
+_MOST, _SHOWN = 20, 120  # classes in a message, and letters of each
 _PLAIN: Final = (str, int, float, bool, type(None))
 
 
@@ -84,7 +85,10 @@ def refuse_foreign(config: Any, *, allowed: frozenset[str], where: str) -> None:
         if not isinstance(target, str) or target not in allowed
     }
     if foreign:
-        named = ", ".join(f"{key} would call {target!r}" for key, target in foreign.items())
+        # What a file holds may be long, or steer the terminal.
+        lines = [f"{repr(k)[1:-1]} would call {repr(t)[:_SHOWN]}" for k, t in foreign.items()]
+        more = f" and {len(lines) - _MOST} more" if lines[_MOST:] else ""
+        named = ", ".join(lines[:_MOST]) + more
         raise UserError(
             f"{where}: {named}, which is none of the classes that segpets' configs name, so "
             f"nothing of it is used. {_remedy(foreign.values())}"
@@ -97,7 +101,7 @@ def _remedy(targets: Iterable[Any]) -> str:
         target
         for target in dict.fromkeys(t for t in targets if isinstance(t, str))
         if _CLASS.fullmatch(target) and target.split(".")[0] not in sys.stdlib_module_names
-    ]
+    ][:_MOST]
     if not own:
         return "No training writes that: don't use this run"
     words = (
@@ -106,7 +110,11 @@ def _remedy(targets: Iterable[Any]) -> str:
         f"folders=['FOLDER'] or allow={own}"
     )
     modules = dict.fromkeys(target.split(".")[0] for target in own)
-    missing = [f"{module}.py" for module in modules if importlib.util.find_spec(module) is None]
+    missing = [
+        f"{module}.py"
+        for module in modules
+        if module not in sys.modules and importlib.util.find_spec(module) is None
+    ]
     if missing:
         words += f". The folder with {', '.join(missing)} must be on PYTHONPATH, too"
     return words

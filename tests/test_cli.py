@@ -67,6 +67,8 @@ TYPOS = [
     (["seed=1", "model", "=", "unet"], "write model=unet, without spaces"),
     (["model=", "unet"], "write model=unet, without spaces"),
     (["trainer.max_epochs", "=3"], "write trainer.max_epochs=3, without spaces"),
+    (["loss", "="], "loss is no override: write loss=OPTION"),
+    (["-m", "loss=dice,", "focal"], "write loss=dice,focal, without spaces"),
     (["model"], "model is no override: write model=OPTION"),
     (["data.root=my", "pets"], "\"data.root='my pets'\""),
     (["data.values={0:", "a,", "255:", "b}"], "quotes around it, 'data.values={0: a, 255: b}'"),
@@ -308,8 +310,11 @@ def test_runs_and_sweeps_are_asked_for_by_examples(command: Command, tmp_path: P
     assert "as in status=logs/train/multiruns/NAME" in told("sweep")
     assert "no sweep of that name in logs/train/multiruns" in told("sweep", "status=mygrid")
     assert "train first, or go to the folder where you trained" in told("evaluate", "run=latest")
-    assert "Did you mean run=latest?" in told("evaluate", "run=lastest")
+    assert "Did you mean run=latest?" in told("evaluate", "run=latst")
     assert "train first" in told("compare", "runs=latest")
+    assert "without dashes: run=latest" in told("evaluate", "--run", "latest")
+    assert "without dashes: stage=val" in told("evaluate", "--stage", "val", "run=latest")
+    assert "without dashes: source=photos" in told("predict", "--source=photos")
     (tmp_path / "logs" / "train" / "multiruns" / "mygrid").mkdir(parents=True)
     assert "runs=mygrid holds no run" in told("compare", "runs=mygrid")
     assert "mygrid holds no jobs" in told("sweep", "status=mygrid")

@@ -152,7 +152,7 @@ def test_runs_are_found(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="init_from=nowhere: there is no folder"):
         find_run("nowhere", log_dir=tmp_path, key="init_from")
     with pytest.raises(UserError, match=r"Did you mean run=latest\?"):
-        find_run("lastest", log_dir=tmp_path)
+        find_run("latst", log_dir=tmp_path)
     with pytest.raises(UserError, match=r"train first, .* \(train_log_dir=FOLDER says where\)"):
         find_run("latest", log_dir=tmp_path / "runs")
     with pytest.raises(UserError, match=r"\(paths\.log_dir=FOLDER says where\)"):

@@ -127,6 +127,12 @@ def test_what_is_no_class_of_ones_own_is_not_offered_to_be_allowed(copied: Path)
     with pytest.raises(UserError, match="don't use this run") as refused:
         segpets.load(copied)
     assert "allow=" not in str(refused.value)
+    edit(copied, "model._target_", "__main__.Net")
+    edit(copied, "many", {f"a{i}": {"_target_": f"os.\x1b{'x' * 999}"} for i in range(99)})
+    with pytest.raises(UserError, match=r"allow=\[__main__\.Net\]") as refused:
+        segpets.load(copied)
+    assert len(str(refused.value)) < 4000
+    assert "\x1b" not in str(refused.value)
 
 
 def test_a_checkpoint_that_holds_code_is_refused_and_not_executed(
