@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
@@ -94,6 +95,7 @@ def run_command(
     except UserError as error:
         fail(str(error))
     failure: list[Exception] = []
+    folders: list[str] = []
 
     @functools.wraps(task)
     def begin(cfg: DictConfig) -> Any:
@@ -101,6 +103,7 @@ def run_command(
             return task(cfg)
         except Exception as error:
             failure.append(error)  # Hydra would print the overrides again, and a traceback
+            folders.append(HydraConfig.get().runtime.output_dir)
             return None
 
     logging.raiseExceptions = False  # a log on a full disk is no news beside the error itself
@@ -117,7 +120,12 @@ def run_command(
         if wants_traceback:
             traceback.print_exc()
         known = isinstance(error, UserError) or error in failure
-        fail(explain(error, name, argv) if known else explain_config(error, name, argv))
+        folder = folders[-1] if folders else None
+        fail(
+            explain(error, name, argv, folder=folder)
+            if known
+            else explain_config(error, name, argv)
+        )
     finally:
         if not wants_traceback:
             os.environ.pop(FULL_ERROR, None)
@@ -186,13 +194,16 @@ def fail(message: str) -> NoReturn:
     sys.exit(1)
 
 
-def explain(error: BaseException, name: str, argv: Sequence[str] = ()) -> str:
+def explain(
+    error: BaseException, name: str, argv: Sequence[str] = (), *, folder: str | None = None
+) -> str:
     """Says what went wrong in a command.
 
     Args:
         error: What it raised.
         name: The command.
         argv: Its arguments, among which may be the cause.
+        folder: Where its log lies.
     """
     refused = isinstance(error.__cause__, InstantiationException)  # by a constructor
     if refused or isinstance(error, TypeError | ValueError):
@@ -211,9 +222,10 @@ def explain(error: BaseException, name: str, argv: Sequence[str] = ()) -> str:
         missing = re.search(r"[Mm]issing[^\n]*?\b((?:\w+\.)+\w+)", str(error))
         key = missing[1] if missing else getattr(error, "full_key", None) or str(error)
         return f"{key} has no value: give one, as in {key}={EXAMPLES.get(key, '...')}"
+    file = f"the run's {name}.log" if folder is None else Path(folder, f"{name}.log")
     return (
         f"{type(error).__name__}: {error}\n"
-        f"The traceback is in the run's {name}.log; {FULL_ERROR}=1 before the command prints it"
+        f"The traceback is in {file}; {FULL_ERROR}=1 before the command prints it"
     )
 
 

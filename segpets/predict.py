@@ -170,13 +170,14 @@ def _foreground(
 ) -> list[bool]:
     """Which classes are cut out."""
     if chosen is None:
-        if "background" not in classes and {"cutouts", "composites"} & set(outputs):
+        names = [name.casefold() for name in classes]
+        if "background" not in names and {"cutouts", "composites"} & set(outputs):
             log.warning(
                 "No class is called background, so cutouts keep the whole picture: "
                 "foreground=[%s] chooses",
                 classes[0],
             )
-        return [name != "background" for name in classes]
+        return [name != "background" for name in names]
     names = [str(chosen)] if not isinstance(chosen, ListConfig) else [str(name) for name in chosen]
     for name in names:
         if name not in classes:

@@ -369,7 +369,7 @@ def test_an_error_inside_a_run_is_recorded(command: Command, tiny: Tiny, tmp_pat
     done = command("--config-dir=mine", *tiny("loss=broken"), "hydra.run.dir=run")
     assert done.returncode == 1
     assert "ZeroDivisionError: broken on purpose" in done.stdout
-    assert "train.log" in done.stdout
+    assert f"The traceback is in {tmp_path}/run/train.log" in done.stdout
     assert "Traceback" not in done.stdout
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["status"] == "failed"

@@ -86,9 +86,11 @@ def test_a_sweep_from_the_command_line(command: Command, sweep: Path, tmp_path: 
     assert "dice" not in done.stdout, "it is the same in all"
     assert "2 of 3 differences between configurations are significant" in done.stdout
     assert "#1 (model=unet) is better than #2 (model=vit) by 0." in done.stdout
-    assert " mean IoU of an image, averaged over images (95 % interval" in done.stdout
-    assert NOTES[0] in " ".join(done.stdout.split())
-    assert "no room for" not in done.stdout and NOTES[1] in " ".join(done.stdout.split())
+    said = " ".join(done.stdout.split())
+    assert " mean IoU of an image, averaged over images (95 % interval" in said
+    assert NOTES[0] in said
+    # Where times are long, a column more has no room, and its note neither.
+    assert NOTES[1] in said or re.search(r"no room for [^:]*95 % at epoch", said)
     assert "failed: logs/train/multiruns/first/model-segnet: RuntimeError: no" in done.stdout
     assert re.search(r"unreadable: .*model-unet__seed-3: .*can't be read", done.stdout)
     assert "failed-1" not in done.stdout

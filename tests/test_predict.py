@@ -332,6 +332,7 @@ def test_a_run_without_a_background_says_so(caplog: pytest.LogCaptureFixture) ->
     with caplog.at_level(logging.WARNING):
         assert _foreground(None, ["sky", "road"], ["cutouts"]) == [True, True]
     assert "No class is called background" in caplog.text
+    assert _foreground(None, ["Background", "leaf"], ["cutouts"]) == [False, True]
 
 
 @pytest.mark.slow

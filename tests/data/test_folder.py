@@ -509,7 +509,7 @@ STRANGE: dict[str, tuple[Callable[[Path], Path], dict[str, object], str]] = {
     "many_colours": (
         lambda f: draw(f / "m.png", SPECTRUM[:256]),
         {"values": {"0 0 0": "background", "255 0 0": "leaf"}},
-        r"has the values \[#000007, .* and 248 more\], which data\.values doesn't name",
+        r"has the values \[0 0 7, .* and 248 more\], which data\.values doesn't name",
     ),
     "a_photograph_as_jpeg": (
         lambda f: draw(f / "m.jpg", SPECTRUM),

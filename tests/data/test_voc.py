@@ -152,7 +152,7 @@ def test_indices_in_another_palette_are_ids(tmp_path: Path, palette: list[int]) 
         ([[0, 21]], "has the values [21], but 21 classes have the ids 0 to 20"),
         (
             [[[0, 0, 0], [1, 2, 3]]],
-            "has the values [#010203], which VOC's map of 21 colours doesn't name: replace the",
+            "has the values [1 2 3], which VOC's map of 21 colours doesn't name: replace the",
         ),
         ([[[0, 0, 0], [224, 224, 224]]], "has the values [224], but 21 classes"),
     ],
