@@ -226,8 +226,9 @@ def _of_run(
     from segpets.run import shown
     from segpets.speed import OWN, Measured, Subject
     from segpets.trained import load
+    from segpets.trust import listed
 
-    allow = [cfg.allow] if isinstance(cfg.allow, str) else list(cfg.allow or [])
+    allow = listed(cfg.allow)
     trained = load(run, checkpoint=cfg.checkpoint, device=devices[0], allow=allow, folders=folders)
     net = trained.segmenter.net
     size = cfg.size or trained.size

@@ -309,9 +309,8 @@ def _task(cfg: DictConfig) -> None:
     from segpets.run import point, shown
 
     result = browse(cfg)
-    point(
-        Path(cfg.paths.log_dir) / "latest", result.path
-    )  # not before: data.exclude may name a file of the last one
+    # Not before: data.exclude may name a file of the last one.
+    point(Path(cfg.paths.log_dir) / "latest", result.path)
     if serious := sum(finding.serious for finding in result.findings) if cfg.doctor else 0:
         raise UserError(
             f"the doctor found {serious} problem{'s' if serious > 1 else ''} that a training would "

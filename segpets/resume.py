@@ -13,7 +13,7 @@ from segpets.callback import MetricsCSV
 from segpets.errors import UserError
 from segpets.run import find_run
 from segpets.stored import stored_config
-from segpets.trust import targets_of
+from segpets.trust import listed, targets_of
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +42,8 @@ def resumed_config(
     path = find_run(cfg.resume, log_dir=Path(cfg.paths.log_dir), key="resume")
     # What this command's own config names is the user's, as the classes of a sweep are.
     own = targets_of(OmegaConf.to_container(cfg, resolve=False))
-    allow = [cfg.allow] if isinstance(cfg.allow, str) else list(cfg.allow or [])
-    stored = OmegaConf.create(stored_config(path, allow=[*allow, *own], folders=folders))
+    allow = [*listed(cfg.allow), *own]
+    stored = OmegaConf.create(stored_config(path, allow=allow, folders=folders))
     for override in overrides:
         key = override.lstrip("+").partition("=")[0]
         if key == "resume" or key.startswith("paths."):  # where the run lies is known

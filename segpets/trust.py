@@ -150,13 +150,18 @@ def _check_plain(config: Any) -> None:
     raise ValueError(f"it holds more than {_MAX_NODES:,} values")
 
 
+def listed(allow: Sequence[str] | str | None) -> list[str]:
+    """What `allow` names: one class stands for a list of one, and nothing for an empty one."""
+    return [allow] if isinstance(allow, str) else list(allow or [])
+
+
 def allowed_targets(folders: Sequence[Path], allow: Sequence[str] | None) -> frozenset[str]:
     """What a stored config may name: what the YAML files in `folders` do, and what the user adds.
 
     Raises:
         UserError: `allow` is no list of names.
     """
-    words = [allow] if isinstance(allow, str) else list(allow or [])
+    words = listed(allow)
     if not all(isinstance(word, str) and word for word in words):
         raise UserError(f"allow={allow} is no list of classes, such as allow=[my_nets.Tiny]")
     return named_targets(folders) | set(words)
