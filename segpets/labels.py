@@ -56,6 +56,11 @@ _DARKEST: Final = 0.35  # of lightness, below which all look black
 _LEVELS: Final = (0, 36, 73, 109, 146, 182, 219, 255)  # of red, green and blue
 
 
+def is_background(name: str) -> bool:
+    """Whether a class's name says that it is what is behind the others; capitals don't matter."""
+    return name.casefold() == "background"
+
+
 def palette(classes: Sequence[str]) -> list[tuple[int, int, int]]:
     """The colours of classes in pictures, RGB: the first are told apart by colour-blind readers.
 
@@ -69,11 +74,12 @@ def palette(classes: Sequence[str]) -> list[tuple[int, int, int]]:
     Args:
         classes: Class names, in the order of their ids. Capitals don't matter.
     """
-    names = [name.casefold() for name in classes]
-    coloured = [*_OKABE_ITO, *_further(max(len(names) - len(_OKABE_ITO), 0))][: len(names)]
-    if "background" in names:
-        coloured.insert(names.index("background"), _BLACK)
-    return coloured[: len(names)]
+    count = len(classes)
+    coloured = [*_OKABE_ITO, *_further(max(count - len(_OKABE_ITO), 0))][:count]
+    behind = [index for index, name in enumerate(classes) if is_background(name)]
+    if behind:
+        coloured.insert(behind[0], _BLACK)
+    return coloured[:count]
 
 
 @cache

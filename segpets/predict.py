@@ -169,15 +169,17 @@ def _foreground(
     chosen: str | ListConfig | None, classes: Sequence[str], outputs: Sequence[str]
 ) -> list[bool]:
     """Which classes are cut out."""
+    from segpets.labels import is_background
+
     if chosen is None:
-        names = [name.casefold() for name in classes]
-        if "background" not in names and {"cutouts", "composites"} & set(outputs):
+        kept = [not is_background(name) for name in classes]
+        if all(kept) and {"cutouts", "composites"} & set(outputs):
             log.warning(
                 "No class is called background, so cutouts keep the whole picture: "
                 "foreground=[%s] chooses",
                 classes[0],
             )
-        return [name != "background" for name in names]
+        return kept
     names = [str(chosen)] if not isinstance(chosen, ListConfig) else [str(name) for name in chosen]
     for name in names:
         if name not in classes:
