@@ -23,7 +23,7 @@ import numpy as np
 from omegaconf import OmegaConf
 from PIL import Image
 
-from segpets.build import build
+from segpets.build.objects import build_source
 from segpets.config import compose
 from segpets.data.decode import read_pair
 
@@ -36,7 +36,7 @@ CLASSES = ("pet", "background", "border")
 
 def truths() -> tuple[list[Any], np.ndarray, list[np.ndarray]]:
     """The test images of pets_mini: samples, pixels by class (N, C), masks."""
-    source = build(compose().data.module.source, "data")
+    source = build_source(compose().data)
     samples = list(source.splits().test)
     masks = [read_pair(sample, source, SIZE)[1] for sample in samples]
     pixels = np.stack([np.bincount(mask.ravel(), minlength=256)[: len(CLASSES)] for mask in masks])

@@ -33,7 +33,7 @@ from torchvision import datasets, tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from segpets.build import build
+from segpets.build.instantiate import build
 from segpets.config import compose
 from segpets.data import OxfordPets, SegmentationDataModule, decode
 from segpets.data.datamodule import EpochSampler, collate

@@ -55,7 +55,7 @@ def resident() -> tuple[float, float]:
 
 def measure(root: Path) -> dict[str, float]:
     """Memory and seconds of each step, in this process."""
-    from segpets.build import build
+    from segpets.build.instantiate import build
     from segpets.config import compose
     from segpets.data import Folder, SegmentationDataModule
 

@@ -4,7 +4,7 @@
 
 The plain loop opens a file by PIL, resizes it to the training size, runs the net in eager float32
 on one NCHW image, resizes the logits back bilinearly, takes the largest and saves it by PIL as
-PNG, as one would write it. segpets does the same by `segpets.prediction`, as the command
+PNG, as one would write it. segpets does the same by `segpets.predict`, as the command
 `segpets.predict` calls it: JPEGs decoded at a fraction of their size where that is enough, batches
 in threads, channels_last, and the precision that the run was tested in. Both write a mask a file.
 
@@ -32,18 +32,18 @@ from torch.nn.functional import interpolate
 from torchvision.transforms.v2 import functional as F
 
 import segpets
-from segpets import enlarge
-from segpets.prediction.picture import read_shrunk
-from segpets.prediction.pictures import Wanted, predict_all, save
-from segpets.prediction.sources import Source, find_sources
-from segpets.trained import Trained
+from segpets.inference import logits as enlarge
+from segpets.inference.picture import read_shrunk
+from segpets.inference.trained import Trained
+from segpets.predict.batch import Wanted, predict_all, save
+from segpets.predict.sources import PictureFile, find_sources
 
 ROUNDS = 5
 MADE = 181
 PETS_MINI = Path(segpets.__file__).parent / "data" / "pets_mini" / "images"
 
 
-def plain_loop(net: nn.Module, trained: Trained, sources: list[Source], folder: Path) -> None:
+def plain_loop(net: nn.Module, trained: Trained, sources: list[PictureFile], folder: Path) -> None:
     """What one writes in ten lines."""
     mean, std = trained.config["data"]["mean"], trained.config["data"]["std"]
     folder.mkdir(exist_ok=True)
@@ -58,7 +58,7 @@ def plain_loop(net: nn.Module, trained: Trained, sources: list[Source], folder: 
         Image.fromarray(ids.byte().numpy()).save(folder / f"{source.name}.png")
 
 
-def by_segpets(trained: Trained, sources: list[Source], folder: Path, *outputs: str) -> None:
+def by_segpets(trained: Trained, sources: list[PictureFile], folder: Path, *outputs: str) -> None:
     wanted = Wanted(
         folder=folder,
         outputs=outputs,
@@ -71,7 +71,7 @@ def by_segpets(trained: Trained, sources: list[Source], folder: Path, *outputs: 
         raise SystemExit(f"{len(failed)} files can't be predicted: {failed[0].error}")
 
 
-def parts(trained: Trained, sources: list[Source], folder: Path) -> dict[str, float]:
+def parts(trained: Trained, sources: list[PictureFile], folder: Path) -> dict[str, float]:
     """Milliseconds a picture of each step, one after another, each on one thread."""
     took = dict.fromkeys(("decode and shrink", "net", "enlarge and argmax", "encode"), 0.0)
 
@@ -133,7 +133,7 @@ def main() -> None:
         source = args.source or made(folder / "made")
         sources = find_sources([str(source)], output=folder)
         every = ("masks", "overlays", "cutouts")
-        ways: dict[str, Callable[[list[Source]], None]] = {
+        ways: dict[str, Callable[[list[PictureFile]], None]] = {
             "plain loop, masks": lambda s: plain_loop(net, eager, s, folder / "plain"),
             "segpets, masks": lambda s: by_segpets(trained, s, folder / "ours", "masks"),
             "segpets, masks, overlays and cutouts": lambda s: by_segpets(

@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, seed_everything
 
-from segpets.build import build, build_module, build_trainer
+from segpets.build.instantiate import build
+from segpets.build.objects import build_data, build_module, build_trainer
 from segpets.config import compose
 
 WARM_UP = 5
@@ -68,7 +69,7 @@ def main() -> None:
         fixed += [f"trainer.max_epochs={ROUNDS}", f"trainer.limit_train_batches={WARM_UP + STEPS}"]
         cfg = compose([*fixed, "trainer.limit_val_batches=0", *sys.argv[1:]])
         seed_everything(cfg.seed, verbose=False)
-        datamodule = build(cfg.data.module, "data")
+        datamodule = build_data(cfg)
         datamodule.setup()
         module = build_module(cfg, build(cfg.model, "model"))
         batches = [

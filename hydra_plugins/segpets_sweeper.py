@@ -1,4 +1,4 @@
-"""Hydra finds sweepers in this namespace; see `segpets.sweeping` for what they do.
+"""Hydra finds sweepers in this namespace; see `segpets.sweep.grid` for what they do.
 
 Every Hydra program of this environment imports this file when it starts, so it imports nothing.
 """
@@ -60,7 +60,7 @@ class GridSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Composes all jobs, and launches those that aren't complete."""
-        from segpets.sweeping import run_grid
+        from segpets.sweep.grid import run_grid
 
         loader = self.hydra_context.config_loader
         overrides = OverridesParser.create(config_loader=loader).parse_overrides(arguments)
@@ -112,7 +112,7 @@ class SearchSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Runs trials until there are enough."""
-        from segpets.search import Options, run_search
+        from segpets.sweep.search import SearchOptions, run_search
 
         loader = self.hydra_context.config_loader
         parser = OverridesParser.create(config_loader=loader)
@@ -122,13 +122,13 @@ class SearchSweeper(Sweeper):
         def compose(job: Sequence[str]) -> DictConfig:
             return loader.load_sweep_config(self.config, list(job))
 
-        def launch(jobs: Sequence[Sequence[str]], first: int) -> None:
+        def launch(first: int, jobs: Sequence[Sequence[str]]) -> None:
             self.launcher.launch(jobs, initial_job_idx=first)
 
         run_search(
             self.config,
             parser.parse_overrides([*arguments, *words]),
-            Options(**self.options),
+            SearchOptions(**self.options),
             compose=compose,
             launch=launch,
             is_group=lambda key: loader.get_group_options(key) != [],

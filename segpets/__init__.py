@@ -1,38 +1,44 @@
 """segpets: semantic segmentation experiments with PyTorch Lightning and Hydra."""
 
-from __future__ import annotations
-
-import importlib.util
-import sys
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from segpets.inference.trained import Trained
 
-    from segpets.trained import Trained
-
-__version__ = "0.1.0"
-
-# Under `python -m segpets...`, sys.argv[0] is "-m" while this is imported.
-if sys.argv[:1] == ["-m"] and not all(map(importlib.util.find_spec, ("omegaconf", "torch"))):
-    print(
-        f"error: this Python ({sys.executable}) has not what segpets needs: "
-        "source .venv/bin/activate, or make train",
-        file=sys.stderr,
-    )
-    sys.exit(1)
+try:
+    __version__ = version("segpets")
+except PackageNotFoundError:  # a checkout that isn't installed
+    __version__ = "0"
 
 
-def load(run: str | Path = "latest", **options: Any) -> Trained:
+def load(
+    run: str | Path = "latest",
+    *,
+    log_dir: str | Path = "logs/train",
+    allow: Any = None,
+    folders: Any = (),
+    **options: Any,
+) -> "Trained":
     """Loads the model that a run trained: `segpets.load("DIR").predict(image)`.
+
+    The config and the weights of a run may come from anyone: nothing is unpickled but tensors
+    and plain data, and no class is made that segpets' configs, or the user, don't name.
 
     Args:
         run: A run directory, a job of a sweep, or `latest`.
-        **options: Those of `segpets.trained.load`, such as `checkpoint` and `device`.
+        log_dir: Where `latest` is looked for.
+        allow: Classes of the user's own that the run's config may name.
+        folders: Folders with configs of the user's own, whose classes are allowed, too.
+        **options: Those of `segpets.inference.trained.load`: `checkpoint`, `device`, `precision`.
 
     Raises:
         UserError: There is no such run, its weights can't be used, or it isn't to be trusted.
     """
-    from segpets import trained  # late: it takes seconds
-
-    return trained.load(run, **options)
+    trained = import_module("segpets.inference.trained")  # late: it takes seconds
+    stored = import_module("segpets.run.stored")
+    trust = import_module("segpets.run.trust").Trust.of(allow, folders)
+    model: Trained = trained.load(stored.open_run(run, log_dir=log_dir, trust=trust), **options)
+    return model

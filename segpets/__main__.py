@@ -4,7 +4,7 @@ import difflib
 import importlib
 import sys
 
-from segpets.cli import fail
+from segpets.cli.explain import fail
 
 COMMANDS = (
     *("train", "browse", "sweep", "compare"),
@@ -25,7 +25,7 @@ def main() -> None:
         near = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0.5)
         hint = f". Did you mean {near[0]}?" if near else ""
         fail(f"{command} is no command of segpets{hint}\n{USAGE}")
-    importlib.import_module(f"segpets.{command}").main()
+    importlib.import_module(f"segpets.{command}.__main__").main()
 
 
 if __name__ == "__main__":

@@ -13,12 +13,12 @@ class UserError(Exception):
 
 
 def disk_is_full(error: BaseException) -> bool:
-    """Whether there was no space left, on the disk or for the user."""
+    """Tells whether the disk, or the quota of the user, was full."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether there was no memory left, on the CPU or on an accelerator."""
+    """Tells whether memory ran out, on the CPU or on an accelerator."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     words = ("out of memory", "DefaultCPUAllocator: can't allocate memory")

@@ -1,14 +1,21 @@
-"""What this machine computes fastest with."""
+"""Settings with which this machine computes fastest."""
 
 import os
 import platform
+import resource
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 import torch
 
 from segpets.errors import UserError
+
+_STATUS: Final = Path("/proc/self/status")
+_CLEAR_REFS: Final = Path("/proc/self/clear_refs")
+_MB: Final = 1e6
 
 
 def fastest_precision(accelerator: str = "auto") -> str:
@@ -46,7 +53,7 @@ def threads(count: int | None) -> Iterator[None]:
 
 
 def data_workers() -> int:
-    """How many processes should augment beside the training.
+    """Chooses how many processes augment beside the training.
 
     None where the training itself is on the CPU: they would take its cores. Beside a GPU, up to
     eight of the other cores.
@@ -63,7 +70,7 @@ def cpu_flags() -> set[str]:
 
 
 def cpu_name() -> str:
-    """What the CPU calls itself."""
+    """Reads the name of the CPU."""
     names = (line.partition(":")[2].strip() for line in _cpu_lines() if line.startswith("model n"))
     return next(names, "") or platform.processor() or platform.machine() or "unknown CPU"
 
@@ -103,3 +110,35 @@ def device_name(device: torch.device) -> str:
     if device.type == "cpu":
         return f"cpu, {torch.get_num_threads()} threads"
     return device.type
+
+
+def forget_peak_memory(device: torch.device) -> None:
+    """Lets the peak begin anew, so that a job of a sweep doesn't report that of the one before.
+
+    On a CPU, on Linux only: proc(5), clear_refs.
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif _CLEAR_REFS.exists():
+        with suppress(OSError):
+            _CLEAR_REFS.write_text("5", encoding="utf-8")
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Measures the peak of the GPU's allocated, or the process's resident memory, in MB (1e6)."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / _MB
+    peak = resident("VmHWM")
+    if peak is None:
+        unit = 1 if sys.platform == "darwin" else 1024
+        peak = unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / _MB
+
+
+def resident(field: str) -> float | None:
+    """Reads bytes that this process holds, by the name that proc(5) has; None elsewhere."""
+    if not _STATUS.is_file():
+        return None
+    lines = _STATUS.read_text(encoding="utf-8").splitlines()
+    kilobytes = next((line.split()[1] for line in lines if line.startswith(f"{field}:")), None)
+    return None if kilobytes is None else 1024.0 * int(kilobytes)

@@ -47,7 +47,7 @@ class Preprocess(nn.Module):
 
 
 class StepOutput(TypedDict):
-    """What a validation or test step leaves to callbacks.
+    """The output of a validation or test step, for callbacks.
 
     Attributes:
         preds: Predicted class ids, uint8 (B, H, W).

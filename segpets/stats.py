@@ -1,9 +1,9 @@
-"""What can be said of a difference: intervals over seeds, and paired tests over images.
+"""Statistics of differences: intervals over seeds, and paired tests over images.
 
 All is exact or seeded, so the same numbers give the same answer. The tests and intervals are those
 of `scipy.stats.permutation_test(permutation_type="samples")` and `scipy.stats.bootstrap(method=
-"percentile")`, with the same draws from the same generator; but many differences over the same
-images share the draws, so 50 tests cost little more than one.
+"percentile")`. scipy would test one pair at a time; here all pairs over the same images share the
+draws, and 50 tests cost little more than one.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -113,7 +113,7 @@ def sign_flip_p(differences: Floats, *, resamples: int, seed: int) -> Floats:
 
 
 def _batches(resamples: int, count: int) -> Iterator[int]:
-    size = max(_CELLS // max(count, 1) // 2, 1) * 2
+    size = max(_CELLS // max(count, 1), 1)
     for start in range(0, resamples, size):
         yield min(size, resamples - start)
 
@@ -124,14 +124,9 @@ def _all_signs(count: int) -> Iterator[Floats]:
 
 
 def _random_signs(count: int, resamples: int, seed: int) -> Iterator[Floats]:
-    # scipy shuffles (x, -x), for which NumPy takes the lowest bit of the next 32: 0 swaps. A word
-    # of the generator has two such; batches but the last are even, so that no half is lost.
-    words = np.random.default_rng(seed).bit_generator
+    generator = np.random.default_rng(seed)
     for size in _batches(resamples, count):
-        drawn = words.random_raw((size * count + 1) // 2)
-        bits = np.stack([drawn & 1, drawn >> 32 & 1], axis=1).ravel()[: size * count]
-        signs: Floats = (2.0 * bits - 1).reshape(size, count)
-        yield signs
+        yield generator.choice((-1.0, 1.0), (size, count))
 
 
 def bootstrap_interval(differences: Floats, *, resamples: int, seed: int) -> Floats:
@@ -181,7 +176,7 @@ def _resampled_sums(values: Floats, *, resamples: int, seed: int) -> Iterator[Fl
     count = len(values)
     generator = np.random.default_rng(seed)
     for size in _batches(resamples, count):
-        drawn = generator.integers(0, count, (size, count))  # as scipy draws them
+        drawn = generator.integers(0, count, (size, count))
         cells = (drawn + count * np.arange(size)[:, None]).ravel()
         often = np.bincount(cells, minlength=size * count).reshape(size, count)
         yield often.astype(np.float64) @ values

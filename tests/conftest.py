@@ -2,13 +2,13 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from fixture_types import Command, Tiny, Train
+from fork_server import ForkServer
 
 from segpets.config import compose
 from segpets.train import Result, train
@@ -77,7 +77,7 @@ def train_tiny(tiny: Tiny, tmp_path: Path) -> Train:
 
     def run(*overrides: str, folder: str = "run") -> Result:
         cfg = compose([*tiny(*overrides), f"hydra.run.dir={tmp_path / folder}"])
-        return train(cfg, overrides=overrides)
+        return train(cfg)
 
     return run
 
@@ -87,11 +87,19 @@ def finished(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Result:
     """A run of two epochs with all that a run leaves; tests only read it."""
     overrides = tiny("callback.pictures.count=3", "tags=[a,b]")
     folder = tmp_path_factory.mktemp("finished") / "run"
-    return train(compose([*overrides, f"hydra.run.dir={folder}"]), overrides=overrides)
+    return train(compose([*overrides, f"hydra.run.dir={folder}"]))
+
+
+@pytest.fixture(scope="session")
+def fork_server() -> Iterator[ForkServer]:
+    """Forks commands from a process that has imported the libraries."""
+    server = ForkServer()
+    yield server
+    server.close()
 
 
 @pytest.fixture
-def command(tmp_path: Path) -> Command:
+def command(tmp_path: Path, fork_server: ForkServer) -> Command:
     """command("model=unt") is what the shell would do in tmp_path; stdout holds stderr, too."""
 
     def run(
@@ -99,14 +107,7 @@ def command(tmp_path: Path) -> Command:
     ) -> subprocess.CompletedProcess[str]:
         inherited = {k: v for k, v in os.environ.items() if k != "HYDRA_FULL_ERROR"}
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        return subprocess.run(
-            [sys.executable, "-m", module, *words],
-            cwd=tmp_path,
-            env=inherited | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"} | env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=300,
-        )
+        environment = inherited | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"} | env
+        return fork_server.run(module, list(words), cwd=tmp_path, env=environment)
 
     return run

@@ -4,110 +4,59 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
-from segpets.run import DOES_NOT_TRAIN
+from segpets.run.versions import DOES_NOT_TRAIN
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "segpets"
 CONF = ROOT / "conf"
 
-# What each room may import of segpets; a room is a folder of segpets, or a file beside them.
-MAY_IMPORT = {
-    "labels": set(),
-    "errors": set(),
-    "hardware": {"errors"},
-    "paths": set(),
-    "coco_files": {"errors"},
-    "cost": set(),
-    "enlarge": set(),
-    "scheduler": {"errors"},
-    "trust": {"errors"},
-    "stored": {"errors", "paths", "run", "trust"},
-    "config": {"coco_files", "hardware", "paths", "stored"},
-    "run": {"errors"},
-    "jobs": {"errors", "run"},
-    "sweeping": {"config", "errors", "hardware", "jobs", "report", "run"},
-    "study": {"errors"},
-    "search": {"config", "errors", "jobs", "report", "run", "study", "sweeping"},
-    "help": set(),
-    "hints": set(),
-    "cli": {"config", "errors", "help", "hints", "paths", "run", "stored"},
-    "metric": {"labels"},
-    "model": {"errors"},
-    "loss": {"errors", "labels"},
-    "augment": {"errors", "labels"},
-    "data": {"coco_files", "errors", "labels", "paths"},
-    "doctor": {"data", "errors", "labels"},
-    "report": {"labels"},
-    "stats": set(),
-    "comparison": {"data", "errors", "jobs", "labels", "report", "run", "stats"},
-    "module": {"errors", "labels", "metric"},
-    "callback": {"errors", "labels", "metric", "report", "run", "study"},
-    "resume": {"callback", "errors", "run", "stored", "trust"},
-    "trial": {"errors", "labels"},
-    "build": {"cost", "errors", "module", "run", "trial"},
-    "evaluation": {
-        *("data", "enlarge", "errors", "hardware", "labels", "metric", "stats", "trained"),
-    },
-    "speed": {"build", "comparison", "cost", "errors", "module", "report", "run", "trained"},
-    "exporting": {"errors", "labels", "metric", "model", "trained"},
-    "prediction": {"data", "enlarge", "errors", "labels", "run"},
-    "trained": {"build", "errors", "hardware", "module", "prediction", "run", "stored"},
-}
+COMMANDS = {"train", "sweep", "evaluate", "predict", "export", "benchmark", "compare", "browse"}
+
+# A room is a folder of segpets, or a file beside them. It imports from layers below its own, and
+# rooms of one layer don't know each other.
+LAYERS = [
+    {"errors"},
+    {"labels", "paths"},
+    {"hardware", "settings", "stats"},
+    {"run"},
+    {"augment", "data", "loss", "metric", "model", "report", "scheduler"},
+    {"module"},
+    {"callback", "config"},
+    {"build"},
+    {"inference", "records"},
+    COMMANDS,
+    {"cli"},
+    {"__init__", "__main__"},
+]
 # Libraries that a room does without.
 MUST_NOT_IMPORT = {
     "labels": {"lightning", "hydra", "omegaconf", "matplotlib"},
     "model": {"lightning", "hydra", "omegaconf", "torchmetrics", "matplotlib"},
     "loss": {"lightning", "hydra", "omegaconf", "torchmetrics", "matplotlib"},
     "augment": {"lightning", "hydra", "omegaconf", "pathlib", "io", "PIL"},
-    "data": {"hydra", "omegaconf", "torchmetrics", "matplotlib"},
+    "data": {"hydra", "torchmetrics", "matplotlib"},
     "metric": {"lightning", "hydra", "omegaconf", "matplotlib"},
     "module": {"hydra", "omegaconf", "matplotlib", "PIL", "rich"},
     "callback": {"hydra", "omegaconf"},
-    "doctor": {"hydra", "omegaconf", "matplotlib"},
     "report": {"lightning", "hydra", "omegaconf"},
+    "run": {"lightning", "matplotlib"},
+    "records": {"lightning", "hydra", "matplotlib", "torch"},
     "stats": {"lightning", "hydra", "omegaconf", "matplotlib", "torch"},
-    "comparison": {"lightning", "hydra", "omegaconf", "matplotlib", "torch"},
-    "evaluation": {"hydra", "omegaconf", "matplotlib", "PIL", "rich", "pathlib", "io"},
-    "prediction": {"lightning", "hydra", "omegaconf", "torchmetrics", "matplotlib"},
-    "run": {"lightning", "hydra", "torch"},
-    "speed": {"lightning", "hydra", "matplotlib"},
-    "exporting": {"lightning", "hydra", "omegaconf", "matplotlib", "rich"},
+    "inference": {"lightning", "hydra", "torchmetrics", "matplotlib"},
 }
-# What files of one folder share; their other siblings don't know each other.
+# What files of a folder that is one paper, equation or look a file share.
 SHARED = {
     "model": {"pad", "separable"},
     "loss": {"base"},
     "augment": {"pair"},
-    "data": {
-        "cache",
-        "decode",
-        "download",
-        "fetch",
-        "instances",
-        "listing",
-        "meaning",
-        "outline",
-        "pairs",
-        "pixels",
-        "source",
-        "unpack",
-    },
     "callback": {"tensorboard"},
-    "report": {"figure", "grid", "page", "paint", "placement"},
-    "comparison": {"counts", "find", "group", "paired", "pictures", "record", "table", "words"},
-    "doctor": {"finding", "survey"},
-    "evaluation": {
-        *("boundary", "calibration", "constants", "inference", "measure", "named"),
-        *("protocols", "slices", "tally", "temperature", "walk"),
-    },
-    "speed": {"measured", "memory", "subject", "timing", "variants", "words", "workers"},
-    "exporting": {"program"},
-    "prediction": {"background", "drawing", "layers", "picture", "sources", "tiles"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -132,15 +81,79 @@ def by_path(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+def own_imports(file: Path) -> set[str]:
+    """The modules of segpets that a file imports."""
+    return {name for name in imports(file) if re.match(r"segpets\.[a-z]", name)}
+
+
 @pytest.mark.parametrize("file", FILES, ids=by_path)
 def test_imports_follow_the_arrow(file: Path) -> None:
     room = room_of(file)
-    ours = {name.split(".")[1] for name in imports(file) if re.match(r"segpets\.[a-z]", name)}
-    if room in MAY_IMPORT:
-        assert ours <= MAY_IMPORT[room] | {room}
-    else:  # __init__ and the commands, which stand above the rooms and don't know each other
-        commands = {f.stem for f in PACKAGE.glob("*.py")} - set(MAY_IMPORT)
-        assert not ours & (commands - {"__init__", file.stem})
+    (level,) = (index for index, layer in enumerate(LAYERS) if room in layer)
+    below = set().union(*LAYERS[:level])
+    entry = file.name == "__main__.py" and room in COMMANDS  # it hands the command to the cli
+    allowed = below | {room} | ({"cli"} if entry else set())
+    assert {name.split(".")[1] for name in own_imports(file)} <= allowed
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    modules = {".".join(f.relative_to(ROOT).with_suffix("").parts): f for f in FILES}
+    modules = {name.removesuffix(".__init__"): file for name, file in modules.items()}
+    graph = {
+        name: {m for n in own_imports(file) if (m := _module(n, modules)) != name}
+        for name, file in modules.items()
+    }
+    TopologicalSorter(graph).prepare()  # raises a CycleError
+
+
+def _module(name: str, modules: Mapping[str, Path]) -> str:
+    """The module that a dotted name lies in."""
+    return name if name in modules else name.rpartition(".")[0]
+
+
+def test_files_and_functions_can_be_taken_in_at_one_sitting() -> None:
+    lines = {str(f.relative_to(PACKAGE)): len(f.read_text().splitlines()) for f in FILES}
+    assert {name: count for name, count in lines.items() if count > 350} == {}
+    assert lines["train/recipe.py"] <= 100
+    long = [
+        f"{file.relative_to(PACKAGE)}: {node.name}"
+        for file in FILES
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno >= 60
+    ]
+    assert long == []
+
+
+def test_docstrings_say_what_is_done_or_what_a_thing_is() -> None:
+    """ "Reads a run's summary", or "Settings of an evaluation"; not "What was found"."""
+    wrong = [
+        f"{file.relative_to(PACKAGE)}: {text.splitlines()[0]}"
+        for file in FILES
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module)
+        if (text := ast.get_docstring(node) or "")
+        if text.split()[0] in ("What", "How", "Whether", "Where", "Why", "When")
+    ]
+    assert wrong == []
+
+
+def test_few_imports_hide_in_functions() -> None:
+    hidden = [
+        f"{file.name}:{node.lineno}"
+        for file in FILES
+        for function in ast.walk(ast.parse(file.read_text()))
+        if isinstance(function, ast.FunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
+    assert len(hidden) <= 40, hidden
+
+
+def test_only_the_run_room_spells_out_the_files_of_a_run() -> None:
+    for file in FILES:
+        if room_of(file) != "run":
+            names = re.findall(r"(?:best|last)\.ckpt|summary\.json|config\.yaml", file.read_text())
+            assert not names, f"{by_path(file)} says {names}: take it from segpets.run.files"
 
 
 @pytest.mark.parametrize("room", sorted(MUST_NOT_IMPORT))
@@ -152,8 +165,8 @@ def test_a_room_does_without_what_is_none_of_its_business(room: str) -> None:
         assert not libraries & MUST_NOT_IMPORT[room], file
 
 
-# Where code that trains touches rooms that don't: to be started, and to draw and print.
-TOUCHES = {"train": {"cli", "report", "sweeping"}, "callback": {"report"}}
+# Where code that trains touches rooms that don't: to draw and print.
+TOUCHES = {"train": {"report"}, "callback": {"report"}}
 
 
 def test_the_code_revision_counts_what_trains_and_nothing_else() -> None:
@@ -162,11 +175,13 @@ def test_the_code_revision_counts_what_trains_and_nothing_else() -> None:
     assert rooms >= DOES_NOT_TRAIN
     uses: dict[str, set[str]] = {room: set() for room in rooms}
     for file in FILES:
+        if file.name == "__main__.py":  # hands the command to the cli
+            continue
         names = (name.split(".") for name in imports(file) if name.startswith("segpets."))
         uses[room_of(file)] |= {name[1] for name in names} & rooms
     configs = "".join(config.read_text() for config in CONF.rglob("*.yaml"))
     named = set(re.findall(r"_target_: *segpets\.(\w+)", configs))
-    trains: set[str] = {"__init__"}
+    trains: set[str] = {"__init__", "config"}  # which composes what is trained
     found = {"train"} | named
     while found:
         trains |= found
@@ -181,8 +196,7 @@ def test_the_code_revision_counts_what_trains_and_nothing_else() -> None:
 def test_siblings_share_only_what_is_there_to_be_shared(room: str) -> None:
     siblings = {file.stem for file in (PACKAGE / room).glob("*.py")} - {"__init__"}
     assert SHARED[room] <= siblings
-    # The DataModule serves all data sets, so it stands above its siblings; __init__ names them.
-    for name in siblings - {"datamodule"}:
+    for name in siblings:
         used = {
             module.split(".")[2]
             for module in imports(PACKAGE / room / f"{name}.py")
@@ -218,6 +232,7 @@ def test_the_module_knows_no_net_and_no_loss_by_name() -> None:
         "segpets.predict",
         "segpets.export",
         "segpets.benchmark",
+        "segpets.sweep",
         "segpets.__main__",
     ],
 )
@@ -225,7 +240,8 @@ def test_a_command_imports_nothing_heavy_before_it_has_a_config(module: str) -> 
     heavy = (
         "torch numpy lightning albumentations torchvision torchmetrics matplotlib PIL rich scipy"
     )
-    code = f"import sys, {module}; print(*(w for w in {heavy.split()} if w in sys.modules))"
+    code = f"import sys, {module}, segpets.cli.command\n"
+    code += f"print(*(w for w in {heavy.split()} if w in sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     )

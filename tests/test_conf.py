@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from segpets.cli import groups
+from segpets.cli.command import groups
 from segpets.config import compose, conf_dir
 
 GROUPS = groups([conf_dir()])

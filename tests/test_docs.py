@@ -16,7 +16,7 @@ import pytest
 from fixture_types import Command, Tiny
 from in_chromium import Tab, visited
 
-from segpets.cli import groups
+from segpets.cli.command import groups
 from segpets.config import compose
 from segpets.paths import conf_dir
 

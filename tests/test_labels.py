@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from segpets.labels import oklab, palette
+from segpets.report.palette import oklab, palette
 
 ORANGE, SKY_BLUE, GREEN, BLACK = (230, 159, 0), (86, 180, 233), (0, 158, 115), (0, 0, 0)
 

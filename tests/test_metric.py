@@ -17,13 +17,7 @@ from torchmetrics.classification import (
 )
 
 from segpets.labels import IGNORE_INDEX
-from segpets.metric import (
-    SegmentationMetrics,
-    confusion_matrices,
-    scores,
-    soft_iou,
-    summarise,
-)
+from segpets.metric import SegmentationMetrics, confusion_matrices, scores, soft_iou, summarise
 
 CLASSES = ("pet", "background", "border")
 

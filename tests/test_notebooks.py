@@ -16,7 +16,7 @@ import nbformat
 import pytest
 from omegaconf import OmegaConf
 
-from segpets.cli import groups
+from segpets.cli.command import groups
 from segpets.config import compose, conf_dir
 
 ROOT = Path(__file__).parents[1]

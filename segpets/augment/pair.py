@@ -1,4 +1,4 @@
-"""What every augmentation gives back."""
+"""The result of every augmentation."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""`best.ckpt` and `last.ckpt`: written atomically, one file where they are the same."""
+"""The best and the last checkpoint: written atomically, one file where they are the same."""
 
 import io
 import math
@@ -11,6 +11,8 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
+
+from segpets.run.files import BEST, LAST, PREVIOUS
 
 
 def _link(file: Path, name: Path) -> None:
@@ -41,12 +43,12 @@ class InPlace(TorchCheckpointIO):
 
 
 class BestAndLast(Checkpoint):
-    """Saves `last.ckpt` after each epoch, and keeps the best of them as `best.ckpt`.
+    """Saves a checkpoint after each epoch, and keeps the best of them.
 
     Lightning's ModelCheckpoint can link `last` only to the newest *best* file, or writes the
-    weights twice; here `best.ckpt` is a hard link to the file that was `last.ckpt`. Each is written
+    weights twice; here the best is a hard link to the file that was the last. Each is written
     under another name and then moved, so a kill leaves the one before; and that of the epoch before
-    stays as `previous.ckpt`, in case a disk damages the last. A checkpoint holds the
+    stays, in case a disk damages the last. A checkpoint holds the
     metrics of its epoch under `metrics`, and the state of torch's random numbers, with which
     dropout goes on where it was.
 
@@ -66,12 +68,12 @@ class BestAndLast(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves; after the epoch's validation."""
-        last = self.folder / "last.ckpt"
+        last = self.folder / LAST
         value = float(trainer.callback_metrics.get(self.monitor, torch.tensor(math.nan)))
-        improved = value > self.best or not (self.folder / "best.ckpt").exists()
+        improved = value > self.best or not (self.folder / BEST).exists()
         if improved and not math.isnan(value):
             self.best = value
-        writing = self.folder / ".last.ckpt"
+        writing = self.folder / f".{LAST}"
         try:
             trainer.save_checkpoint(writing)
         except BaseException:
@@ -79,9 +81,9 @@ class BestAndLast(Checkpoint):
             raise
         if trainer.is_global_zero:
             if last.exists():
-                os.replace(last, self.folder / "previous.ckpt")
+                os.replace(last, self.folder / PREVIOUS)
             if improved:
-                _link(writing, self.folder / "best.ckpt")
+                _link(writing, self.folder / BEST)
             os.replace(writing, last)
         trainer.strategy.barrier("segpets.checkpoint")
 

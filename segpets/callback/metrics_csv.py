@@ -13,7 +13,7 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from segpets.run import write_atomically
+from segpets.run.files import write_atomically
 
 SECONDS_BETWEEN_SAVES = 10.0
 
@@ -52,7 +52,7 @@ class MetricsCSV(Logger):
     def log_hyperparams(
         self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any
     ) -> None:
-        """Hyperparameters lie in config.yaml."""
+        """Does nothing: hyperparameters lie in the run's config."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:

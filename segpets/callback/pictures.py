@@ -48,7 +48,7 @@ class Pictures(Callback):
         self._seen = []
         datamodule = getattr(trainer, "datamodule")  # noqa: B009
         size: int = datamodule.batch_size
-        length = -(-len(getattr(datamodule.splits, stage)) // trainer.world_size)
+        length = -(-len(datamodule.splits[stage]) // trainer.world_size)
         images = min(int(sum(batches)) * size, length)
         count = min(self.count, images)
         chosen = {(2 * place + 1) * images // (2 * count) for place in range(count)}

@@ -1,4 +1,4 @@
-"""What a test leaves behind, so that comparing runs never loads a model."""
+"""Writes the predictions of a test, so that comparing runs never loads a model."""
 
 import csv
 from pathlib import Path

@@ -50,8 +50,8 @@ class Progress(RichProgressBar):
         super().on_train_epoch_end(trainer, pl_module)
         if not trainer.is_global_zero:
             return
-        found = trainer.callback_metrics
-        shown = {word: found[name].item() for name, word in LINE.items() if name in found}
+        metrics = trainer.callback_metrics
+        shown = {word: metrics[name].item() for name, word in LINE.items() if name in metrics}
         values = ", ".join(f"{word} {value:.4g}" for word, value in shown.items())
         line = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}: {values}"
         if self.is_enabled and self.progress is not None:

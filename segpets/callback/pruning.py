@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from segpets.run import write_atomically
+from segpets.run.files import write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class PruneHopeless(Callback):
         value = trainer.callback_metrics.get(self.monitor)
         if value is None:
             return
-        from segpets.study import trial_of
+        from segpets.run.study import trial_of
 
         noted: dict[str, Any] = json.loads(self.file.read_text(encoding="utf-8"))
         trial = trial_of(self.file.parent.parent, noted["number"])

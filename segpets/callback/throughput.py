@@ -1,20 +1,14 @@
-"""How fast a training was and how much memory it took."""
+"""The speed of a training."""
 
-import resource
-import sys
 import time
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-STATUS: Final = Path("/proc/self/status")
-CLEAR_REFS: Final = Path("/proc/self/clear_refs")
-
 
 class Throughput(Callback):
-    """Logs `train/images_per_second` of each epoch, `peak_memory_mb` and the number of `epochs`.
+    """Logs `train/images_per_second` of each epoch.
 
     The clock runs from the first training batch of an epoch to its last one, data included,
     validation excluded. Images of all processes count.
@@ -22,10 +16,6 @@ class Throughput(Callback):
 
     def __init__(self) -> None:
         self._seconds, self._since, self._images = 0.0, 0.0, 0
-
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forgets the peak of whatever this process did before."""
-        forget_peak_memory(pl_module.device)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock."""
@@ -46,28 +36,3 @@ class Throughput(Callback):
         if self._seconds > 0:
             speed = self._images / self._seconds
             pl_module.log("train/images_per_second", speed, rank_zero_only=True)
-        pl_module.log("peak_memory_mb", peak_memory_mb(pl_module.device), rank_zero_only=True)
-        pl_module.log("epochs", trainer.current_epoch + 1.0, rank_zero_only=True, logger=False)
-
-
-def forget_peak_memory(device: torch.device) -> None:
-    """Lets the peak begin anew, so that a job of a sweep doesn't report that of the one before.
-
-    On a CPU, on Linux only.
-    """
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    elif CLEAR_REFS.exists():
-        CLEAR_REFS.write_text("5", encoding="utf-8")
-
-
-def peak_memory_mb(device: torch.device) -> float:
-    """The peak of the GPU's allocated memory, or of the process's resident memory, in MB (1e6)."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e6
-    if STATUS.is_file():
-        lines = STATUS.read_text(encoding="utf-8").splitlines()
-        peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-        return peak * 1024 / 1e6
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-from segpets.data.camvid import CamVid
+from segpets.data.camvid.dataset import CamVid
 from segpets.data.cityscapes import Cityscapes
-from segpets.data.coco import Coco
+from segpets.data.coco.dataset import Coco
 from segpets.data.folder import Folder
 from segpets.data.oxford_pets import OxfordPets
 from segpets.data.source import Sample, Source, Splits

@@ -17,8 +17,8 @@ import os
 import re
 import shutil
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -47,7 +47,7 @@ class PixelCache:
         size: Their height and width.
 
     Raises:
-        ValueError: The file is not a whole cache of that kind.
+        ValueError: The file isn't a complete cache of that kind.
         OSError: It isn't there or can't be read.
     """
 
@@ -98,7 +98,7 @@ class PixelCache:
 
 
 def cache_name(size: int, key: str) -> str:
-    """The name of the file of a cache.
+    """Makes the file name of a cache.
 
     Args:
         size: Height and width of its images.
@@ -108,29 +108,12 @@ def cache_name(size: int, key: str) -> str:
 
 
 def bytes_needed(count: int, size: int) -> int:
-    """The length of the file of a cache."""
+    """Computes the length of a cache's file."""
     return _records_start(count) + count * _record_bytes(size)
 
 
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Waits until no other process builds the cache of this name, and keeps others waiting.
-
-    Raises:
-        OSError: The folder can't be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_suffix(".lock").open("ab") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info("Another process builds the cache %s: waiting for it", path)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def make_room(path: Path, *, needed: int, limit: int) -> str | None:
-    """Removes the caches that were unused the longest until a new one fits, and no other files.
+    """Removes the least recently used caches until a new one fits, and no other files.
 
     Args:
         path: The new one, which its caller has locked.
@@ -138,12 +121,12 @@ def make_room(path: Path, *, needed: int, limit: int) -> str | None:
         limit: What all caches of a folder may take together, in bytes.
 
     Returns:
-        Why it can't fit, if so.
+        The reason why it can't fit, if it can't.
     """
     if needed > limit:
         return f"it would take {needed / 1e9:.3g} GB, and data.cache_gb allows {limit / 1e9:g}"
     ours = [file for file in path.parent.iterdir() if _OURS.fullmatch(file.name)]
-    for half in (file for file in ours if file.suffix == ".tmp"):  # of processes that were killed
+    for half in (file for file in ours if file.suffix == ".tmp"):  # left by killed processes
         with half.with_suffix(".lock").open("ab") as lock, suppress(BlockingIOError, OSError):
             if half != path.with_suffix(".tmp"):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -157,7 +140,7 @@ def make_room(path: Path, *, needed: int, limit: int) -> str | None:
         if total > limit:
             total -= file.stat().st_size
             log.info("Removed the cache %s, which was unused the longest", file)
-            file.unlink()  # who reads it goes on reading
+            file.unlink()  # processes that read it go on reading
     free = shutil.disk_usage(path.parent).free
     if needed > 0.9 * free:
         return f"it would take {needed / 1e6:,.0f} MB, and {free / 1e6:,.0f} MB are free"
@@ -190,7 +173,7 @@ def build(
     file = os.open(unfinished, os.O_CREAT | os.O_TRUNC | os.O_RDWR, 0o644)
     try:
         if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file, 0, whole)  # a full disk shows itself now
+            os.posix_fallocate(file, 0, whole)  # reveals a full disk now
 
         def put(row: int, files: int, image: Pixel8, mask: Mask) -> None:
             pixels = np.concatenate([image.reshape(-1), mask.reshape(-1)])
@@ -216,7 +199,7 @@ def build(
 
 
 def touch(path: Path) -> None:
-    """Marks a cache as used now, where that is allowed."""
+    """Marks a cache as just used, where that is allowed."""
     with suppress(OSError):
         os.utime(path)
 
@@ -233,6 +216,6 @@ def _record_bytes(size: int) -> int:
 
 
 def _records_start(count: int) -> int:
-    """Where the records begin: on the first page behind the header and the table."""
+    """Places the records on the first page behind the header and the table."""
     end = _TABLE_START + count * TABLE.itemsize
     return -(-end // _PAGE) * _PAGE

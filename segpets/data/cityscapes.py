@@ -15,14 +15,15 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Literal
 
 import numpy as np
 
 from segpets.data.decode import read_indices
-from segpets.data.source import Mask, Problem, Sample, Samples, Splits, check_seed, sample_name
+from segpets.data.source import Mask, Problem, Sample, Splits, parted, sample_name
 from segpets.errors import FileError, UserError
 from segpets.labels import IGNORE_INDEX
+from segpets.settings import Natural, checked
 
 log = logging.getLogger(__name__)
 
@@ -68,17 +69,20 @@ class Cityscapes:
         UserError: An argument is out of range.
     """
 
+    @checked("data")
     def __init__(
-        self, *, root: str | Path, classes: Sequence[str], split: str = "holdout", seed: int = 0
+        self,
+        *,
+        root: str | Path,
+        classes: Any,
+        split: Literal["holdout", "files"] = "holdout",
+        seed: Natural = 0,
     ) -> None:
-        if split not in ("holdout", "files"):
-            raise UserError(f"data.split={split} is unknown: choose holdout or files")
         if isinstance(classes, str) or len(classes) != len(_LABEL_IDS):
             raise UserError(
                 f"data.classes={classes} must name the {len(_LABEL_IDS)} classes of Cityscapes in "
                 "the order of their train ids, as conf/data/cityscapes.yaml does"
             )
-        check_seed(seed)
         self.root = Path(os.path.expanduser(root))
         self.split, self.seed = split, seed
         self.rules = "Cityscapes, 19 train ids"
@@ -88,9 +92,9 @@ class Cityscapes:
         images, masks = self._place("leftImg8bit"), self._place("gtFine")
         kind = _kind(masks)
         problems: list[Problem] = []
-        parts: dict[str, Samples] = {}
+        parts: dict[str, list[Sample]] = {}
         for part in ("train", "val"):
-            samples = Samples(_listed(images / part, masks / part, kind, problems))
+            samples = list(_listed(images / part, masks / part, kind, problems))
             if samples:
                 parts[part] = samples
         more = f". {len(problems)} can't be used: {problems[0].error}" if problems else ""
@@ -102,7 +106,7 @@ class Cityscapes:
             )
         if len(parts) == 2:
             train, test = parts["train"], parts["val"]
-            if twice := set(train.names()) & set(test.names()):
+            if twice := {s.name for s in train} & {s.name for s in test}:
                 raise UserError(
                     f"{images}: {min(twice)} lies in train and in val: remove it from one of them"
                 )
@@ -136,7 +140,6 @@ class Cityscapes:
         return ids
 
     def _place(self, name: str) -> Path:
-        """A folder of the data set, by itself or in that of its archive."""
         places = [self.root / name, self.root / f"{name}_trainvaltest" / name]
         for place in places:
             if place.is_dir():
@@ -149,7 +152,6 @@ class Cityscapes:
 
 
 def _names(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """The sub-folders of a folder that hold files, relative to it, and the files' names."""
     for base, folders, files in os.walk(folder, followlinks=True):
         # A city's folder holds none; so links can't lead in circles.
         folders[:] = [] if base != str(folder) else sorted(f for f in folders if f[0] != ".")
@@ -157,17 +159,16 @@ def _names(folder: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def _kind(masks: Path) -> str:
-    """What the masks are: label ids, or train ids where there are none."""
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for part in ("train", "val"):
         for _, files in _names(masks / part):
-            found.update(match[2] for file in files if (match := _MASK.fullmatch(file)))
-    if found[_LABEL_IDS_FILE]:
+            counts.update(match[2] for file in files if (match := _MASK.fullmatch(file)))
+    if counts[_LABEL_IDS_FILE]:
         return _LABEL_IDS_FILE
-    if found[_TRAIN_IDS_FILE]:
+    if counts[_TRAIN_IDS_FILE]:
         log.info("%s has no labelIds: its labelTrainIds are read", masks)
         return _TRAIN_IDS_FILE
-    kinds = [f"{count} {kind}" for kind, count in sorted(found.items()) if count]
+    kinds = [f"{count} {kind}" for kind, count in sorted(counts.items()) if count]
     raise UserError(
         f"{masks} has no masks of label ids, *_gtFine_{_LABEL_IDS_FILE}, in train/ and val/, but "
         f"{', '.join(kinds) or 'nothing'}: unpack gtFine_trainvaltest.zip anew. Of polygons, "
@@ -207,12 +208,14 @@ def _listed(images: Path, masks: Path, kind: str, problems: list[Problem]) -> It
             problems.append(Problem(sample_name(stem), error))
 
 
-def _held_out(samples: Samples, fraction: float, seed: int) -> tuple[Samples, Samples]:
-    """Splits off about a fraction: whole cities, whole sequences or images.
+def _held_out(
+    samples: Sequence[Sample], fraction: float, seed: int
+) -> tuple[list[Sample], list[Sample]]:
+    """Splits off roughly a fraction: whole cities, whole sequences or images.
 
-    Neighbouring frames of a sequence are alike, so that a split between them would flatter.
+    Neighbouring frames of a sequence are alike, so a split between them would flatter the model.
     """
-    names = list(samples.names())
+    names = [sample.name for sample in samples]
     units: tuple[Callable[[str], str], ...] = (
         lambda name: name.partition("_")[0],
         lambda name: name.rpartition("_")[0],
@@ -231,5 +234,4 @@ def _held_out(samples: Samples, fraction: float, seed: int) -> tuple[Samples, Sa
         if 0 < total <= 2 * wanted and len(chosen) < len(keys):
             chosen = {name for name in names if unit(name) in chosen}
             break
-    rows = np.array([name in chosen for name in names])
-    return samples.select(np.flatnonzero(~rows)), samples.select(np.flatnonzero(rows))
+    return parted(samples, chosen)

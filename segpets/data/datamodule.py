@@ -1,4 +1,4 @@
-"""The one LightningDataModule: any source, any augmentation, the same batches whatever reads them.
+"""The one LightningDataModule: any source, any augmentation, the same batches for every reader.
 
 Randomness is a function, not a state: the order of an epoch depends on (seed, epoch) alone and
 the augmentation of an image on (seed, epoch, index) alone. So neither the number of workers nor
@@ -7,20 +7,22 @@ prefetching nor a resume can change what is trained on.
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
+from pydantic import Field
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from segpets.data.pixels import Pixels
-from segpets.data.source import STAGES, Rows, Sample, Samples, Source, Splits, packed, refuse
+from segpets.data.source import STAGES, Rows, Sample, Source, Splits, leave_out, merged, refuse
 from segpets.errors import UserError
+from segpets.hardware import threads
 from segpets.labels import Batch, Item
+from segpets.settings import Natural, Positive, checked
 
 log = logging.getLogger(__name__)
 
@@ -39,11 +41,11 @@ class Readable(Protocol):
     """Pixels by row, as `Pixels` has them."""
 
     def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
-        """Gives image, uint8 (3, H, W), and mask, uint8 (H, W)."""
+        """Returns image, uint8 (3, H, W), and mask, uint8 (H, W)."""
         ...
 
     def several(self, rows: Sequence[int], *, threads: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Gives what `[row]` gives for each row, prepared by so many threads."""
+        """Returns what `[row]` does for each row, prepared by this many threads."""
         ...
 
 
@@ -55,9 +57,9 @@ class EpochSampler(Sampler[tuple[int, int]]):
         seed: The order's seed.
         shuffle: Whether an epoch has an order of its own; else it is 0, 1, 2, ...
         rank: This process.
-        world: Number of processes. When shuffling, the last samples are dropped so that each
-            process has as many; else each sample is in exactly one process, so that no metric
-            counts it twice.
+        world: Number of processes. When shuffling, the last samples are dropped so that all
+            processes have equally many; else each sample is in exactly one process, so that no
+            metric counts it twice.
     """
 
     def __init__(
@@ -99,7 +101,7 @@ class SegmentationDataset(Dataset[Item]):
 
     def __init__(
         self,
-        samples: Samples,
+        samples: Sequence[Sample],
         rows: Rows,
         pixels: Readable,
         *,
@@ -120,22 +122,19 @@ class SegmentationDataset(Dataset[Item]):
         if self.augment is not None:
             seed = int(np.random.SeedSequence([self.seed, epoch, index]).generate_state(1)[0])
             image, mask = self.augment(image, mask, seed=seed)
-        return Item(image=image, mask=mask, name=self.samples.name(index))
+        return Item(image=image, mask=mask, name=self.samples[index].name)
 
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> list[Item]:
-        """Gives the items of one batch, augmented on one thread.
+        """Returns the items of one batch, augmented on one thread.
 
         A worker process has one thread, the main process several; a sum over many threads could
         differ in its last bit.
         """
         rows = [int(self.rows[index]) for _, index in keys]
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            pairs = self.pixels.several(rows, threads=threads)
+        several = torch.get_num_threads()
+        with threads(1):
+            pairs = self.pixels.several(rows, threads=several)
             return [self._item(key, *pair) for key, pair in zip(keys, pairs, strict=True)]
-        finally:
-            torch.set_num_threads(threads)
 
 
 class SegmentationDataModule(LightningDataModule):
@@ -162,37 +161,27 @@ class SegmentationDataModule(LightningDataModule):
     splits: Splits
     _rows: dict[str, Rows]
 
+    @checked("data")
     def __init__(
         self,
         *,
-        source: Source,
-        augment: Augment,
-        size: int,
-        batch_size: int,
-        num_workers: int,
+        source: Any,
+        augment: Any,
+        size: Annotated[int, Field(ge=MIN_SIZE)],
+        batch_size: Positive,
+        num_workers: Natural,
         run_seed: int,
-        cache: str = "auto",
+        cache: Literal["auto", "disk", "none"] = "auto",
         cache_dir: str | Path | None = None,
-        cache_gb: float = 50,
+        cache_gb: Annotated[float, Field(ge=0)] = 50,
         exclude: str | Path | None = None,
-        overfit: int | None = None,
+        overfit: Positive | None = None,
     ) -> None:
         super().__init__()
-        for key, value, least in (
-            ("size", size, MIN_SIZE),
-            ("batch_size", batch_size, 1),
-            ("num_workers", num_workers, 0),
-            ("overfit", 1 if overfit is None else overfit, 1),
-        ):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise UserError(f"data.{key}={value} must be a whole number of at least {least}")
-        if cache not in ("auto", "disk", "none"):
-            raise UserError(f"data.cache={cache} is unknown: choose auto, disk or none")
-        if isinstance(cache_gb, bool) or not isinstance(cache_gb, int | float) or cache_gb < 0:
-            raise UserError(f"data.cache_gb={cache_gb} must be a number of at least 0")
         self.cache, self.cache_dir, self.cache_gb = cache, cache_dir, cache_gb
         self.exclude = Path(exclude).expanduser() if exclude is not None else None
-        self.source, self.augment = source, augment
+        self.source: Source = source
+        self.augment: Augment = augment
         self.size, self.batch_size, self.num_workers = size, batch_size, num_workers
         self.run_seed, self.overfit = run_seed, overfit
 
@@ -204,7 +193,7 @@ class SegmentationDataModule(LightningDataModule):
         if splits.problems:
             refuse([problem.error for problem in splits.problems])
         for name in STAGES:
-            if not getattr(splits, name):
+            if not splits[name]:
                 raise UserError(
                     f"the {name} split is empty: choose another data.split or data.root"
                 )
@@ -218,9 +207,7 @@ class SegmentationDataModule(LightningDataModule):
                 len(splits.train),
             )
             self.batch_size = len(splits.train)
-        stages = [packed(getattr(splits, stage)) for stage in STAGES]
-        everything, rows = merged(stages)
-        self._rows = dict(zip(STAGES, rows, strict=True))
+        everything, self._rows = merged(splits)
         self.pixels = Pixels(
             everything,
             source=self.source,
@@ -232,11 +219,11 @@ class SegmentationDataModule(LightningDataModule):
         self.splits = splits
 
     def dataset(self, stage: str, *, plain: bool = False) -> SegmentationDataset:
-        """The data set of a stage: `train`, `val` or `test`; where plain, never augmented."""
+        """Makes the data set of a stage: `train`, `val` or `test`; never augmented if plain."""
         augmented = stage == "train" or (stage == "val" and self.splits.augment_val)
         augmented = augmented and self.overfit is None and not plain
         return SegmentationDataset(
-            packed(getattr(self.splits, stage)),
+            self.splits[stage],
             self._rows[stage],
             self.pixels,
             augment=self.augment if augmented else None,
@@ -244,19 +231,19 @@ class SegmentationDataModule(LightningDataModule):
         )
 
     def train_dataloader(self) -> DataLoader[Item]:
-        """Shuffled; the last images of an epoch that don't fill a batch are left to the next."""
+        """Loads shuffled batches; images that don't fill the last are left to the next epoch."""
         return self._loader("train")
 
     def val_dataloader(self) -> DataLoader[Item]:
-        """In order, every image once."""
+        """Loads every validation image once, in order."""
         return self._loader("val")
 
     def test_dataloader(self) -> DataLoader[Item]:
-        """In order, every image once."""
+        """Loads every test image once, in order."""
         return self._loader("test")
 
     def plain_dataloader(self, stage: str) -> DataLoader[Item]:
-        """In order, every image of any stage once, and never augmented: what is evaluated."""
+        """Loads every image of a stage once, in order and never augmented, for evaluation."""
         return self._loader(stage, plain=True)
 
     def _loader(self, stage: str, *, plain: bool = False) -> DataLoader[Item]:
@@ -289,67 +276,6 @@ class SegmentationDataModule(LightningDataModule):
             generator=torch.Generator(),
             collate_fn=collate,
         )
-
-
-def leave_out(splits: Splits, exclude: Path | None) -> Splits:
-    """Leaves the samples out that a file names, with their problems.
-
-    A line holds a sample's name, or the name of its image's file; `#` begins a comment.
-
-    Raises:
-        UserError: The file can't be read.
-    """
-    if exclude is None:
-        return splits
-    try:
-        lines = exclude.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"data.exclude={exclude} can't be read ({error}): give a text file with the name of "
-            "one image a line"
-        ) from error
-    named = {line.partition("#")[0].strip() for line in lines} - {""}
-    found: set[str] = set()
-
-    def kept(samples: Sequence[Sample]) -> Samples:
-        listed = packed(samples)
-        rows = []
-        for row, sample in enumerate(listed):
-            if hit := named & {sample.name, sample.image.name}:
-                found.update(hit)
-            else:
-                rows.append(row)
-        return listed.select(rows)
-
-    train, val, test = kept(splits.train), kept(splits.val), kept(splits.test)
-    problems = []
-    for problem in splits.problems:
-        if hit := named & {problem.name, problem.error.file.name}:
-            found.update(hit)
-        else:
-            problems.append(problem)
-    if unknown := sorted(named - found):
-        log.warning(
-            "data.exclude=%s names %d images that the data set hasn't, for example %s",
-            exclude,
-            len(unknown),
-            unknown[0],
-        )
-    return replace(splits, train=train, val=val, test=test, problems=problems)
-
-
-def merged(stages: Sequence[Samples]) -> tuple[Samples, list[Rows]]:
-    """Merges samples that may occur in several stages.
-
-    Returns:
-        Each sample once, sorted by name, and for each stage the rows of its samples.
-    """
-    joined = Samples.joined(stages)
-    longest = max(map(len, joined.names()), default=1)
-    names = np.fromiter(joined.names(), dtype=f"S{longest}", count=len(joined))
-    _, first, rows = np.unique(names, return_index=True, return_inverse=True)
-    ends = np.cumsum([len(samples) for samples in stages])
-    return joined.select(first), np.split(rows, ends[:-1])
 
 
 def collate(items: Sequence[Item]) -> Batch:

@@ -1,6 +1,7 @@
-"""Files to arrays: one file at a time, hostile until it has been decoded."""
+"""Turns files into arrays, one at a time; each is treated as hostile until decoded."""
 
 import io
+import os
 import warnings
 from pathlib import Path
 from typing import Final
@@ -26,7 +27,7 @@ is left; benchmarks/data.py shows how far that is from decoding it whole."""
 MAX_PIXELS: Final = 89_478_485
 """What a file may claim, decoded 256 MB of RGB: from there on, Pillow takes it for an attack."""
 
-# What Pillow warns of is refused here.
+# What Pillow warns about is refused here.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 _IMAGE_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
@@ -42,7 +43,7 @@ def open_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
             `PIL.Image.MAX_IMAGE_PIXELS` is raised, too.
 
     Raises:
-        FileError: It isn't there, is no image, or claims an absurd size.
+        FileError: It is missing, isn't an image, or claims an absurd size.
     """
     try:
         # Read whole: what Pillow reads later, lazily, could come from a file that has changed.
@@ -68,7 +69,7 @@ def open_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
 
 def _is_bmp_of_greys(content: bytes, image: Image.Image) -> bool:
-    """Whether Pillow takes a BMP of 4 or 8 bits a pixel for one of another depth.
+    """Tells whether Pillow mistakes a BMP of 4 or 8 bits a pixel for one of another depth.
 
     It does where the palette is black and white, or a ramp of 16 greys, and reads noise then.
     """
@@ -120,7 +121,7 @@ def read_image(path: Path, size: int) -> tuple[Pixel8, tuple[int, int]]:
     """
     with open_image(path) as image:
         width, height = image.size
-        image.draft(None, (DRAFT * size, DRAFT * size))  # what is no JPEG ignores it
+        image.draft(None, (DRAFT * size, DRAFT * size))  # ignored unless it is a JPEG
         rgb = np.asarray(to_rgb(load(image, path), path))
     if rgb.shape[:2] == (size, size):
         return np.moveaxis(rgb, -1, 0).copy(order="C"), (height, width)
@@ -134,7 +135,7 @@ def to_rgb(image: Image.Image, path: Path) -> Image.Image:
     """Converts decoded pixels of any type to RGB; what is transparent keeps its colour.
 
     Raises:
-        FileError: They are of a type that has no place in 0 to 255.
+        FileError: They are of a type that can't be mapped to 0 to 255.
     """
     if image.mode == "I" or image.mode.startswith("I;16"):
         # From 0..65535 to 0..255; Pillow's own conversion would cut off at 255.
@@ -165,7 +166,7 @@ def read_indices(path: Path) -> Mask:
 
 
 def read_whole(sample: Sample, source: Source, size: int) -> tuple[Pixel8, Mask]:
-    """Decodes a sample, and leaves its mask as large as it is.
+    """Decodes a sample, and keeps its mask at full size.
 
     Returns:
         Image, (3, size, size), and class ids, (H, W) of the files.
@@ -204,3 +205,34 @@ def read_pair(sample: Sample, source: Source, size: int) -> tuple[Pixel8, Mask]:
         small = Image.fromarray(ids).resize((size, size), Image.Resampling.NEAREST)
         ids = np.asarray(small).copy()
     return image, ids
+
+
+def read_lossless(file: Path) -> Image.Image:
+    """Decodes a mask whose values are exactly those that were saved.
+
+    Raises:
+        FileError: It can't be decoded, or was compressed with loss.
+    """
+    with open_image(file) as opened:
+        if kind := lossy_compression(opened, file):
+            raise FileError(
+                file, f"is a mask stored as lossy {kind}, which invents values", "store it as PNG"
+            )
+        return load(opened, file)
+
+
+def lossy_compression(image: Image.Image, file: Path) -> str | None:
+    """Names a compression that changes values; None if there is none."""
+    if image.format in ("JPEG", "MPO"):
+        return "JPEG"
+    if image.format == "TIFF" and "jpeg" in str(image.info.get("compression")):
+        return "JPEG in TIFF"
+    if image.format == "WEBP":
+        with file.open("rb") as stream:
+            stream.seek(12)
+            while len(chunk := stream.read(8)) == 8:
+                if chunk[:4] == b"VP8 ":
+                    return "WebP"
+                length = int.from_bytes(chunk[4:], "little")
+                stream.seek(length + length % 2, os.SEEK_CUR)
+    return None

@@ -4,44 +4,38 @@ ROOT/images/a.jpg    ROOT/masks/a.png    by stem, in the same sub-folder if ther
 pairs.csv            image,mask[,split]  paths within the table's folder or ROOT, or absolute
 """
 
-import csv
-import io
-import itertools
 import logging
 import os
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from segpets.data.decode import load, open_image
-from segpets.data.listing import (
-    SUFFIXES,
-    Names,
-    inventory,
-    normal,
-    pictures,
-    read_text,
-    stem_of,
+from segpets.data.decode import load, lossy_compression, open_image
+from segpets.data.filenames import Names, inventory, normal, pictures, stem_of
+from segpets.data.listed import AMBIGUOUS, listed_names, located, rows_by_name, table_rows
+from segpets.data.mask_names import (
+    STEM,
+    check_pattern,
+    guessed_pattern,
+    mask_stem,
+    several,
+    strays_of,
 )
-from segpets.data.meaning import Meaning, lossy_compression
+from segpets.data.mask_values import Meaning
 from segpets.data.source import (
     STAGES,
     Mask,
     Problem,
     Sample,
-    Samples,
     Splits,
-    check_seed,
-    holdout,
+    in_three,
     sample_name,
 )
 from segpets.errors import FileError, UserError
+from segpets.settings import Natural, checked
 
 log = logging.getLogger(__name__)
-
-_STEM = "{stem}"
-_AMBIGUOUS = -1
 
 
 class Folder:
@@ -59,7 +53,7 @@ class Folder:
         mask_pattern: The stem of a mask, made of the `{stem}` of its image. It is looked for in
             the same sub-folder; failing that, in all of them, where it must be the only one.
         values: What the values of masks mean; see `Meaning`.
-        threshold: What is above it is the second of two classes; see `Meaning`.
+        threshold: Values above it are the second of two classes; see `Meaning`.
         ignore_value: A value that is ignored, or several.
         split: `holdout` makes 80/10/10 by the seed. `files` follows `files`, or the table's column
             split: what stands in none is left out, and without a test, val serves as test.
@@ -71,25 +65,23 @@ class Folder:
         UserError: The arguments contradict each other.
     """
 
+    @checked("data")
     def __init__(
         self,
         *,
-        classes: Sequence[str],
+        classes: Any,
         root: str | Path | None = None,
         images: str | Path | None = None,
         masks: str | Path | None = None,
         pairs: str | Path | None = None,
-        mask_pattern: str = _STEM,
-        values: Mapping[Any, str | None] | None = None,
-        threshold: float | None = None,
+        mask_pattern: str = STEM,
+        values: Any = None,
+        threshold: int | float | None = None,
         ignore_value: int | str | Sequence[int | str] | None = None,
-        split: str = "holdout",
-        files: Mapping[str, str | Path] | None = None,
-        seed: int = 0,
+        split: Literal["holdout", "files"] = "holdout",
+        files: Any = None,
+        seed: Natural = 0,
     ) -> None:
-        if split not in ("holdout", "files"):
-            raise UserError(f"data.split={split} is unknown: choose holdout or files")
-        check_seed(seed)
         if files is not None and split != "files":
             raise UserError("data.files lists the splits: say data.split=files, too")
         if files is not None and not (
@@ -99,12 +91,12 @@ class Folder:
                 f"data.files={files} must name a list for train and for val, and may name one for "
                 "test: 'data.files={train: FILE, val: FILE}'"
             )
-        if pairs and (images or masks or mask_pattern != _STEM):
+        if pairs and (images or masks or mask_pattern != STEM):
             raise UserError(
                 "data.pairs says which mask belongs to which image: leave out data.images, "
                 "data.masks and data.mask_pattern"
             )
-        _check_pattern(mask_pattern)
+        check_pattern(mask_pattern)
         mask_pattern = normal(mask_pattern)
         home = Path(pairs or images or "").expanduser().parent if pairs or images else Path()
         self.root = Path(root).expanduser() if root else home
@@ -123,7 +115,7 @@ class Folder:
         """Lists the samples of each stage; see `Source.splits`."""
         problems: list[Problem] = []
         listed = self._from_table if self.pairs else self._from_folders
-        samples = Samples(listed(problems))
+        samples = list(listed(problems))
         place = self.pairs or self.images
         if not samples:
             first = f". The first problem: {problems[0].error}" if problems else ": add some"
@@ -133,14 +125,7 @@ class Folder:
             self._warn_of_noise(f"{jpegs} of {len(samples)} masks are stored as lossy JPEG")
         if self.split == "files":
             return self._by_files(samples, problems)
-        if len(samples) < len(STAGES):
-            more = f". {len(problems)} can't be used: {problems[0].error}" if problems else ""
-            raise UserError(
-                f"{place} has {len(samples)} images with masks, but train, val and test need at "
-                f"least one each: add images{more}"
-            )
-        rest, test = holdout(samples, fraction=1 / 10, by=None, seed=self.seed)
-        train, val = holdout(rest, fraction=1 / 9, by=None, seed=self.seed)
+        train, val, test = in_three(samples, seed=self.seed, place=place, problems=problems)
         return Splits(train=train, val=val, test=test, problems=problems)
 
     def mask(self, sample: Sample) -> Mask:
@@ -162,7 +147,6 @@ class Folder:
             return self.meaning.ids(image.convert("L"), file)
 
     def _place(self, path: str | Path) -> Path:
-        """A path as the user gave it: from here, or from the root."""
         here = Path(path).expanduser()
         return here if here.exists() or not (self.root / here).exists() else self.root / here
 
@@ -185,69 +169,71 @@ class Folder:
                     "data.images=DIR data.masks=DIR, or data.pairs=FILE.csv"
                 )
         images, masks = self._names()
-        strays = _strays(images, masks, self.mask_pattern)
+        strays = strays_of(images, masks, self.mask_pattern)
         rivals = defaultdict(list)
-        for stem, found in strays.items():
-            rivals[tuple(found)].append(stem)
+        for stem, candidates in strays.items():
+            rivals[tuple(candidates)].append(stem)
         for stem in images:
-            wanted = _mask_stem(stem, self.mask_pattern)
-            found = strays.get(stem, [wanted])
-            mine = [self.masks / file for mask in found for file in masks.claim(mask)]
-            claims = rivals.get(tuple(found), [stem])
-            ours = [self.images / file for claim in claims for file in images[claim].split("\0")]
+            wanted = mask_stem(stem, self.mask_pattern)
+            candidates = strays.get(stem, [wanted])
+            mine = [self.masks / file for mask in candidates for file in masks.claim(mask)]
+            claims = rivals.get(tuple(candidates), [stem])
+            ours = [self.images / file for claim in claims for file in images[claim]]
             if not mine:
                 missing = f"has no mask {self.masks / wanted}.*"
                 error = FileError(ours[0], missing, "add it, or exclude the image by data.exclude")
             elif len(mine) > 1 or len(ours) > 1:
-                error = _several(*(mine if len(mine) > 1 else ours)[:2])
+                error = several(*(mine if len(mine) > 1 else ours)[:2])
             else:
                 yield Sample(sample_name(stem), ours[0], mine[0])
                 continue
             problems.append(Problem(sample_name(stem), error))
-        if not masks.claimed.any():
+        if not masks.claimed:
             self._refuse(images, masks)
-        for stem in masks.unclaimed():
-            orphan = self.masks / masks[stem].split("\0")[0]
+        for stem in sorted(masks.keys() - masks.claimed):
+            orphan = self.masks / masks[stem][0]
             error = FileError(
                 orphan, "is a mask without an image", "add it, or exclude the mask by data.exclude"
             )
             problems.append(Problem(sample_name(stem), error))
 
     def _names(self) -> tuple[Names, Names]:
-        """Images and masks, which may lie in one folder if a pattern tells them apart."""
         if not self.images.samefile(self.masks):
             images = pictures(self.images, key="images", without=self.masks)
             return images, pictures(self.masks, key="masks", without=self.images)
-        if self.mask_pattern == _STEM:
+        if self.mask_pattern == STEM:
             raise UserError(
                 f"data.images and data.masks are the same folder, {self.images}: say which of its "
                 "files are masks, as in 'data.mask_pattern=\"{stem}_mask\"'"
             )
         both = pictures(self.images, key="images")
-        wanted = {_mask_stem(stem, self.mask_pattern) for stem in both}
+        wanted = {mask_stem(stem, self.mask_pattern) for stem in both}
         masks = Names(file for file in both.files() if stem_of(file) in wanted)
         if not masks:
             raise UserError(
                 f"no file in {self.images} is named {self.mask_pattern} after another, such as "
-                f"{next(iter(both.values()))}: correct data.mask_pattern"
+                f"{next(iter(both.values()))[0]}: correct data.mask_pattern"
             )
         return Names(file for file in both.files() if stem_of(file) not in wanted), masks
 
     def _refuse(self, images: Names, masks: Names) -> None:
-        """Says that no name fits, and which pattern would."""
-        guess = _guessed_pattern(images, masks)
+        """Reports that no name fits, and which pattern would."""
+        guess = guessed_pattern(images, masks)
         remedy = f"data.mask_pattern={guess}" if guess else "data.mask_pattern, or data.pairs"
+        image, mask = (next(iter(names.values()))[0] for names in (images, masks))
         raise UserError(
-            f"{self.images} holds {len(images)} images, such as {next(iter(images.values()))}, and "
-            f"{self.masks} holds {len(masks)} masks, such as {next(iter(masks.values()))}, but no "
-            f"mask is named {self.mask_pattern} after its image: say how they are named by {remedy}"
+            f"{self.images} holds {len(images)} images, such as {image}, and {self.masks} holds "
+            f"{len(masks)} masks, such as {mask}, but no mask is named {self.mask_pattern} after "
+            f"its image: say how they are named by {remedy}"
         )
 
     def _from_table(self, problems: list[Problem]) -> Iterator[Sample]:
         assert self.pairs is not None
         lines: dict[str, int] = {}
         names: set[str] = set()
-        for line, row in _rows(self.pairs, with_split=self.split == "files" and not self.files):
+        for line, row in table_rows(
+            self.pairs, with_split=self.split == "files" and not self.files
+        ):
             name = sample_name(os.path.splitext(row["image"])[0])
             if name in names:
                 name = sample_name(row["image"])
@@ -275,32 +261,23 @@ class Folder:
                 yield Sample(name, image, mask, {"split": row.get("split", "").lower()})
 
     def _resolved(self, text: str, column: str, line: int) -> Path:
-        """A path of the table: absolute, or within the table's folder or the root."""
         assert self.pairs is not None
         if not text or "\0" in text:
             raise FileError(
                 self.pairs, f"has no {column} in line {line}", "write its path, or remove the line"
             )
-        if os.path.isabs(text):
-            return Path(text)
-        inside = []
-        for spelled in dict.fromkeys((text, text.replace("\\", "/"))):  # as Windows writes it
-            for base in map(os.path.abspath, (self.pairs.parent, self.root)):
-                path = os.path.abspath(os.path.join(base, spelled))
-                if os.path.commonpath([path, base]) == base:
-                    inside.append(Path(path))
-        if not inside:
+        if (path := located(text, (self.pairs.parent, self.root))) is None:
             raise FileError(
                 self.pairs,
                 f"names {text} in line {line}, which lies outside of its folder and of data.root",
                 "give its absolute path, or move it",
             )
-        return next((path for path in inside if path.is_file()), inside[0])
+        return path
 
-    def _by_files(self, samples: Samples, problems: list[Problem]) -> Splits:
+    def _by_files(self, samples: Sequence[Sample], problems: list[Problem]) -> Splits:
         if self.pairs and self.files is None:
             rows: dict[str, list[int]] = {stage: [] for stage in STAGES}
-            for row, word in enumerate(samples.attribute("split")):
+            for row, word in enumerate(sample.attributes["split"] for sample in samples):
                 if word and word not in rows:
                     raise UserError(
                         f"{self.pairs} has the split {word}: its column split may hold train, val "
@@ -321,20 +298,20 @@ class Folder:
             log.info("%d images are in no split and are left out", len(unused))
         if not rows["test"]:
             log.warning("No image is listed for test: those of val serve as test, too")
-        val = samples.select(rows["val"])
+        stages = {stage: [samples[row] for row in rows[stage]] for stage in STAGES}
         return Splits(
-            train=samples.select(rows["train"]),
-            val=val,
-            test=samples.select(rows["test"]) if rows["test"] else val,
+            train=stages["train"],
+            val=stages["val"],
+            test=stages["test"] or stages["val"],
             val_is_test=not rows["test"],
             problems=problems,
             unused=unused,
         )
 
-    def _by_lists(self, samples: Samples, problems: list[Problem]) -> dict[str, list[int]]:
+    def _by_lists(self, samples: Sequence[Sample], problems: list[Problem]) -> dict[str, list[int]]:
         lists = self.files or {stage: self.root / f"{stage}.txt" for stage in STAGES}
         bases = [self.root, self.pairs.parent if self.pairs else self.images]
-        by_path, by_name = _calls(samples, bases)
+        by_path, by_name = rows_by_name(samples, bases)
         known = {problem.name for problem in problems}
         rows: dict[str, list[int]] = {stage: [] for stage in STAGES}
         taken: dict[int, str] = {}
@@ -343,22 +320,22 @@ class Folder:
             path = self._place(lists[stage])
             if stage == "test" and self.files is None and not path.exists():
                 continue
-            for number, word in _words(path, stage, bases):
+            for number, word in listed_names(path, stage, bases):
                 name = sample_name(os.path.splitext(word)[0])
                 row = by_path.get(word, by_name.get(word))
-                if row is not None and row != _AMBIGUOUS:
+                if row is not None and row != AMBIGUOUS:
                     if row in taken:
                         error = FileError(
                             path,
                             f"names {word} in line {number}, as {taken[row]} does",
                             "remove one of the lines, as an image belongs to one split, once",
                         )
-                        problems.append(Problem(samples.name(row), error))
+                        problems.append(Problem(samples[row].name, error))
                         twice.add(row)
                         continue
                     taken[row] = f"{path.name}:{number}"
                     rows[stage].append(row)
-                elif row == _AMBIGUOUS or not {name, sample_name(word)} & known:
+                elif row == AMBIGUOUS or not {name, sample_name(word)} & known:
                     what = "isn't there" if row is None else "fits several images"
                     error = FileError(
                         path,
@@ -367,117 +344,3 @@ class Folder:
                     )
                     problems.append(Problem(name, error))
         return {stage: [row for row in rows[stage] if row not in twice] for stage in STAGES}
-
-
-def _calls(samples: Samples, bases: Sequence[Path]) -> tuple[dict[str, int], dict[str, int]]:
-    """The rows of samples by their paths, and by their bare names, with and without suffix."""
-    by_path: dict[str, int] = {}
-    by_name: dict[str, int] = {}
-    for row, sample in enumerate(samples):
-        paths = set(_within(bases, os.path.abspath(sample.image)))
-        for calls, names in ((by_path, paths), (by_name, {sample.image.name, sample.name})):
-            for name in map(normal, names):
-                for call in {name, os.path.splitext(name)[0]}:
-                    calls[call] = row if calls.get(call, row) == row else _AMBIGUOUS
-    return by_path, by_name
-
-
-def _within(bases: Sequence[Path], path: str) -> Iterator[str]:
-    """An absolute path as seen from each of the folders that it lies in."""
-    for base in bases:
-        top = os.path.join(os.path.abspath(base), "")
-        if path.startswith(top):
-            yield path[len(top) :]
-
-
-def _check_pattern(pattern: object) -> None:
-    text = str(pattern)
-    if not isinstance(pattern, str) or _STEM not in pattern:
-        raise UserError(
-            f"data.mask_pattern={text} must hold {_STEM}, which stands for the image's name "
-            "without its suffix: 'data.mask_pattern=\"{stem}_mask\"'"
-        )
-    stem, suffix = os.path.splitext(text)
-    if suffix.lower() in SUFFIXES:
-        raise UserError(
-            f"data.mask_pattern={text} names no suffix, since any will do: "
-            f"'data.mask_pattern=\"{stem}\"'"
-        )
-
-
-def _mask_stem(stem: str, pattern: str) -> str:
-    folder, _, last = stem.rpartition("/")
-    mask = pattern.replace(_STEM, last)
-    return f"{folder}/{mask}" if folder else mask
-
-
-def _strays(images: Names, masks: Names, pattern: str) -> dict[str, list[str]]:
-    """The masks of images that have none in their own sub-folder, by name alone."""
-    lone = [stem for stem in images if _mask_stem(stem, pattern) not in masks]
-    if not lone:
-        return {}
-    taken = {_mask_stem(stem, pattern) for stem in images}
-    free: dict[str, list[str]] = {}
-    for stem in masks.keys() - taken:
-        free.setdefault(stem.rpartition("/")[2], []).append(stem)
-    wanted = {stem: _mask_stem(stem.rpartition("/")[2], pattern) for stem in lone}
-    return {stem: sorted(free[mask]) for stem, mask in wanted.items() if mask in free}
-
-
-def _several(first: Path, second: Path) -> FileError:
-    return FileError(
-        first,
-        f"and {second} are partners of the same file",
-        "remove or rename one, or name the pairs by data.pairs",
-    )
-
-
-def _guessed_pattern(images: Names, masks: Names) -> str | None:
-    """The pattern that gives most of the first images a mask, as Hydra wants it quoted."""
-    lasts = [stem.rpartition("/")[2] for stem in itertools.islice(images, 50)]
-    there = {stem.rpartition("/")[2] for stem in masks}
-    guesses = Counter(
-        mask.replace(stem, _STEM, 1)
-        for stem in lasts[:3]
-        for mask in itertools.islice((m for m in there if stem in m), 50)
-    )
-    fits = {g: sum(g.replace(_STEM, stem) in there for stem in lasts) for g in guesses}
-    best = max(sorted(fits), key=lambda guess: fits[guess], default=None)
-    return f"'\"{best}\"'" if best and fits[best] > len(lasts) / 2 else None
-
-
-def _rows(table: Path, *, with_split: bool) -> Iterator[tuple[int, dict[str, str]]]:
-    """The lines of a CSV by column, with their numbers; delimited by comma, semicolon or tab."""
-    text = read_text(table, "data.pairs")
-    delimiter = max(",;\t", key=text.lstrip().partition("\n")[0].count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    try:
-        columns = [name.strip().lower() for name in next(reader, [])]
-        wanted = ["image", "mask", *(["split"] if with_split else [])]
-        if missing := [name for name in wanted if name not in columns]:
-            raise UserError(
-                f"{table} has the columns {', '.join(columns) or '(none)'}, but not "
-                f"{' and '.join(missing)}: its first line must be {','.join(wanted)}"
-            )
-        for fields in reader:
-            if not any(field.strip() for field in fields):
-                continue
-            if len(fields) > len(columns):
-                raise UserError(
-                    f"{table}:{reader.line_num} has {len(fields)} fields, but the first line names "
-                    f"{len(columns)}: put quotes around a name that holds a {delimiter!r}"
-                )
-            padded = itertools.zip_longest(columns, map(str.strip, fields), fillvalue="")
-            yield reader.line_num, dict(padded)
-    except csv.Error as error:
-        raise UserError(
-            f"{table}:{reader.line_num} is no CSV ({error}): save it as CSV anew"
-        ) from error
-
-
-def _words(path: Path, stage: str, bases: Sequence[Path]) -> Iterator[tuple[int, str]]:
-    """The names in a list, with their lines; `#` begins a comment."""
-    for number, line in enumerate(read_text(path, f"data.files.{stage}").split("\n"), start=1):
-        if (word := line.strip()) and not word.startswith("#"):
-            word = os.path.normpath(word.replace("\\", "/"))
-            yield number, normal(next(_within(bases, word), word))

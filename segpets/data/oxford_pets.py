@@ -11,27 +11,28 @@ O. M. Parkhi, A. Vedaldi, A. Zisserman, C. V. Jawahar, "Cats and Dogs", CVPR 201
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Literal
 
 import numpy as np
 
 from segpets.data.decode import read_indices
-from segpets.data.download import Archive, download
-from segpets.data.fetch import check_checksum, check_mirrors
+from segpets.data.download.archives import Archive, download
+from segpets.data.download.fetch import check_checksum
+from segpets.data.download.transport import check_mirrors
 from segpets.data.source import (
     Mask,
     Problem,
     Sample,
-    Samples,
     Splits,
     check_class_count,
-    check_seed,
     holdout,
+    parted,
 )
 from segpets.errors import FileError, UserError
 from segpets.labels import IGNORE_INDEX
+from segpets.settings import Natural, checked
 
 SPECIES: Final = {"1": "cat", "2": "dog"}
 PET, BACKGROUND, BORDER = 1, 2, 3
@@ -77,36 +78,32 @@ class OxfordPets:
             and tests on the official test images. `article` trains on all of trainval and
             validates on the test images with the training augmentation, as the article series
             does; so nothing may be chosen by its val metrics.
-        labels: What the classes are. `trimap`: pet, background, border. `border_as_pet`: pet with
+        labels: The set of classes. `trimap`: pet, background, border. `border_as_pet`: pet with
             its border, background. `border_ignored`: pet, background, and the border is no
             pixel's class. `species`: background, cat, dog, and the border is no pixel's class.
-        classes: The classes' names, in the order of their ids; None are those above.
+        classes: The classes' names, in the order of their ids; None takes those above.
         seed: Chooses the images that `holdout` holds out.
-        download: Whether what lacks in `root` is downloaded, when the samples are listed. What the
+        download: Whether files missing in `root` are downloaded when samples are listed. What the
             user put there is used as it is. Needs 1.7 GB of room, of which 0.9 GB stay in use.
         mirrors: Addresses or folders that `images.tar.gz` and `annotations.tar.gz` may lie under.
         checksums: The checksums of these archives by folder: `images` and `annotations`.
     """
 
+    @checked("data")
     def __init__(
         self,
         *,
         root: str | Path,
-        split: str = "holdout",
-        labels: str = "trimap",
-        classes: Sequence[str] | None = None,
-        seed: int = 0,
+        split: Literal["holdout", "article"] = "holdout",
+        labels: Literal["trimap", "border_as_pet", "border_ignored", "species"] = "trimap",
+        classes: Any = None,
+        seed: Natural = 0,
         download: bool = False,
-        mirrors: Sequence[str] = (),
-        checksums: Mapping[str, str] | None = None,
+        mirrors: Any = (),
+        checksums: Any = None,
     ) -> None:
-        if split not in ("holdout", "article"):
-            raise UserError(f"data.split={split} is unknown: choose holdout or article")
-        if labels not in _LABELS:
-            raise UserError(f"data.labels={labels} is unknown: choose {', '.join(_LABELS)}")
         if classes is not None:
             check_class_count(classes, _CLASSES[labels], by=f"data.labels={labels}")
-        check_seed(seed)
         self.root = Path(os.path.expanduser(root))
         self.split = split
         self.seed = seed
@@ -117,8 +114,6 @@ class OxfordPets:
             }
             for species, ids in _LABELS[labels].items()
         }
-        if not isinstance(download, bool):
-            raise UserError(f"data.download={download} must be true or false")
         self._mirrors = check_mirrors("data.mirrors", mirrors)
         if download and not self._mirrors:
             raise UserError(
@@ -139,13 +134,13 @@ class OxfordPets:
             )
         problems: list[Problem] = []
         trainval, test = (self._listed(part, problems) for part in _PARTS)
-        if twice := set(trainval.names()) & set(test.names()):
+        if twice := {s.name for s in trainval} & {s.name for s in test}:
             listing = self.root / "annotations" / "test.txt"
             for name in sorted(twice):
                 error = FileError(listing, f"lists {name}, as trainval.txt does", _ONE_SPLIT)
                 problems.append(Problem(name, error))
-            trainval, test = _without(trainval, twice), _without(test, twice)
-        named = {*trainval.names(), *test.names(), *(problem.name for problem in problems)}
+            trainval, test = parted(trainval, twice)[0], parted(test, twice)[0]
+        named = {sample.name for sample in (*trainval, *test)} | {p.name for p in problems}
         folder = self.root / "images"
         unused = [
             folder / file  # the official archive has some .mat files beside its images
@@ -172,7 +167,7 @@ class OxfordPets:
         for value, difference in self._differences[sample.attributes["species"]].items():
             ids += (
                 trimap == value
-            ) * difference  # a fifth of the time of looking all up in a table
+            ) * difference  # takes a fifth of the time of a look-up in a table
         if (ids == _UNKNOWN).any():
             wrong = sorted(set(np.unique(trimap).tolist()) - {PET, BACKGROUND, BORDER})
             raise FileError(
@@ -183,25 +178,25 @@ class OxfordPets:
             )
         return ids
 
-    def _listed(self, part: str, problems: list[Problem]) -> Samples:
+    def _listed(self, part: str, problems: list[Problem]) -> list[Sample]:
         listing = self.root / "annotations" / f"{part}.txt"
         if not listing.is_file():
             raise UserError(
                 f"{listing} is missing: data.root={self.root} must hold images/ and annotations/ "
                 "of the Oxford-IIIT Pet data set; data.download=true downloads them"
             )
-        samples = Samples(self._sample(words) for words in _read(listing))
+        samples = [self._sample(words) for words in _read(listing)]
         if not samples:
             raise UserError(f"{listing} lists no images: the split would be empty")
-        counts = Counter(samples.names())
+        counts = Counter(sample.name for sample in samples)
         for name in (name for name, count in counts.items() if count > 1):
             error = FileError(listing, f"lists {name} more than once", "remove the repeated lines")
             problems.append(Problem(name, error))
-        samples = _without(samples, {name for name, count in counts.items() if count > 1})
+        samples = [sample for sample in samples if counts[sample.name] == 1]
         images = _files(self.root / "images")
         trimaps = _files(self.root / "annotations" / "trimaps")
         whole = []
-        for row, sample in enumerate(samples):
+        for sample in samples:
             missing = [
                 _missing(file, there, listing)
                 for file, there in ((sample.image, images), (sample.mask, trimaps))
@@ -209,11 +204,10 @@ class OxfordPets:
             ]
             problems += [Problem(sample.name, error) for error in missing]
             if not missing:
-                whole.append(row)
-        return samples.select(whole)
+                whole.append(sample)
+        return whole
 
     def _lacking(self, folder: str, where: Path) -> list[str]:
-        """The files that the lists need in a folder, which isn't in its place yet, and it lacks."""
         lists = where if folder == "annotations" else self.root / "annotations"
         listings = [lists / f"{part}.txt" for part in _PARTS]
         if absent := [listing.name for listing in listings if not listing.is_file()]:
@@ -238,7 +232,6 @@ _ONE_SPLIT: Final = "remove it from one of them, as an image belongs to one spli
 
 
 def _read(listing: Path) -> Iterator[list[str]]:
-    """The four words of each line."""
     # Editors on Windows put a mark before UTF-8; what is no UTF-8 fails as a name, by its line.
     text = listing.read_text(encoding="utf-8-sig", errors="replace")
     for number, line in enumerate(text.splitlines(), start=1):
@@ -264,10 +257,6 @@ def _archives(checksums: Mapping[str, str]) -> list[Archive]:
     ]
 
 
-def _without(samples: Samples, names: set[str]) -> Samples:
-    return samples.select([row for row, name in enumerate(samples.names()) if name not in names])
-
-
 def _files(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
 
@@ -276,6 +265,6 @@ def _missing(file: Path, there: set[str], listing: Path) -> FileError:
     near = {name.lower(): name for name in there}.get(file.name.lower())
     hint = f" (but there is {near}: rename it)" if near else ""
     remedy = "restore it, or remove its line"
-    if not there:  # not even their folder, perhaps
+    if not there:  # perhaps not even their folder
         remedy += "; data.download=true downloads the whole data set"
     return FileError(file, f"is missing, though {listing} lists it{hint}", remedy)

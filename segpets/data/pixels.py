@@ -16,11 +16,13 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
-from segpets.data.cache import PixelCache, build, bytes_needed, cache_name, locked, make_room, touch
+from segpets.data.cache import PixelCache, build, bytes_needed, cache_name, make_room, touch
 from segpets.data.decode import Pixel8, read_pair
-from segpets.data.source import Mask, Sample, Samples, Source, refuse
+from segpets.data.source import Mask, Sample, Source, refuse
 from segpets.errors import FileError, UserError
+from segpets.hardware import threads
 from segpets.paths import user_cache
+from segpets.run.lock import waiting
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +46,7 @@ class Pixels:
     before its first step; but files that a cache holds, and that look as they did, are not.
 
     Args:
-        samples: Whose pixels, sorted by name.
+        samples: The samples, sorted by name.
         source: Reads masks.
         size: Height and width in pixels.
         cache: `disk` keeps the pixels in a file, `none` decodes them at each access, `auto` keeps
@@ -64,7 +66,7 @@ class Pixels:
 
     def __init__(
         self,
-        samples: Samples,
+        samples: Sequence[Sample],
         *,
         source: Source,
         size: int,
@@ -96,12 +98,12 @@ class Pixels:
         return len(self._samples)
 
     def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
-        """Gives image, uint8 (3, size, size), and mask, uint8 (size, size): the caller's own."""
+        """Returns image, uint8 (3, size, size), and mask, uint8 (size, size): the caller's own."""
         kept = self.cache.read(row) if self.cache else None
         if kept is None:
             if self.cache and not self._warned:
                 with suppress(OSError):
-                    self.cache.path.unlink()  # what is opened can be read on
+                    self.cache.path.unlink()  # an opened file can still be read
                 log.warning("%s was damaged: the next run builds it anew", self.cache.path)
                 self._warned = True
             kept = read_pair(self._samples[row], self._source, self._size)
@@ -109,7 +111,7 @@ class Pixels:
         return torch.from_numpy(image), torch.from_numpy(mask)
 
     def several(self, rows: Sequence[int], *, threads: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Gives what `[row]` gives for each row; files are decoded by threads, ahead of need."""
+        """Returns what `[row]` does for each row; threads decode files ahead of need."""
         if self.cache or threads == 1:
             yield from map(self.__getitem__, rows)
             return
@@ -117,13 +119,13 @@ class Pixels:
             yield from pool.map(self.__getitem__, rows)
 
     def of(self, name: str) -> tuple[Tensor, Tensor]:
-        """Gives the pixels of a sample by its name, as `[row]` does.
+        """Returns the pixels of a sample by its name, as `[row]` does.
 
         Raises:
             KeyError: There is none of that name.
         """
-        row = bisect.bisect_left(range(len(self)), name, key=self._samples.name)
-        if row == len(self) or self._samples.name(row) != name:
+        row = bisect.bisect_left(self._samples, name, key=lambda sample: sample.name)
+        if row == len(self) or self._samples[row].name != name:
             raise KeyError(name)
         return self[row]
 
@@ -134,7 +136,10 @@ class Pixels:
         for folder in folders:
             path = folder / name
             try:
-                with locked(path):
+                with waiting(
+                    path.with_suffix(".lock"),
+                    f"Another process builds the cache {path}: waiting for it",
+                ):
                     if cache := self._opened(path):
                         touch(path)
                         return cache, ""
@@ -157,7 +162,6 @@ class Pixels:
         return None, reason
 
     def _opened(self, path: Path) -> PixelCache | None:
-        """The cache, if there is one that holds these files as they are."""
         try:
             cache = PixelCache(path, count=len(self._samples), size=self._size)
         except FileNotFoundError:
@@ -175,7 +179,7 @@ class Pixels:
         build(path, count=len(self._samples), size=self._size, fill=self._checked)
 
     def _key(self) -> str:
-        """Names the list of files and the settings; that the files are the same, others see."""
+        """Hashes the list of files and the settings; others check that the files are unchanged."""
         digest = hashlib.blake2b(f"{VERSION} {self._size} {self._source.rules}\n".encode())
         for s in self._samples:
             # What is known of an image can decide over its mask, as a pet's species does.
@@ -184,7 +188,7 @@ class Pixels:
         return digest.hexdigest()[:16]
 
     def _checked(self, put: Callable[[int, int, Pixel8, Mask], None]) -> str:
-        """Decodes all samples, in threads, and passes them on; gives the fingerprint."""
+        """Decodes all samples, in threads, and passes them on; returns the fingerprint."""
         errors: list[FileError] = []
         fingerprint = hashlib.blake2b(digest_size=8)
 
@@ -210,25 +214,21 @@ class Pixels:
 
 def in_threads(function: Callable[[int], T], count: int, title: str) -> Iterator[T]:
     """Yields function(0), function(1), ... in order, computed in threads, with a progress bar."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # the threads here share the cores already
     console = Console(stderr=True)
-    try:
-        with (
-            ThreadPoolExecutor(max_workers=os.cpu_count()) as threads,
-            Progress(console=console, transient=True, disable=not console.is_terminal) as bar,
-        ):
-            task = bar.add_task(title, total=count)
-            for begin in range(0, count, _CHUNK):
-                rows = range(begin, min(begin + _CHUNK, count))
-                yield from threads.map(function, rows)
-                bar.update(task, completed=rows.stop)
-    finally:
-        torch.set_num_threads(before)
+    with (
+        threads(1),  # the pool shares the cores already
+        ThreadPoolExecutor(max_workers=os.cpu_count()) as pool,
+        Progress(console=console, transient=True, disable=not console.is_terminal) as bar,
+    ):
+        task = bar.add_task(title, total=count)
+        for begin in range(0, count, _CHUNK):
+            rows = range(begin, min(begin + _CHUNK, count))
+            yield from pool.map(function, rows)
+            bar.update(task, completed=rows.stop)
 
 
 def _looks(sample: Sample) -> int:
-    """A hash of what the file system says of a sample's files; 0 if they can't be found."""
+    """Hashes what the file system says about a sample's files; 0 if they can't be found."""
     digest = hashlib.blake2b(sample.mask_hash.encode(), digest_size=8)
     for file in (sample.image, sample.mask):
         try:
@@ -240,7 +240,6 @@ def _looks(sample: Sample) -> int:
 
 
 def _content(sample: Sample) -> str:
-    """A hash of a sample's bytes."""
     digest = hashlib.blake2b(sample.image.read_bytes(), digest_size=16)
     digest.update(sample.mask_hash.encode() or sample.mask.read_bytes())
     return digest.hexdigest()

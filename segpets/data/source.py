@@ -1,14 +1,13 @@
-"""What a data set tells of itself: the names of its images and how their masks are read."""
+"""A data set as its class describes it: the samples of each stage, and how masks are read."""
 
 import hashlib
-import itertools
+import logging
 import os
 import re
-from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, NoReturn, Protocol, overload
+from typing import Final, NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +16,11 @@ from segpets.errors import FileError, UserError
 
 Mask = NDArray[np.uint8]
 Rows = NDArray[np.int64]
+"""Places in a list of samples."""
 
 STAGES: Final = ("train", "val", "test")
+
+log = logging.getLogger(__name__)
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 
@@ -42,102 +44,9 @@ class Sample:
     mask_hash: str = ""
 
 
-class Samples(Sequence[Sample]):
-    """A list of samples in about 100 bytes each, so that 100,000 of them take 10 MB.
-
-    Args:
-        samples: The samples; their attributes have the same keys.
-    """
-
-    def __init__(self, samples: Iterable[Sample] = ()) -> None:
-        text, ends = bytearray(), array("q", [0])
-        folders: dict[Path, int] = {}
-        keys: tuple[str, ...] = ()
-        for sample in samples:
-            keys = keys or tuple(sample.attributes)
-            files = (sample.image, sample.mask)
-            words = [sample.name, sample.mask_hash]
-            for file in files:
-                words += [str(folders.setdefault(file.parent, len(folders))), file.name]
-            words += [sample.attributes[key] for key in keys]
-            text += os.fsencode("\0".join(words))
-            ends.append(len(text))
-        self._text, self._ends = text, ends
-        self._folders, self._keys = list(folders), keys
-        self._rows: Rows = np.arange(len(ends) - 1)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> "Samples": ...
-    def __getitem__(self, index: int | slice) -> "Sample | Samples":
-        if isinstance(index, slice):
-            return self.select(self._rows[index], of_all=True)
-        name, mask_hash, folder, image, mask_folder, mask, *values = self._words(index)
-        return Sample(
-            name=name,
-            image=self._folders[int(folder)] / image,
-            mask=self._folders[int(mask_folder)] / mask,
-            attributes=dict(zip(self._keys, values, strict=True)),
-            mask_hash=mask_hash,
-        )
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Sequence):
-            return NotImplemented
-        return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
-
-    __hash__ = None  # type: ignore[assignment]  # as of any list
-
-    @property
-    def attributes(self) -> tuple[str, ...]:
-        """The keys of what is known of the samples, such as breed and species."""
-        return self._keys
-
-    def name(self, index: int) -> str:
-        """The name of one sample."""
-        return self._words(index)[0]
-
-    def names(self) -> Iterator[str]:
-        """The names of all samples, in order."""
-        return (self.name(index) for index in range(len(self)))
-
-    def attribute(self, key: str) -> Iterator[str]:
-        """One attribute of all samples, in order."""
-        column = 6 + self._keys.index(key)
-        return (self._words(index)[column] for index in range(len(self)))
-
-    def select(self, rows: Iterable[int] | Rows, *, of_all: bool = False) -> "Samples":
-        """The samples at some rows, in that order; the texts are shared.
-
-        Args:
-            rows: Indices of this list.
-            of_all: The indices count what this list was selected from.
-        """
-        chosen = Samples.__new__(Samples)
-        chosen.__dict__.update(self.__dict__)
-        wanted = np.fromiter(rows, dtype=np.int64)
-        chosen._rows = wanted if of_all else self._rows[wanted]
-        return chosen
-
-    @staticmethod
-    def joined(lists: "Sequence[Samples]") -> "Samples":
-        """One list after the other; what is selected from one list goes on to share its texts."""
-        if any(samples._text is not lists[0]._text for samples in lists):
-            return Samples(itertools.chain.from_iterable(lists))
-        return lists[0].select(np.concatenate([samples._rows for samples in lists]), of_all=True)
-
-    def _words(self, index: int) -> list[str]:
-        row = self._rows[index]
-        return os.fsdecode(bytes(self._text[self._ends[row] : self._ends[row + 1]])).split("\0")
-
-
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a sample can't be used.
+    """A sample that can't be used, and why.
 
     Attributes:
         name: The sample's name, as `data.exclude` would list it.
@@ -153,9 +62,9 @@ class Splits:
     """The samples of each stage.
 
     Attributes:
-        train: What the weights are fitted to.
-        val: What models are chosen by, unless `val_is_test`.
-        test: What is reported.
+        train: The samples that the weights are fitted to.
+        val: The samples that models are chosen by, unless `val_is_test`.
+        test: The samples that reported metrics are of.
         augment_val: Whether validation images are augmented like training images.
         val_is_test: Whether val holds the test images. Then no epoch may be chosen by val.
         problems: What was named but can't be used, and is in no stage; a training refuses to
@@ -172,14 +81,22 @@ class Splits:
     problems: Sequence[Problem] = ()
     unused: Sequence[Path] = ()
 
+    def __getitem__(self, stage: str) -> Sequence[Sample]:
+        """Returns the samples of `train`, `val` or `test`."""
+        return self.stages()[stage]
+
+    def stages(self) -> dict[str, Sequence[Sample]]:
+        """Returns the samples by stage."""
+        return {"train": self.train, "val": self.val, "test": self.test}
+
 
 class Source(Protocol):
     """A data set: a small class that lists samples and reads masks.
 
     Attributes:
         root: The folder that the data lies in; a cache of its pixels goes there, too.
-        rules: Whatever else than the files decides over the class ids, as a text: what was read
-            by other rules isn't taken from the cache.
+        rules: Whatever besides the files determines the class ids, as a text: pixels read
+            by other rules aren't taken from the cache.
     """
 
     root: Path
@@ -197,14 +114,9 @@ class Source(Protocol):
         """Reads a mask as class ids, (H, W), with 255 = ignore, at the size of its image.
 
         Raises:
-            FileError: The file is no mask, or holds a value that means nothing.
+            FileError: The file isn't a mask, or holds a value that means nothing.
         """
         ...
-
-
-def packed(samples: Sequence[Sample]) -> Samples:
-    """The samples as `Samples`, which they may be already."""
-    return samples if isinstance(samples, Samples) else Samples(samples)
 
 
 def refuse(errors: Sequence[FileError]) -> NoReturn:
@@ -217,21 +129,11 @@ def refuse(errors: Sequence[FileError]) -> NoReturn:
     ) from errors[0]
 
 
-def check_seed(seed: object) -> None:
-    """Refuses a `data.seed` that is no whole number of at least 0.
-
-    Raises:
-        UserError: It is none.
-    """
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise UserError(f"data.seed={seed} must be a whole number of at least 0")
-
-
 def class_names(classes: object) -> list[str]:
-    """The names in `data.classes`, in the order of their ids.
+    """Reads the names in `data.classes`, in the order of their ids.
 
     Raises:
-        UserError: They are no list, or two are the same.
+        UserError: They aren't a list, or two are the same.
     """
     wanted = "data.classes=[background,leaf] names them in the order of their ids"
     if isinstance(classes, str) or not isinstance(classes, Sequence):
@@ -243,12 +145,7 @@ def class_names(classes: object) -> list[str]:
 
 
 def check_class_count(classes: object, known: Sequence[str], *, by: str) -> None:
-    """Refuses `data.classes` of another number than the data have; the names are the user's.
-
-    Args:
-        classes: What was given.
-        known: What the data call their classes.
-        by: What chose these, such as `data.labels=trimap`.
+    """Refuses `data.classes` if the data have another number; the names are the user's choice.
 
     Raises:
         UserError: There are more or fewer, or they are no list of different names.
@@ -264,8 +161,8 @@ def check_class_count(classes: object, known: Sequence[str], *, by: str) -> None
 def sample_name(text: str) -> str:
     """Turns a path within a data set, without its suffix, into a sample's name.
 
-    What is safe already stays as it is. Of other texts only the safe characters stay, and a hash
-    tells them apart.
+    A safe text stays as it is. Other texts keep only their safe characters, and a hash
+    distinguishes them.
     """
     if _SAFE_NAME.fullmatch(text):
         return text
@@ -275,8 +172,8 @@ def sample_name(text: str) -> str:
 
 
 def holdout(
-    samples: Sequence[Sample], *, fraction: float, by: str | None, seed: int
-) -> tuple[Samples, Samples]:
+    samples: Sequence[Sample], *, fraction: float, seed: int, by: str | None = None
+) -> tuple[list[Sample], list[Sample]]:
     """Splits samples in two, in the same proportion within each value of an attribute.
 
     Which samples are held out depends on the set of names, the fraction and the seed alone, not
@@ -286,20 +183,110 @@ def holdout(
         samples: What to split.
         fraction: The part to hold out, within (0, 1); rounded for each value of the attribute,
             but at least one image is held out and at least one kept where there are two.
-        by: The attribute, such as `breed`; None takes all samples as one group.
         seed: Another seed, another choice.
+        by: The attribute, such as `breed`; None takes all samples as one group.
 
     Returns:
         The kept and the held-out samples, in the order of `samples`.
     """
-    listed = packed(samples)
-    groups: dict[str, list[int]] = {}
-    for row, key in enumerate(listed.attribute(by) if by else [""] * len(listed)):
-        groups.setdefault(key, []).append(row)
-    held_out = np.zeros(len(listed), dtype=bool)
+    groups: dict[str, list[str]] = {}
+    for sample in samples:
+        groups.setdefault(sample.attributes[by] if by else "", []).append(sample.name)
+    held_out: set[str] = set()
     for index, key in enumerate(sorted(groups)):
-        rows = sorted(groups[key], key=listed.name)
-        count = min(max(round(fraction * len(rows)), 1), len(rows) - 1)
-        chosen = np.random.default_rng([seed, index]).permutation(len(rows))[:count]
-        held_out[[rows[i] for i in chosen]] = True
-    return listed.select(np.flatnonzero(~held_out)), listed.select(np.flatnonzero(held_out))
+        names = sorted(groups[key])
+        count = min(max(round(fraction * len(names)), 1), len(names) - 1)
+        chosen = np.random.default_rng([seed, index]).permutation(len(names))[:count]
+        held_out |= {names[i] for i in chosen}
+    return parted(samples, held_out)
+
+
+def in_three(
+    samples: Sequence[Sample], *, seed: int, place: object, problems: Sequence[Problem] = ()
+) -> tuple[list[Sample], list[Sample], list[Sample]]:
+    """Splits samples by `holdout` into 80 % train, 10 % val and 10 % test.
+
+    Args:
+        samples: What to split.
+        seed: Another seed, another choice.
+        place: Where they come from, as an error names it.
+        problems: Those that can't be used; an error names the first.
+
+    Raises:
+        UserError: There are fewer than three.
+    """
+    if len(samples) < len(STAGES):
+        more = f". {len(problems)} can't be used: {problems[0].error}" if problems else ""
+        raise UserError(
+            f"{place} has {len(samples)} images with masks, but train, val and test need at least "
+            f"one each: add images{more}"
+        )
+    rest, test = holdout(samples, fraction=1 / 10, seed=seed)
+    return *holdout(rest, fraction=1 / 9, seed=seed), test
+
+
+def parted(samples: Sequence[Sample], names: Collection[str]) -> tuple[list[Sample], list[Sample]]:
+    """Divides samples into those without and those with the given names."""
+    return [s for s in samples if s.name not in names], [s for s in samples if s.name in names]
+
+
+def leave_out(splits: Splits, exclude: Path | None) -> Splits:
+    """Leaves out the samples that a file names, with their problems.
+
+    A line holds a sample's name, or the name of its image's file; `#` begins a comment.
+
+    Raises:
+        UserError: The file can't be read.
+    """
+    if exclude is None:
+        return splits
+    try:
+        lines = exclude.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"data.exclude={exclude} can't be read ({error}): give a text file with the name of "
+            "one image a line"
+        ) from error
+    named = {line.partition("#")[0].strip() for line in lines} - {""}
+    matched: set[str] = set()
+
+    def kept(samples: Sequence[Sample]) -> list[Sample]:
+        rest = []
+        for sample in samples:
+            if hit := named & {sample.name, sample.image.name}:
+                matched.update(hit)
+            else:
+                rest.append(sample)
+        return rest
+
+    train, val, test = kept(splits.train), kept(splits.val), kept(splits.test)
+    problems = []
+    for problem in splits.problems:
+        if hit := named & {problem.name, problem.error.file.name}:
+            matched.update(hit)
+        else:
+            problems.append(problem)
+    if unknown := sorted(named - matched):
+        log.warning(
+            "data.exclude=%s names %d images that the data set hasn't, for example %s",
+            exclude,
+            len(unknown),
+            unknown[0],
+        )
+    return replace(splits, train=train, val=val, test=test, problems=problems)
+
+
+def merged(splits: Splits) -> tuple[list[Sample], dict[str, Rows]]:
+    """Merges samples that may occur in several stages.
+
+    Returns:
+        Each sample once, sorted by name, and for each stage the rows of its samples.
+    """
+    by_name = {s.name: s for samples in reversed(splits.stages().values()) for s in samples}
+    names = sorted(by_name)
+    places = {name: row for row, name in enumerate(names)}
+    rows = {
+        stage: np.array([places[sample.name] for sample in samples], dtype=np.int64)
+        for stage, samples in splits.stages().items()
+    }
+    return [by_name[name] for name in names], rows

@@ -15,23 +15,16 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from segpets.data.listing import homes, inventory, read_text
-from segpets.data.meaning import IGNORE, Meaning, holds, read_lossless
-from segpets.data.pairs import Pairs, gathered
-from segpets.data.source import (
-    STAGES,
-    Mask,
-    Problem,
-    Sample,
-    Samples,
-    Splits,
-    check_seed,
-    holdout,
-)
+from segpets.data.decode import read_lossless
+from segpets.data.filenames import homes, inventory, read_text
+from segpets.data.mask_values import IGNORE, Meaning, holds
+from segpets.data.pairing import Pairs, gathered
+from segpets.data.source import STAGES, Mask, Problem, Sample, Splits, holdout, in_three
 from segpets.errors import UserError
 from segpets.labels import IGNORE_INDEX
+from segpets.settings import Natural, checked
 
 log = logging.getLogger(__name__)
 
@@ -68,22 +61,20 @@ class Voc:
         UserError: The arguments contradict each other.
     """
 
+    @checked("data")
     def __init__(
         self,
         *,
         root: str | Path,
-        classes: Sequence[str],
+        classes: Any,
         masks: str = "SegmentationClass",
         year: int | str | None = None,
-        values: Mapping[Any, str | None] | None = None,
+        values: Any = None,
         ignore_value: int | str | Sequence[int | str] | None = None,
-        split: str = "holdout",
-        lists: Mapping[str, str | Path] | None = None,
-        seed: int = 0,
+        split: Literal["holdout", "files"] = "holdout",
+        lists: Any = None,
+        seed: Natural = 0,
     ) -> None:
-        if split not in ("holdout", "files"):
-            raise UserError(f"data.split={split} is unknown: choose holdout or files")
-        check_seed(seed)
         lists = {stage: stage for stage in STAGES} if lists is None else lists
         if not isinstance(lists, Mapping) or set(lists) != set(STAGES):
             raise UserError(
@@ -112,7 +103,7 @@ class Voc:
                 "its folder of masks, as in data.masks=SegmentationClassAug"
             )
         for stage, name in self.lists.items():
-            if name != stage:  # asked for, so not left out in silence
+            if name != stage:  # requested, so not left out silently
                 self._check_there(stage)
         pairs, problems = Pairs(home, {IMAGES: self.masks}), list[Problem]()
         if self.split == "files":
@@ -123,24 +114,19 @@ class Voc:
                 pairs, {s: pairs.listed(path, IMAGES) for s, path in lists.items()}, problems
             )
             self._check_some(stages, problems)
-            train, val = holdout(stages["train"], fraction=0.1, by=None, seed=self.seed)
+            train, val = holdout(stages["train"], fraction=0.1, seed=self.seed)
             return self._made(pairs, train, val, stages["val"], problems)
         names = (self.lists["train"], "trainval", "default")  # the last one is CVAT's
         listed = [path for path in map(self._named, names) if path.is_file()]
         what = f"what {listed[0]} lists" if listed else f"what has a mask in {home / self.masks}"
         log.info("Without lists of train and val, %s is split 80/10/10", what)
         if listed:
-            found = pairs.listed(listed[0], IMAGES)
+            images = pairs.listed(listed[0], IMAGES)
         else:  # an image without a mask is not annotated
-            found = pairs.all(IMAGES, lone=False)
-        samples = gathered(pairs, {"all": found}, problems)["all"]
-        if len(samples) < len(STAGES) and not problems:
-            raise UserError(
-                f"{listed[0] if listed else home} has {len(samples)} images with masks, but train, "
-                "val and test need at least one each: add images"
-            )
-        rest, test = holdout(samples, fraction=1 / 10, by=None, seed=self.seed)
-        train, val = holdout(rest, fraction=1 / 9, by=None, seed=self.seed)
+            images = pairs.all(IMAGES, lone=False)
+        samples = gathered(pairs, {"all": images}, problems)["all"]
+        place = listed[0] if listed else home
+        train, val, test = in_three(samples, seed=self.seed, place=place, problems=problems)
         return self._made(pairs, train, val, test, problems)
 
     def mask(self, sample: Sample) -> Mask:
@@ -173,9 +159,9 @@ class Voc:
     def _made(
         self,
         pairs: Pairs,
-        train: Samples,
-        val: Samples,
-        test: Samples,
+        train: list[Sample],
+        val: list[Sample],
+        test: list[Sample],
         problems: list[Problem],
         *,
         val_is_test: bool = False,
@@ -185,7 +171,7 @@ class Voc:
                 raise UserError(
                     f"{pairs.home} has too few images to leave any for {stage}: add some"
                 )
-        named = {name for samples in (train, val, test) for name in samples.names()}
+        named = {sample.name for sample in (*train, *val, *test)}
         unused = pairs.unused(named | {problem.name for problem in problems})
         if unused:
             log.info("%d images with masks are in no split and are left out", len(unused))
@@ -205,7 +191,7 @@ class Voc:
                 + ("; data.split=holdout needs none" if self.split == "files" else "")
             )
 
-    def _check_some(self, stages: Mapping[str, Samples], problems: list[Problem]) -> None:
+    def _check_some(self, stages: Mapping[str, list[Sample]], problems: list[Problem]) -> None:
         for stage, samples in stages.items():
             if not samples and not problems:
                 raise UserError(f"{self._list(stage)} lists no images: the split would be empty")
@@ -214,14 +200,13 @@ class Voc:
         return self._named(self.lists[stage])
 
     def _named(self, name: str) -> Path:
-        """A list by its name or path; where there is none, the place where it should be."""
+        """Finds a list by its name or path; if there is none, the place where it should be."""
         places = self._located() / LISTS
         here = Path(name).expanduser()
-        found = [path for path in (places / f"{name}.txt", places / name, here) if path.is_file()]
-        return found[0] if found else places / f"{name.removesuffix('.txt')}.txt"
+        paths = [path for path in (places / f"{name}.txt", places / name, here) if path.is_file()]
+        return paths[0] if paths else places / f"{name.removesuffix('.txt')}.txt"
 
     def _located(self) -> Path:
-        """The folder with JPEGImages, of which a labelmap.txt is read, too."""
         if self._home is None:
             self._home = self._only_home()
             labels = self._home / "labelmap.txt"
@@ -231,18 +216,20 @@ class Voc:
         return self._home
 
     def _only_home(self) -> Path:
-        found = homes(self.root, lambda f: all(os.path.isdir(f / n) for n in (IMAGES, self.masks)))
-        found = found or homes(self.root, lambda folder: os.path.isdir(folder / IMAGES))
-        if not found:
+        folders = homes(
+            self.root, lambda f: all(os.path.isdir(f / n) for n in (IMAGES, self.masks))
+        )
+        folders = folders or homes(self.root, lambda folder: os.path.isdir(folder / IMAGES))
+        if not folders:
             raise UserError(
                 f"data.root={self.root} {inventory(self.root)}, but must hold {IMAGES}/, "
                 f"{self.masks}/ and {LISTS}/ as VOC2012 does, or be a folder above it"
             )
-        fits = [f for f in found if self.year is None or str(self.year) in f.name]
-        if len(found) == 1:  # which may have any name, but not that of another year
-            fits = fits or [f for f in found if not re.fullmatch(r"VOC\d{4}", f.name)]
+        fits = [f for f in folders if self.year is None or str(self.year) in f.name]
+        if len(folders) == 1:  # which may have any name, but not that of another year
+            fits = fits or [f for f in folders if not re.fullmatch(r"VOC\d{4}", f.name)]
         if len(fits) != 1:
-            names = ", ".join(str(folder.relative_to(self.root)) for folder in found)
+            names = ", ".join(str(folder.relative_to(self.root)) for folder in folders)
             raise UserError(
                 f"data.root={self.root} holds {names}"
                 + (f", but not data.year={self.year}" if self.year is not None and not fits else "")
@@ -255,7 +242,7 @@ class Voc:
 
 
 def colour_map(count: int) -> list[tuple[int, int, int]]:
-    """The first colours of VOC's map, RGB: the bits of an index, three by three, from the top.
+    """Makes the first colours of VOC's map, RGB: an index's bits, three by three, from the top.
 
     From the development kit's VOClabelcolormap.m: bits 0, 3, 6 of an index are the bits 7, 6, 5 of
     red, bits 1, 4, 7 those of green, bits 2 and 5 those of blue.
@@ -281,7 +268,7 @@ def _by_colour_map(classes: Sequence[str]) -> Meaning:
 
 
 def _by_labelmap(file: Path, classes: Sequence[str]) -> tuple[Meaning, Meaning]:
-    """What numbers and what colours mean by a labelmap.txt.
+    """Reads the meaning of numbers and of colours from a labelmap.txt.
 
     Raises:
         UserError: It can't be read, or names other classes.

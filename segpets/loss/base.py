@@ -1,4 +1,4 @@
-"""What every loss shares: checks, the mask of pixels that count, weights and soft counts.
+"""Parts shared by all losses: checks, the mask of pixels that count, weights and soft counts.
 
 The rules are the same for all losses:
 

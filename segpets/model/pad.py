@@ -2,6 +2,7 @@
 
 from typing import Final
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -36,3 +37,22 @@ def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
         return image
     # Zeros would show the net an edge that isn't in the picture; a repeated border shows none.
     return F.pad(image, (0, right, 0, bottom), mode="replicate")
+
+
+def fitting(length: int, multiple: int) -> int:
+    """Round a height or width up to a multiple."""
+    return -(-length // multiple) * multiple
+
+
+def continued(image: Tensor, height: int, width: int) -> Tensor:
+    """Repeat the last row and column of an image of any type, up to a height and width.
+
+    Args:
+        image: (..., H, W), of which H and W may be larger.
+        height: The least height.
+        width: The least width.
+    """
+    for dim, least in ((-2, height), (-1, width)):
+        if (length := image.shape[dim]) < least:
+            image = image.index_select(dim, torch.arange(least).clamp(max=length - 1))
+    return image

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from segpets.labels import IGNORE_INDEX, palette
+from segpets.labels import IGNORE_INDEX
 from segpets.report.paint import IGNORED, RGB, painted
+from segpets.report.palette import palette
 
 
 def colourise(mask: Tensor, classes: Sequence[str]) -> RGB:
@@ -26,7 +27,7 @@ def prediction_sheet(
     captions: Sequence[str],
     classes: Sequence[str],
 ) -> RGB:
-    """Draws a row an image: input, truth, prediction and the prediction over the input.
+    """Draws a row for each image: input, truth, prediction and the prediction over the input.
 
     Args:
         images: uint8 (N, 3, H, W).
@@ -56,7 +57,7 @@ def outlined(image: RGB, mask: NDArray[np.uint8], classes: Sequence[str]) -> RGB
 
     Args:
         image: (H, W, 3).
-        mask: Class ids, (H, W); what is ignored turns grey.
+        mask: Class ids, (H, W); ignored pixels turn grey.
         classes: Class names, in the order of their ids.
     """
     edge = np.zeros(mask.shape, dtype=bool)
@@ -75,7 +76,7 @@ def sheet(
 
     Args:
         tiles: For each column of a row the N pictures, (N, H, W, 3).
-        heading: What stands above all.
+        heading: The heading above all rows.
         captions: What stands under each of the N rows.
         classes: Class names, for the legend.
 
@@ -119,7 +120,7 @@ def sheet(
 
 
 def size_figure(sizes: NDArray[np.int64]) -> Figure:
-    """Draws how large images are.
+    """Draws the sizes of images.
 
     Args:
         sizes: Height and width in pixels, (N, 2).

@@ -1,4 +1,4 @@
-"""A table of results, and its forms: Markdown, LaTeX and CSV. Whatever stands in it is escaped."""
+"""A table of results, and its forms: Markdown, LaTeX and CSV. All of its content is escaped."""
 
 import csv
 import io
@@ -10,12 +10,12 @@ from typing import Final
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands at one place of a table.
+    """A cell of a table.
 
     Attributes:
-        text: What is shown.
-        value: What is sorted by; None comes last.
-        hint: What more can be said, where there is room.
+        text: The text that is shown.
+        value: The value to sort by; None comes last.
+        hint: Further information, shown where there is room.
     """
 
     text: str
@@ -28,10 +28,10 @@ class Column:
     """A column's head.
 
     Attributes:
-        title: What stands above it.
+        title: The title above it.
         numeric: Whether it holds numbers.
-        part: Of which part of the table it is, such as `overrides`. Where there is no room for
-            all, whole parts are left out; what is of none stays.
+        part: The part of the table that it belongs to, such as `overrides`. Without room for
+            all, whole parts are left out; columns of no part stay.
     """
 
     title: str
@@ -45,7 +45,7 @@ class Grid:
 
     Attributes:
         columns: Its columns.
-        rows: As many cells a row.
+        rows: Rows with a cell for each column.
     """
 
     columns: Sequence[Column]
@@ -69,7 +69,7 @@ _LATEX: Final = {
     '"': r"{\char34}",  # \textquotedbl isn't in the encoding that LaTeX begins with
     "±": r"$\pm$",
     "…": r"\ldots{}",
-    "[": "{[}",  # after \\ it would begin an optional argument
+    "[": "{[}",  # after \\ it would start an optional argument
 }
 _SPACES = re.compile(r"[\s\x00-\x1f\x7f]+")
 # What has a meaning within a line, a colon before a letter (http://, :smile:), and what has one at
@@ -78,7 +78,7 @@ _MARKS = re.compile(r"([\\`*_{}\[\]<>#!|~&$@]|:(?=\S)|^[-+=])")
 
 
 def markdown_text(text: str) -> str:
-    """Escapes a text for a line of Markdown: what has a meaning there gets a backslash."""
+    """Escapes a text for a line of Markdown: special characters get a backslash."""
     return _MARKS.sub(r"\\\1", _SPACES.sub(" ", text))
 
 
@@ -88,7 +88,7 @@ def latex_text(text: str) -> str:
 
 
 def as_markdown(grid: Grid) -> str:
-    """Writes a table of GitHub's Markdown."""
+    """Writes a table in GitHub's Markdown."""
     titles = (markdown_text(column.title) for column in grid.columns)
     rules = ("---:" if column.numeric else ":---" for column in grid.columns)
     rows = [titles, rules, *((markdown_text(cell.text) for cell in row) for row in grid.rows)]
@@ -96,7 +96,7 @@ def as_markdown(grid: Grid) -> str:
 
 
 def as_latex(grid: Grid) -> str:
-    """Writes a tabular with the rules of the package booktabs."""
+    """Writes a LaTeX tabular with the rules of the package booktabs."""
     places = "".join("r" if column.numeric else "l" for column in grid.columns)
     titles = " & ".join(latex_text(column.title) for column in grid.columns)
     rows = (" & ".join(latex_text(cell.text) for cell in row) for row in grid.rows)
@@ -115,3 +115,11 @@ def as_csv(rows: Sequence[Mapping[str, object]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def number(value: float) -> str:
+    """Formats a number briefly: 12, 3.5 k, 1.94 M, 18.1 G."""
+    for unit, name in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(value) >= unit:
+            return f"{value / unit:.3g}{name}"
+    return f"{value:.3g}"

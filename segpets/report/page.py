@@ -1,4 +1,4 @@
-"""HTML pages of one file, which need no network."""
+"""HTML pages in a single file, which need no network."""
 
 import base64
 import io
@@ -14,15 +14,10 @@ from PIL import Image
 _WEBP_LIMIT = 16383
 
 
-def render(template: str, **values: Any) -> str:
-    """Fills in a template of this folder; all values are escaped.
-
-    Args:
-        template: Its file's name.
-        **values: What it names.
-    """
+def render(package: str, template: str, **values: Any) -> str:
+    """Fills in a template; all values are escaped."""
     environment = Environment(
-        loader=PackageLoader("segpets.report", "."),
+        loader=PackageLoader(package, "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -33,16 +28,16 @@ def render(template: str, **values: Any) -> str:
 
 
 def breakable(text: str) -> Markup:
-    """Escapes a text, and lets its lines end behind its signs."""
+    """Escapes a text, and lets its lines break after punctuation."""
     return Markup(re.sub(r"(?<=[_/.,:=])", "<wbr>", str(escape(text))))
 
 
 def embedded(picture: NDArray[np.uint8], *, quality: int = 90) -> str:
-    """A picture, uint8 (H, W, 3), as an address that holds the picture itself.
+    """Encodes a picture, uint8 (H, W, 3), as an address that holds the picture itself.
 
     Args:
         picture: RGB.
-        quality: WebP's, up to 100.
+        quality: The quality of the WebP, up to 100.
     """
     content = io.BytesIO()
     image = Image.fromarray(picture)

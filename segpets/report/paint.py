@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from segpets.labels import palette
+from segpets.report.palette import palette
 
 RGB = NDArray[np.uint8]
 IGNORED = (128, 128, 128)

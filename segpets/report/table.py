@@ -25,13 +25,7 @@ def facts_table(facts: Mapping[str, str], *, title: str) -> Table:
 
 
 def class_table(metrics: Mapping[str, float], classes: Sequence[str], *, stage: str) -> Table:
-    """Lays out IoU, Dice, precision and recall of each class, their means and pixel accuracy.
-
-    Args:
-        metrics: Values under their names, such as `test/iou/pet`.
-        classes: Class names. One without a value shows dashes.
-        stage: `val` or `test`.
-    """
+    """Lays out IoU, Dice, precision and recall of each class, their means and pixel accuracy."""
     accuracy = metrics.get(f"{stage}/pixel_accuracy")
     shown = f", pixel accuracy {accuracy:.4f}" if accuracy is not None else ""
     table = Table(title=f"{stage}{shown}", title_justify="left")
@@ -50,21 +44,21 @@ def class_table(metrics: Mapping[str, float], classes: Sequence[str], *, stage: 
     return table
 
 
-class Share(Protocol):
+class ClassShare(Protocol):
     """The share of a class: of the pixels, and of the images, within [0, 1]."""
 
     @property
     def pixels(self) -> float:
-        """Of the pixels."""
+        """The share of the pixels."""
         ...
 
     @property
     def images(self) -> float:
-        """Of the images."""
+        """The share of the images."""
         ...
 
 
-def frequency_table(shares: Mapping[str, Mapping[str, Share]]) -> Table:
+def frequency_table(shares: Mapping[str, Mapping[str, ClassShare]]) -> Table:
     """Lays out the share that each class has of the pixels and of the images of each stage."""
     table = Table(title="share of the pixels, and of the images that show it", title_justify="left")
     table.add_column("class", style="bold")
@@ -76,12 +70,7 @@ def frequency_table(shares: Mapping[str, Mapping[str, Share]]) -> Table:
 
 
 def findings_table(rows: Sequence[tuple[bool, str, str, str]], *, total: int) -> Table:
-    """Lays out what the doctor found: file, problem and remedy.
-
-    Args:
-        rows: Whether it is serious, the file, the problem, the remedy.
-        total: How many there are, of which these are the first.
-    """
+    """Lays out what the doctor found: file, problem and remedy."""
     title = f"{total} found" + (f", the first {len(rows)}" if total > len(rows) else "")
     table = Table(title=title, title_justify="left")
     table.add_column("")
@@ -105,7 +94,7 @@ def jobs_table(rows: Sequence[tuple[str, str, str]], *, title: str) -> Table:
 
 
 def grid_table(grid: Grid, *, title: str) -> Table:
-    """Lays out a table of results; see `segpets.report.fit.fitted` for one that is too wide."""
+    """Lays out a table of results; `segpets.compare.fit_width` fits one that is too wide."""
     table = Table(title=escape(title), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in grid.columns:
         side: Literal["right", "left"] = "right" if column.numeric else "left"
@@ -116,11 +105,7 @@ def grid_table(grid: Grid, *, title: str) -> Table:
 
 
 def export_table(report: Mapping[str, Any]) -> Table:
-    """Lays out what an exported file was compared by, and what is allowed.
-
-    Args:
-        report: What `export.json` holds of the file.
-    """
+    """Lays out the results of an exported file's comparison, and the limits."""
     limits = report["tolerance"]
     table = Table(title=f"{report['images']} test images", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("", style="bold")

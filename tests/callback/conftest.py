@@ -4,7 +4,7 @@ import pytest
 from fixture_types import TakePart
 from lightning.pytorch import Callback
 
-from segpets import build as building
+from segpets.build import objects as building
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from segpets.labels import palette
 from segpets.report.figure import colourise
+from segpets.report.palette import palette
 from segpets.train import Result
 
 SIZE, GAP, LINE = 64, 4, 16  # of a tile, between tiles, and of a line of text, in pixels

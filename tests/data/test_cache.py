@@ -17,11 +17,11 @@ from PIL import Image
 from test_pixels import SIZE, names, pixels
 
 from segpets.data import Folder, OxfordPets
-from segpets.data.cache import bytes_needed, locked
-from segpets.data.datamodule import merged
+from segpets.data.cache import bytes_needed
 from segpets.data.pixels import CACHE_FOLDER, Pixels
-from segpets.data.source import Mask, Sample, Samples
+from segpets.data.source import Mask, Sample, merged
 from segpets.errors import UserError
+from segpets.run.lock import waiting
 
 
 def caches(folder: Path) -> list[Path]:
@@ -191,18 +191,20 @@ def _set_up(pets: PetFolder, cache_dir: Path | None, cache: str) -> str:
 import logging, sys
 sys.path[:0] = {sys.path!r}
 logging.basicConfig(level=logging.INFO)
-from segpets.data import OxfordPets, SegmentationDataModule
+from segpets.data import OxfordPets
+from segpets.data.pixels import Pixels
+from segpets.data.source import merged
 from segpets.errors import UserError
-module = SegmentationDataModule(
-    source=OxfordPets(root={str(pets.root)!r}), augment=None, size=32, batch_size=2,
-    num_workers=0, run_seed=1, cache={cache!r}, cache_dir={cache_dir and str(cache_dir)!r})
+source = OxfordPets(root={str(pets.root)!r})
+samples, _ = merged(source.splits())
 print("begin", flush=True)
 try:
-    module.setup()
+    pixels = Pixels(samples, source=source, size=32, cache={cache!r},
+                    cache_dir={cache_dir and str(cache_dir)!r})
 except UserError as error:
     print("UserError", error)
 else:
-    print(module.pixels.cache and module.pixels.cache.path, module.pixels.fingerprint)
+    print(pixels.cache and pixels.cache.path, pixels.fingerprint)
 """
 
 
@@ -277,7 +279,7 @@ def _fingerprint(pets: PetFolder) -> tuple[str, int]:
 
 
 def test_processes_at_once_build_one_cache(pets: PetFolder) -> None:
-    with multiprocessing.get_context("spawn").Pool(3) as pool:
+    with multiprocessing.get_context("fork").Pool(3) as pool:
         found = pool.map(_fingerprint, [pets] * 3, chunksize=1)
     (file,) = caches(own(pets))
     assert set(found) == {(pixels(pets).fingerprint, file.stat().st_ino)}  # nobody built anew
@@ -292,14 +294,14 @@ def test_a_process_waits_for_the_one_that_builds(
     assert built.cache is not None
     path = built.cache.path
     path.unlink()
-    waiting = threading.Thread(target=pixels, args=[pets], kwargs={"cache": "disk"})
-    with locked(path):
-        waiting.start()
+    thread = threading.Thread(target=pixels, args=[pets], kwargs={"cache": "disk"})
+    with waiting(path.with_suffix(".lock")):
+        thread.start()
         while "waiting for it" not in caplog.text:
             time.sleep(0.01)
-        assert waiting.is_alive()
+        assert thread.is_alive()
         assert not path.exists()
-    waiting.join()
+    thread.join()
     assert path.exists()
 
 
@@ -320,7 +322,7 @@ def test_files_that_change_while_the_cache_is_built_are_never_taken_for_what_the
 
     source = Changing(root=pets.root)
     splits = source.splits()
-    samples, _ = merged([Samples(splits.train), Samples(splits.val), Samples(splits.test)])
+    samples, _ = merged(splits)
     kept = Pixels(samples, source=source, size=SIZE, cache="auto")
     assert torch.equal(kept.of("beagle_1")[1], pixels(pets).of("beagle_1")[1])
     assert equal(pets, cache="disk")
@@ -351,7 +353,7 @@ def test_names_with_spaces_umlauts_and_line_breaks_are_cached(tmp_path: Path) ->
             Image.fromarray(values).save(file)
     source = Folder(root=tmp_path / "my set", classes=["background", "leaf"])
     splits = source.splits()
-    samples, _ = merged([Samples(splits.train), Samples(splits.val), Samples(splits.test)])
+    samples, _ = merged(splits)
     built = Pixels(samples, source=source, size=SIZE, cache="disk")
     opened = Pixels(samples, source=source, size=SIZE, cache="disk")
     assert built.cache is not None and opened.fingerprint == built.fingerprint
@@ -372,15 +374,14 @@ def test_a_worker_process_opens_the_cache_for_itself(pets: PetFolder) -> None:
 
 def test_a_killed_process_leaves_nothing_that_the_next_one_takes_for_whole(tmp_path: Path) -> None:
     pets = PetFolder(tmp_path / "pets", trainval=100, test=20, width=300, height=300)
-    code = _set_up(pets, None, "disk")
     expected = pixels(pets).fingerprint
-    command = [sys.executable, "-c", code]
+    fork = multiprocessing.get_context("fork")  # any other would import the libraries each time
     for delay in np.random.default_rng(0).uniform(0, 0.3, 6):
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
-            assert child.stdout is not None
-            assert child.stdout.readline() == b"begin\n"
-            time.sleep(delay)
-            child.kill()
+        child = fork.Process(target=pixels, args=[pets], kwargs={"cache": "disk"})
+        child.start()
+        time.sleep(delay)
+        child.kill()
+        child.join()
     assert pixels(pets, cache="disk").fingerprint == expected
     assert equal(pets, cache="disk")
     assert sorted(file.suffix for file in own(pets).iterdir()) == [".lock", ".pixels"]
@@ -404,7 +405,7 @@ def test_what_a_mask_means_by_the_list_is_part_of_the_cache(pets: PetFolder) -> 
     def ids() -> set[int]:
         source = OxfordPets(root=pets.root, labels="species")
         splits = source.splits()
-        samples, _ = merged([Samples(splits.train), Samples(splits.val), Samples(splits.test)])
+        samples, _ = merged(splits)
         kept = Pixels(samples, source=source, size=SIZE, cache="disk")
         return set(kept.of("beagle_1")[1].unique().tolist())
 

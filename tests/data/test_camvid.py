@@ -8,7 +8,7 @@ from fixture_types import Command
 from omegaconf import OmegaConf
 from PIL import Image
 
-from segpets.build import build
+from segpets.build.objects import build_source
 from segpets.config import compose, conf_dir
 from segpets.data import CamVid, SegmentationDataModule
 from segpets.data.source import Sample, Splits
@@ -510,7 +510,7 @@ def test_an_empty_list_and_too_few_images(tmp_path: Path) -> None:
     ("options", "words"),
     [
         ({"split": "article"}, "data.split=article is unknown"),
-        ({"labels": "trimap"}, "data.labels=trimap is unknown: choose segnet11, all32"),
+        ({"labels": "trimap"}, "data.labels=trimap is unknown: choose segnet11 or all32"),
         ({"seed": True}, "data.seed=True must be a whole number"),
         ({"images": "a"}, "name a pair of folders: give both"),
     ],
@@ -540,7 +540,7 @@ def test_the_rules_name_what_decides_over_ids(tmp_path: Path) -> None:
 def test_classes_follow_the_labels(tmp_path: Path, labels: str, count: int) -> None:
     cfg = compose(["data=camvid", f"data.labels={labels}", f"data.root={kaggle(tmp_path)}"])
     assert len(cfg.data.classes) == cfg.model.num_classes == count
-    source = build(cfg.data.module.source, "data")
+    source = build_source(cfg.data)
     assert source.mask(source.splits().train[0]).tolist() == [
         [
             list(cfg.data.classes).index(name)
@@ -576,4 +576,4 @@ def test_names_of_classes_must_be_as_many_as_the_classes(tmp_path: Path) -> None
 @pytest.mark.parametrize("labels", ["segnet11", "all32"])
 def test_the_config_names_as_many_classes_as_the_data_have(tmp_path: Path, labels: str) -> None:
     given = ["data=camvid", f"data.root={tmp_path}", f"data.labels={labels}"]
-    assert isinstance(build(compose(given).data.module.source, "data"), CamVid)
+    assert isinstance(build_source(compose(given).data), CamVid)

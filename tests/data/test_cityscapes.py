@@ -10,7 +10,7 @@ import pytest
 from fixture_types import Command
 from PIL import Image
 
-from segpets.build import build
+from segpets.build.objects import build_source
 from segpets.config import compose
 from segpets.data import Cityscapes
 from segpets.data.source import Sample
@@ -262,7 +262,7 @@ def test_what_cant_be_listed(tmp_path: Path) -> None:
 
 def test_the_config_gives_the_source_its_classes() -> None:
     cfg = compose(["data=cityscapes", "data.root=nowhere", "data.split=files", "data.seed=3"])
-    built = build(cfg.data.module.source, "data")
+    built = build_source(cfg.data)
     assert isinstance(built, Cityscapes)
     assert (built.root, built.split, built.seed) == (Path("nowhere"), "files", 3)
 

@@ -11,7 +11,7 @@ from pet_folder import PetFolder
 from torch.utils.data import DataLoader
 
 from segpets.augment.none import NoAugment
-from segpets.build import build
+from segpets.build.objects import build_data
 from segpets.config import compose
 from segpets.data import OxfordPets, SegmentationDataModule
 from segpets.data.datamodule import EpochSampler, collate
@@ -235,7 +235,7 @@ def test_overfit_serves_the_same_few_images_to_all_stages_unaugmented(
 def test_a_value_out_of_range_is_named_by_its_key(override: str, words: str) -> None:
     cfg = compose([override, "augment=none"])
     with pytest.raises(UserError) as caught:
-        build(cfg.data.module, "data")
+        build_data(cfg)
     assert words in str(caught.value)
 
 

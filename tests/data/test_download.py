@@ -23,13 +23,13 @@ from archive_server import Answer, ArchiveServer, Serve, status
 from fixture_types import Command
 from torchvision.datasets import OxfordIIITPet
 
-from segpets.build import build
+from segpets.build.objects import build_data
 from segpets.config import compose
 from segpets.data import OxfordPets
-from segpets.data.download import FOLDER, RECORD
-from segpets.data.fetch import fetch
+from segpets.data.download.archives import FOLDER, RECORD
+from segpets.data.download.fetch import fetch
+from segpets.data.download.unpack import unpack
 from segpets.data.pixels import CACHE_FOLDER
-from segpets.data.unpack import unpack
 from segpets.errors import FileError, UserError
 
 PETS_MINI = Path(__file__).parents[2] / "segpets" / "data" / "pets_mini"
@@ -1033,12 +1033,12 @@ def test_one_word_downloads_and_trains(
 
 def test_the_embedded_images_need_no_download() -> None:
     with pytest.raises(UserError, match=r"data\.mirrors names no address.*data=pets_mini lies in"):
-        build(compose(["data=pets_mini", "data.download=true"]).data.module, "data")
+        build_data(compose(["data=pets_mini", "data.download=true"]))
 
 
 def test_the_config_has_addresses_and_checksums() -> None:
     cfg = compose(["data=oxford_pets", "data.download=true"])
-    assert isinstance(build(cfg.data.module, "data").source, OxfordPets)
+    assert isinstance(build_data(cfg).source, OxfordPets)
     known = {address for address, _ in OxfordIIITPet._RESOURCES}
     ours = {f"{cfg.data.mirrors[0]}{folder}.tar.gz" for folder in cfg.data.checksums}
     assert ours == known

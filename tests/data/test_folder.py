@@ -11,7 +11,7 @@ import pytest
 from fixture_types import Command
 from PIL import Image
 
-from segpets.build import build
+from segpets.build.objects import build_source
 from segpets.config import compose
 from segpets.data import Folder, SegmentationDataModule
 from segpets.data.source import Sample
@@ -880,7 +880,7 @@ def test_meanings_on_the_command_line(
 ) -> None:
     file = draw(tmp_path / "mask.png", [[0, 9, 255]])
     cfg = compose(["data=folder", "data.classes=[background,leaf]", *words])
-    source = build(cfg.data.module.source, "data")
+    source = build_source(cfg.data)
     assert source.mask(Sample("mask", file, file)).tolist() == [expected]
 
 

@@ -5,9 +5,8 @@ import torch
 from pet_folder import PetFolder
 
 from segpets.data import OxfordPets, SegmentationDataModule
-from segpets.data.datamodule import merged
 from segpets.data.pixels import Pixels
-from segpets.data.source import Samples
+from segpets.data.source import merged
 from segpets.errors import UserError
 
 SIZE = 32
@@ -16,7 +15,7 @@ SIZE = 32
 def pixels(pets: PetFolder, *, size: int = SIZE, cache: str = "none", **more: object) -> Pixels:
     source = OxfordPets(root=pets.root)
     splits = source.splits()
-    samples, _ = merged([Samples(splits.train), Samples(splits.val), Samples(splits.test)])
+    samples, _ = merged(splits)
     return Pixels(samples, source=source, size=size, cache=cache, **more)  # type: ignore[arg-type]
 
 

@@ -7,7 +7,7 @@ from fixture_types import Command
 from omegaconf import OmegaConf
 from PIL import Image
 
-from segpets.build import build
+from segpets.build.objects import build_data, build_source
 from segpets.config import compose, conf_dir
 from segpets.data import Voc
 from segpets.data.source import Sample, Splits
@@ -225,7 +225,7 @@ def test_what_a_labelmap_advises_can_be_pasted(tmp_path: Path) -> None:
     assert advised
     cfg = compose(["data=voc", advised[1], f"data.root={tmp_path}"])
     assert list(cfg.data.classes) == ["background", "road", "my car"]
-    assert build(cfg.data.module.source, "data").splits().test
+    assert build_source(cfg.data).splits().test
 
 
 @pytest.mark.parametrize(
@@ -481,7 +481,7 @@ def test_what_advice_a_training_gives_can_be_followed(tmp_path: Path) -> None:
         base = ["data=voc", f"data.root={home}", "data.cache=none", "data.batch_size=1"]
         cfg = compose([*base, *words])
         try:
-            build(cfg.data.module, "data", augment=None).setup()
+            build_data(cfg).setup()
         except UserError as error:
             return str(error)
         return ""

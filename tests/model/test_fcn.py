@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from segpets.cost import parameters
+from segpets.build.cost import parameters
 from segpets.model.fcn import FCN8s, Upsample
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from segpets.cost import parameters
+from segpets.build.cost import parameters
 from segpets.model.segnet import SegNet, unpool, unpool_exact
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from segmentation_models_pytorch import create_model
 
-from segpets.cost import parameters
+from segpets.build.cost import parameters
 from segpets.model.smp import SMP
 
 

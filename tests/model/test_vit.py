@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from segpets.cost import parameters
+from segpets.build.cost import parameters
 from segpets.model.vit import Block, ViT
 
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from segpets.report.fit import fitted, folded
+from segpets.compare.fit_width import fitted, folded
 from segpets.report.grid import Cell, Column, Grid
 from segpets.report.table import as_text, export_table, grid_table
 

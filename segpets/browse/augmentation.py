@@ -1,0 +1,191 @@
+"""Checks that an augmentation keeps its promises, on a pattern made for the purpose."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import max_pool2d
+from torch.utils.data import DataLoader
+
+from segpets.browse.finding import Finding
+from segpets.data.datamodule import Augment, SegmentationDataset, collate
+from segpets.data.source import Sample
+from segpets.labels import IGNORE_INDEX, Item
+
+AGREEMENT: Final = 0.8
+"""The part of a mask's pixels, away from edges, that must lie where the image has moved to. Blur,
+noise and masked-out patches cost some; a flip or a turn of one of the two leaves about a half."""
+
+CLOSENESS: Final = 0.9
+"""The part of all of the mask's pixels that must, in the median over the seeds. Half of the pixels
+lie at edges, so that displacements of two pixels show."""
+
+_RETURNS = "returns"
+_SEEDS = 24
+_ID = 200  # far from 0, so that a blend of the two shows
+_CELL = 8  # pixels
+_WORKERS = 2
+
+
+def examine_augmentation(augment: Augment, *, size: int) -> list[Finding]:
+    """Finds augmentations that change image and mask differently, or aren't functions of the seed.
+
+    The pattern is a field of light and dark squares, and its mask the same field; so wherever the
+    image goes, the mask must be found there.
+
+    Args:
+        augment: The joint transform.
+        size: Height and width in pixels of the images that it is used on.
+    """
+    try:
+        problems = [*_of_pairs(augment, size)]
+        if not any(problem.startswith(_RETURNS) for problem, _ in problems):
+            problems += _of_workers(augment, size)
+    except Exception as error:  # somebody else's transform can raise anything
+        problems = [(f"fails: {error}", "correct its parameters")]
+    return [Finding(True, "augment", problem, remedy) for problem, remedy in problems]
+
+
+def pattern(size: int) -> tuple[Tensor, Tensor]:
+    """Makes an image, uint8 (3, size, size), and the mask that belongs to it, (size, size)."""
+    count = -(-size // _CELL)
+    cells = np.random.default_rng(0).integers(0, 2, (count, count), dtype=np.uint8)
+    index = np.arange(size) // _CELL
+    field = torch.from_numpy(cells[np.ix_(index, index)])
+    image = (64 + 128 * field).expand(3, size, size).contiguous()
+    return image, _ID * field
+
+
+def _of_pairs(augment: Augment, size: int) -> Iterator[tuple[str, str]]:
+    before = pattern(size)
+    given = tuple(tensor.clone() for tensor in before)
+    pairs = [augment(given[0], given[1], seed=seed) for seed in range(_SEEDS)]
+    if wrong := next((found for pair in pairs if (found := _wrong(pair))), None):
+        yield f"{_RETURNS} {wrong}", "return uint8 tensors, (3, H, W) and (H, W)"
+        return
+    if not all(torch.equal(a, b) for a, b in zip(before, given, strict=True)):
+        yield "works on its inputs in place, which may be cached", "let it copy them first"
+    again = [augment(given[0], given[1], seed=seed) for seed in range(_SEEDS)]
+    if not all(_same(a, b) for a, b in zip(pairs, again, strict=True)):
+        yield (
+            "gives another result when the same seed is given again",
+            "draw all random numbers from a generator that is made of the seed",
+        )
+    if len(shapes := sorted({tuple(mask.shape) for _, mask in pairs})) > 1:
+        yield (
+            f"gives images of {len(shapes)} sizes, such as {shapes[0]} and {shapes[1]}",
+            "let a crop or resize to one size come last",
+        )
+    values = {value for _, mask in pairs for value in np.unique(mask.numpy()).tolist()}
+    if invented := sorted(values - {0, _ID, IGNORE_INDEX}):
+        yield (
+            f"invents values in masks, such as {invented[0]} between 0 and {_ID}",
+            "resample masks by nearest neighbour, and fill them with 255",
+        )
+    close = float(np.median([agreement(image, mask, edges=True) for image, mask in pairs]))
+    agreements = [agreement(image, mask) for image, mask in pairs]
+    worst = int(np.argmin(agreements))
+    if agreements[worst] < AGREEMENT:
+        yield (
+            f"moves image and mask differently: with seed {worst}, {agreements[worst]:.0%} of the "
+            "mask lie where the image has gone to",
+            "let one transform move both, by the same parameters",
+        )
+    elif close < CLOSENESS:
+        yield (
+            f"moves image and mask a little apart: {close:.0%} of the mask lie where the image has "
+            "gone to",
+            "let one transform move both, by the same parameters",
+        )
+
+
+def _wrong(pair: object) -> str | None:
+    if not isinstance(pair, tuple) or len(pair) != 2:
+        return type(pair).__name__
+    for tensor, ndim, shape in zip(pair, (3, 2), ("(3, H, W)", "(H, W)"), strict=True):
+        if not isinstance(tensor, Tensor):
+            return f"a {type(tensor).__name__} for a tensor"
+        if tensor.dtype != torch.uint8 or tensor.ndim != ndim:
+            kind = str(tensor.dtype).removeprefix("torch.")
+            return f"{kind} {tuple(tensor.shape)} where uint8 {shape} is wanted"
+    return None
+
+
+def agreement(image: Tensor, mask: Tensor, *, edges: bool = False) -> float:
+    """Computes the part of a mask's pixels that match the image of an augmented pattern.
+
+    Args:
+        image: uint8 (3, H, W).
+        mask: uint8 (H, W); ignored pixels don't count.
+        edges: Whether pixels within two of an edge count.
+    """
+    grey = image.float().mean(0)
+    field = mask.float()[None, None]
+    flat = (max_pool2d(field, 5, 1, 2) == -max_pool2d(-field, 5, 1, 2))[0, 0]
+    counted = (flat | edges) & (mask != IGNORE_INDEX)
+    if not counted.any():
+        return 1.0
+    light, dark = grey[counted].quantile(0.8), grey[counted].quantile(0.2)
+    if light - dark < 8:  # the colours were all but washed out
+        return 1.0
+    fits = ((grey > (light + dark) / 2) == (mask == _ID))[counted].float().mean().item()
+    return max(fits, 1 - fits)  # inverted colours fit as well
+
+
+def _of_workers(augment: Augment, size: int) -> Iterator[tuple[str, str]]:
+    """Reads the same image many times, with and without worker processes."""
+    alone = _read(augment, size, workers=0)
+    apart = _read(augment, size, workers=_WORKERS)
+    varied = any(not _same_item(item, alone[0]) for item in alone)
+    first, second = apart[::_WORKERS], apart[1::_WORKERS]
+    if varied and all(_same_item(a, b) for a, b in zip(first, second, strict=True)):
+        yield (
+            "repeats its random numbers in every data worker",
+            "draw all random numbers from a generator that is made of the seed",
+        )
+    elif not all(_same_item(a, b) for a, b in zip(alone, apart, strict=True)):
+        yield (
+            "gives other results in data workers than without",
+            "draw all random numbers from a generator that is made of the seed",
+        )
+
+
+class _Same:
+    """Pixels that are the same in every row."""
+
+    def __init__(self, pair: tuple[Tensor, Tensor]) -> None:
+        self.pair = pair
+
+    def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
+        return self.pair
+
+    def several(self, rows: Sequence[int], *, threads: int) -> Iterator[tuple[Tensor, Tensor]]:
+        return (self.pair for _ in rows)
+
+
+def _read(augment: Augment, size: int, *, workers: int) -> list[Item]:
+    file = Path("pattern")
+    samples = [Sample(f"pattern_{index}", file, file) for index in range(_SEEDS)]
+    rows = np.zeros(_SEEDS, dtype=np.int64)
+    pixels = _Same(pattern(size))
+    data = SegmentationDataset(samples, rows, pixels, augment=augment, seed=0)
+    loader: DataLoader[Item] = DataLoader(
+        data,
+        sampler=[(0, index) for index in range(_SEEDS)],
+        batch_size=1,
+        num_workers=workers,
+        generator=torch.Generator(),
+        collate_fn=collate,
+    )
+    return list(loader)
+
+
+def _same(a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> bool:
+    return torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])
+
+
+def _same_item(a: Item, b: Item) -> bool:
+    return _same((a["image"], a["mask"]), (b["image"], b["mask"]))

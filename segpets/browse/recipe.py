@@ -1,0 +1,294 @@
+"""Shows a data set, and what is wrong with it: `python -m segpets.browse data=pets_mini`."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from omegaconf import DictConfig
+from PIL import Image
+
+from segpets.browse.augmentation import examine_augmentation
+from segpets.browse.finding import Finding, as_csv, exclusions
+from segpets.browse.shares import extremes, frequencies, groups
+from segpets.browse.survey import Survey, survey
+from segpets.build.instantiate import build
+from segpets.build.objects import build_data
+from segpets.data import SegmentationDataModule
+from segpets.data.datamodule import Augment
+from segpets.data.decode import read_pair
+from segpets.data.source import leave_out
+from segpets.errors import FileError, UserError
+from segpets.report.figure import as_picture, colourise, mixed, outlined, sheet, size_figure
+from segpets.report.page import embedded, render
+from segpets.report.paint import RGB
+from segpets.report.palette import palette
+from segpets.report.table import as_text, facts_table, findings_table, frequency_table
+from segpets.run.files import (
+    LATEST,
+    OTHER_FOLDER,
+    make_ready,
+    point,
+    shown,
+    write_atomically,
+)
+from segpets.run.trust import Trust
+from segpets.settings import Natural, Settings
+
+log = logging.getLogger("segpets.browse")
+
+TIMES = 8
+_SHOWN = 50
+
+
+class BrowseSettings(Settings):
+    """Keys of `conf/browse.yaml`."""
+
+    seed: Natural
+    images: Natural
+    augmented: Natural
+    doctor: bool
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of browsing.
+
+    Attributes:
+        path: The folder with `browse.html`, the contact sheets, and with `doctor=true`
+            `doctor.csv` and `exclude.txt`.
+        survey: The contents of the files.
+        findings: What is wrong, the serious things first; without `doctor=true` only what the
+            files show of themselves.
+    """
+
+    path: Path
+    survey: Survey
+    findings: list[Finding]
+
+
+def browse(cfg: DictConfig) -> Result:
+    """Surveys a data set and writes pictures and tables of it.
+
+    Raises:
+        UserError: The data set can't be listed.
+    """
+    settings = BrowseSettings.of(cfg)
+    folder = Path(cfg.paths.output_dir)
+    if (folder / "browse.html").exists():
+        raise UserError(f"{folder} already holds a browse.html: choose another hydra.run.dir")
+    datamodule = build_data(cfg)
+    splits = leave_out(datamodule.source.splits(), datamodule.exclude)
+    classes = list(cfg.data.classes)
+    contents = survey(splits, datamodule.source, classes=classes, size=datamodule.size)
+    findings = contents.findings
+    if settings.doctor:
+        findings = findings + examine_augmentation(datamodule.augment, size=datamodule.size)
+        findings.sort(key=lambda finding: not finding.serious)
+
+    make_ready(folder, OTHER_FOLDER)
+    sheets = _sheets(cfg, datamodule, contents, findings)
+    augmented = _augmented(cfg, datamodule, contents)
+    write_atomically(
+        folder / "browse.html", _page(cfg, datamodule, contents, findings, sheets, augmented)
+    )
+    _save(folder, sheets, augmented, classes)
+    if cfg.doctor:
+        write_atomically(folder / "doctor.csv", as_csv(findings))
+        before = datamodule.exclude.read_text(encoding="utf-8") if datamodule.exclude else ""
+        write_atomically(folder / "exclude.txt", exclusions(findings, before=before))
+    _say(cfg, datamodule, contents, findings)
+    return Result(folder, contents, findings)
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """An image of a contact sheet: the picture, its mask in colours, and one over the other."""
+
+    name: str
+    about: str
+    image: RGB
+    mask: RGB
+    overlay: RGB
+
+
+def _sheets(
+    cfg: DictConfig, datamodule: SegmentationDataModule, found: Survey, findings: Sequence[Finding]
+) -> dict[str, list[_Tile]]:
+    """Chooses images of each stage, and those whose masks the doctor doubts."""
+    doubted = {finding.name for finding in findings if finding.name and not finding.serious}
+    readable = found.sizes[:, 0] > 0
+    chosen = {}
+    for stage, rows in found.stages.items():
+        usable = rows[readable[rows]]
+        count = min(cfg.images, len(usable))
+        generator = np.random.default_rng([cfg.seed, len(rows)])
+        chosen[stage] = np.sort(generator.choice(usable, count, replace=False)).tolist()
+    if cfg.doctor:
+        doubtful = np.flatnonzero(readable).tolist()
+        chosen["doubtful"] = [row for row in doubtful if found.samples[row].name in doubted][
+            :_SHOWN
+        ]
+    return {
+        part: list(_tiles(rows, cfg, datamodule, found)) for part, rows in chosen.items() if rows
+    }
+
+
+def _tiles(
+    rows: Sequence[int], cfg: DictConfig, datamodule: SegmentationDataModule, found: Survey
+) -> Iterator[_Tile]:
+    classes = list(cfg.data.classes)
+    for row in rows:
+        sample = found.samples[row]
+        try:
+            pixels, ids = read_pair(sample, datamodule.source, datamodule.size)
+        except FileError:  # it was readable a moment ago
+            continue
+        image = np.moveaxis(pixels, 0, -1)
+        painted = colourise(torch.from_numpy(ids), classes)
+        height, width = found.sizes[row].tolist()
+        parts = found.counts[row] / max(found.counts[row].sum(), 1)
+        held = zip([*classes, "ignored"], parts.tolist(), strict=True)
+        about = ", ".join(f"{name} {part:.0%}" for name, part in held if part > 0)
+        overlay = mixed(image, painted)
+        yield _Tile(sample.name, f"{width}x{height}: {about}", image, painted, overlay)
+
+
+def _augmented(
+    cfg: DictConfig, datamodule: SegmentationDataModule, found: Survey
+) -> list[tuple[str, list[RGB]]]:
+    train = found.stages["train"]
+    usable = train[found.sizes[train, 0] > 0]
+    count = min(cfg.augmented, len(usable))
+    rows = np.random.default_rng([cfg.seed, 1]).choice(usable, count, replace=False)
+    backends: dict[str, Augment] = {"chosen": datamodule.augment}
+    for name, node in cfg.backends.items():
+        if node == cfg.augment:
+            backends[str(name)] = backends.pop("chosen")
+        else:
+            backends[str(name)] = build(node, f"backends.{name}")
+    size, shown = datamodule.size, []
+    for row in rows.tolist():
+        sample = found.samples[row]
+        pixels, ids = read_pair(sample, datamodule.source, size)
+        pair = torch.from_numpy(pixels), torch.from_numpy(ids)
+        for backend, augment in backends.items():
+            tiles = []
+            try:
+                seeds = range(cfg.seed * TIMES, (cfg.seed + 1) * TIMES)
+                for image, mask in [pair, *(augment(*pair, seed=seed) for seed in seeds)]:
+                    picture = np.moveaxis(image.numpy(), 0, -1)
+                    drawn = outlined(picture, mask.numpy(), cfg.data.classes)
+                    if drawn.shape[:2] != (size, size):
+                        drawn = np.asarray(Image.fromarray(drawn).resize((size, size)))
+                    tiles.append(drawn)
+            except Exception as error:  # somebody else's transform can raise anything
+                log.warning("augment fails on %s: %s", sample.name, error)
+                continue
+            shown.append((f"{sample.name}: {backend}", tiles))
+    return shown
+
+
+def _save(
+    folder: Path,
+    sheets: Mapping[str, Sequence[_Tile]],
+    augmented: Sequence[tuple[str, Sequence[RGB]]],
+    classes: Sequence[str],
+) -> None:
+    """Writes the contact sheets as PNG."""
+    for part, tiles in sheets.items():
+        columns = [np.stack([getattr(t, kind) for t in tiles]) for kind in _KINDS]
+        drawn = sheet(
+            columns,
+            heading=f"{part}: image | mask | mask over image",
+            captions=[f"{tile.name} {tile.about}" for tile in tiles],
+            classes=classes,
+        )
+        Image.fromarray(drawn).save(folder / f"{part}.png")
+    if augmented:
+        drawn = sheet(
+            [np.stack(column) for column in zip(*(tiles for _, tiles in augmented), strict=True)],
+            heading="as it is | augmented eight times, with the edges of the mask",
+            captions=[caption for caption, _ in augmented],
+            classes=classes,
+        )
+        Image.fromarray(drawn).save(folder / "augmented.png")
+
+
+_KINDS = ("image", "mask", "overlay")
+
+
+def _page(
+    cfg: DictConfig,
+    datamodule: SegmentationDataModule,
+    found: Survey,
+    findings: Sequence[Finding],
+    sheets: Mapping[str, Sequence[_Tile]],
+    augmented: Sequence[tuple[str, Sequence[RGB]]],
+) -> str:
+    sizes = found.sizes[found.sizes[:, 0] > 0]
+    return render(
+        "segpets.browse",
+        "browse.html.j2",
+        title=str(datamodule.source.root),
+        counts={stage: len(rows) for stage, rows in found.stages.items()},
+        size=datamodule.size,
+        classes=[
+            (name, "#{:02x}{:02x}{:02x}".format(*colour))
+            for name, colour in zip(cfg.data.classes, palette(cfg.data.classes), strict=True)
+        ],
+        frequencies=frequencies(found, list(cfg.data.classes)),
+        groups=groups(found),
+        sizes=embedded(as_picture(size_figure(sizes))) if len(sizes) else None,
+        extremes=extremes(found),
+        doctor=cfg.doctor,
+        findings=findings,
+        sheets={
+            part: [
+                (tile.name, tile.about, embedded(np.hstack([tile.image, tile.mask, tile.overlay])))
+                for tile in tiles
+            ]
+            for part, tiles in sheets.items()
+        },
+        augmented=[(caption, embedded(np.hstack(tiles))) for caption, tiles in augmented],
+    )
+
+
+def _say(
+    cfg: DictConfig, datamodule: SegmentationDataModule, found: Survey, findings: Sequence[Finding]
+) -> None:
+    facts = {stage: f"{len(rows):,} images" for stage, rows in found.stages.items()}
+    log.info("%s", as_text(facts_table(facts | extremes(found), title=str(datamodule.source.root))))
+    log.info("%s", as_text(frequency_table(frequencies(found, list(cfg.data.classes)))))
+    serious = sum(finding.serious for finding in findings)
+    if cfg.doctor and findings:
+        root = f"{datamodule.source.root}/"
+        rows = [
+            (f.serious, f.file.removeprefix(root), f.problem, f.remedy) for f in findings[:_SHOWN]
+        ]
+        log.info("%s", as_text(findings_table(rows, total=len(findings))))
+    elif serious:
+        log.warning("%d files can't be used: doctor=true says why", serious)
+    folder = shown(Path(cfg.paths.output_dir))
+    log.info("%s/browse.html shows all of it", folder)
+    if cfg.doctor:
+        log.info("%s/doctor.csv lists what was found", folder)
+        log.info("data.exclude=%s/exclude.txt leaves out what it names", folder)
+
+
+def main(cfg: DictConfig, trust: Trust) -> Path:
+    """Runs the command; what the doctor calls serious is an error."""
+    result = browse(cfg)
+    serious = sum(finding.serious for finding in result.findings) if cfg.doctor else 0
+    if serious:
+        point(Path(cfg.paths.log_dir) / LATEST, result.path)
+        raise UserError(
+            f"the doctor found {serious} problem{'s' if serious > 1 else ''} that a training would "
+            f"suffer from: mend them, or leave the images out by data.exclude={shown(result.path)}/"
+            "exclude.txt"
+        )
+    if cfg.doctor:
+        log.info("The doctor found nothing that a training would suffer from")
+    return result.path

@@ -1,0 +1,180 @@
+"""Surveys all files of a data set in one pass: what they hold, and what is wrong with them."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image
+
+from segpets.browse.finding import Finding
+from segpets.data.decode import open_image, read_whole
+from segpets.data.pixels import in_threads
+from segpets.data.source import STAGES, Rows, Sample, Source, Splits, merged
+from segpets.errors import FileError
+from segpets.labels import IGNORE_INDEX
+
+RARE: Final = 0.01
+"""Masks of a single class that are rarer than this are taken for label errors."""
+
+_SAME_FORMAT = {"MPO": "JPEG"}  # several JPEGs in a row, as some cameras write
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The contents of the files of a data set.
+
+    Attributes:
+        samples: Each sample once, N in all.
+        stages: The rows of each stage's samples.
+        sizes: Height and width in pixels, (N, 2); 0 where a file can't be read.
+        counts: Pixels of each class and, last, of none, in the masks as they are stored,
+            (N, C + 1).
+        findings: What is wrong, the serious things first.
+    """
+
+    samples: list[Sample]
+    stages: dict[str, Rows]
+    sizes: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    findings: list[Finding]
+
+
+def survey(splits: Splits, source: Source, *, classes: Sequence[str], size: int) -> Survey:
+    """Decodes every file of a data set, in threads, and judges it.
+
+    It finds what `Splits` lists as problems or as unused, and files that can't be decoded, are
+    named as another format, differ in size from their partner, or hold class ids that are none;
+    masks of a single class or of none; the same image in two stages, or twice in one.
+
+    Args:
+        splits: The samples.
+        source: Reads masks.
+        classes: Names, in the order of their ids.
+        size: Height and width in pixels at which images are compared.
+    """
+    samples, stages = merged(splits)
+    sizes = np.zeros((len(samples), 2), dtype=np.int64)
+    counts = np.zeros((len(samples), len(classes) + 1), dtype=np.int64)
+    pixels = np.zeros(len(samples), dtype=np.uint64)
+    findings = list(_of_the_list(splits, source.root))
+
+    def one(row: int) -> Finding | None:
+        sample = samples[row]
+        try:
+            misnamed = _misnamed(sample.image) or _misnamed(sample.mask) or _turned(sample.image)
+            image, ids = read_whole(sample, source, size)
+        except FileError as error:
+            return _from_error(error, sample.name)
+        of_each = np.bincount(ids.reshape(-1), minlength=IGNORE_INDEX + 1)
+        if (strange := np.flatnonzero(of_each[len(classes) : IGNORE_INDEX])).size:
+            ids_ = (strange + len(classes)).tolist()
+            problem = f"has the class ids {ids_}, but there are {len(classes)} classes"
+            remedy = "correct the mask, or name the classes in data.classes"
+            return Finding(True, str(sample.mask), problem, remedy, sample.name)
+        sizes[row] = ids.shape
+        counts[row] = [*of_each[: len(classes)], of_each[IGNORE_INDEX]]
+        digest = hashlib.blake2b(image.data, digest_size=8).digest()
+        pixels[row] = int.from_bytes(digest, "little")
+        return misnamed
+
+    findings += [found for found in in_threads(one, len(samples), "Examining") if found]
+    findings += _of_single_classes(samples, counts, classes)
+    findings += _of_copies(samples, stages, pixels, sizes, val_is_test=splits.val_is_test)
+    findings.sort(key=lambda found: not found.serious)
+    return Survey(samples, stages, sizes, counts, findings)
+
+
+def _from_error(error: FileError, name: str) -> Finding:
+    return Finding(True, str(error.file), error.problem, error.remedy, name)
+
+
+def _of_the_list(splits: Splits, root: Path) -> Iterator[Finding]:
+    for problem in splits.problems:
+        yield _from_error(problem.error, problem.name)
+    for stage in STAGES:
+        if not splits[stage]:
+            remedy = "choose another data.split, or add images"
+            yield Finding(True, str(root), f"gives no usable image to the {stage} split", remedy)
+    for file in splits.unused:
+        yield Finding(False, str(file), "is in no split", "list it, or leave it: nothing uses it")
+
+
+def _misnamed(file: Path) -> Finding | None:
+    """Compares the format that a file's name promises with the one that it has."""
+    promised = Image.registered_extensions().get(file.suffix.lower())
+    if promised is None:  # a mask may be described by a file that is no picture
+        return None
+    with open_image(file) as image:
+        stored = _SAME_FORMAT.get(image.format or "", image.format)
+    if stored == promised:
+        return None
+    remedy = "nothing, it is read by its content; other programs may want the right suffix"
+    return Finding(False, str(file), f"is {stored}, though named {file.suffix}", remedy)
+
+
+def _turned(file: Path) -> Finding | None:
+    """Finds a photograph that viewers turn, but that is read as it is stored."""
+    with open_image(file) as image:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    if orientation in (0, 1):
+        return None
+    problem = f"has the EXIF orientation {orientation}, which viewers follow and a training doesn't"
+    remedy = "make sure that its mask lies as the pixels are stored, or turn the pixels for good"
+    return Finding(False, str(file), problem, remedy)
+
+
+def _of_single_classes(
+    samples: list[Sample], counts: NDArray[np.int64], classes: Sequence[str]
+) -> Iterator[Finding]:
+    """Finds masks that hold one class, or none."""
+    present = (counts[:, :-1] > 0).sum(axis=1)
+    read = counts.sum(axis=1) > 0
+    single = np.flatnonzero(read & (present < 2))
+    rare = len(single) < RARE * len(samples)
+    for row in single.tolist():
+        sample = samples[row]
+        held = np.flatnonzero(counts[row, :-1])
+        what = f"only {classes[held[0]]}" if held.size else "no class at all, only ignored pixels"
+        remedy = "look at the image: exclude it if something is missing in its mask"
+        yield Finding(False, str(sample.mask), f"holds {what}", remedy, sample.name, rare)
+
+
+def _of_copies(
+    samples: list[Sample],
+    stages: dict[str, Rows],
+    pixels: NDArray[np.uint64],
+    sizes: NDArray[np.int64],
+    *,
+    val_is_test: bool,
+) -> Iterator[Finding]:
+    """Finds images with the same pixels: in two stages (leakage), or twice in one."""
+    stages_of: dict[int, list[str]] = defaultdict(list)
+    for stage, rows in stages.items():
+        if not (stage == "val" and val_is_test):
+            for row in rows.tolist():
+                stages_of[row].append(stage)
+    order = np.argsort(pixels, kind="stable")
+    order = order[sizes[order, 0] > 0]
+    ends = np.flatnonzero(np.diff(pixels[order])) + 1
+    for group in np.split(order, ends):
+        # The copies nearest to the training are the ones to leave out.
+        ranked = sorted(group.tolist(), key=lambda row: STAGES.index(stages_of[row][-1]))
+        for row in ranked[:-1]:
+            kept = ranked[-1]
+            yield _copy(samples[row], stages_of[row][-1], samples[kept], stages_of[kept][-1])
+
+
+def _copy(sample: Sample, stage: str, other: Sample, other_stage: str) -> Finding:
+    leaks = stage != other_stage
+    problem = f"of {stage} is the same image as {other.name} of {other_stage}"
+    remedy = (
+        f"exclude one of them: what is measured on {other_stage} was learnt or chosen by"
+        if leaks
+        else f"exclude one of them, unless it should count twice in {stage}"
+    )
+    return Finding(leaks, str(sample.image), problem, remedy, sample.name, leave_out=leaks)

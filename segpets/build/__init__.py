@@ -1,0 +1,1 @@
+"""Configs to objects: what every command that needs a model or data shares."""

@@ -1,0 +1,132 @@
+"""Data, net, module and trainer from a config."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from hydra.utils import get_class
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from segpets.build.cost import Cost, cost_of
+from segpets.build.instantiate import build
+from segpets.build.probe import try_loss, words
+from segpets.data import SegmentationDataModule, Source
+from segpets.errors import UserError, out_of_memory
+from segpets.hardware import threads
+from segpets.module import Preprocess, SegmentationModule
+from segpets.settings import table
+
+
+def build_data(cfg: DictConfig, data: Mapping[str, Any] | None = None) -> SegmentationDataModule:
+    """Makes the DataModule from the group `data`.
+
+    `_target_` names the data set's class. It takes those keys that its constructor names, the
+    DataModule those that its own does; what else the group holds, such as `classes`, is for others.
+
+    Args:
+        cfg: With `data`, `augment` and `seed`.
+        data: A replacement for `data`; None takes the config's.
+
+    Raises:
+        UserError: A value is refused.
+    """
+    data = table(cfg.data) if data is None else data
+    own = {"source", "augment", "run_seed"}
+    keys = [key for key in inspect.signature(SegmentationDataModule).parameters if key not in own]
+    return SegmentationDataModule(
+        source=build_source(data),
+        augment=build(cfg.augment, "augment"),
+        run_seed=cfg.seed,
+        **{key: data[key] for key in keys if key in data},
+    )
+
+
+def build_source(data: Mapping[str, Any]) -> Source:
+    """Makes the data set that the group `data` names.
+
+    Raises:
+        UserError: It can't be imported, or refuses a value.
+    """
+    node = {"_target_": data["_target_"]}
+    try:
+        keys = list(inspect.signature(get_class(str(data["_target_"]))).parameters)
+    except (ImportError, ValueError):
+        keys = []  # `build` says in words what is wrong
+    source: Source = build(node | {key: data[key] for key in keys if key in data}, "data")
+    return source
+
+
+def build_net(cfg: DictConfig) -> tuple[nn.Module, Cost]:
+    """Makes the net and counts what it costs; a net that doesn't fit the data is found here.
+
+    Raises:
+        UserError: It refuses images of the data's size, or its logits have another shape.
+    """
+    net: nn.Module = build(cfg.model, "model")
+    size = (cfg.data.size, cfg.data.size)
+    expected = (1, len(cfg.data.classes), *size)
+    try:
+        # Where other programs keep the cores busy, waiting for threads took seconds; one: 0.1 s.
+        with threads(1), torch.no_grad():
+            logits = net.eval()(torch.zeros(1, 3, *size))
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        with threads(1):
+            cost = cost_of(net.train(), size)
+    except UserError:
+        raise
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        message = words(error, net)
+        if "must match" in message or "must be equal" in message:
+            message += (
+                ". Where halving and doubling lead to other sizes, call "
+                "segpets.model.pad.pad_to_multiple first and crop the logits"
+            )
+        raise UserError(
+            f"the model {cfg.model._target_} doesn't take images of {size[0]}x{size[1]}: {message}"
+        ) from error
+    if shape != expected:
+        raise UserError(
+            f"the model {cfg.model._target_} maps (1, 3, {size[0]}, {size[1]}) to {shape}, but "
+            f"should give logits for {len(cfg.data.classes)} classes, {expected}"
+        )
+    return net, cost
+
+
+def build_module(cfg: DictConfig, net: nn.Module) -> SegmentationModule:
+    """Puts net, loss, optimizer and schedule together.
+
+    Raises:
+        UserError: One of them can't be made, or the loss can't be trained with.
+    """
+    loss = build(cfg.loss, "loss")
+    try_loss(loss, classes=len(cfg.data.classes), size=cfg.data.size)
+    return SegmentationModule(
+        net=net,
+        loss=loss,
+        preprocess=Preprocess(mean=cfg.data.mean, std=cfg.data.std),
+        optimizer=build(cfg.optimizer, "optimizer"),
+        scheduler=build(cfg.scheduler, "scheduler"),
+        classes=cfg.data.classes,
+    )
+
+
+def build_trainer(cfg: DictConfig, *, extra_callbacks: Sequence[Callback] = ()) -> Trainer:
+    """Makes Lightning's Trainer with the callbacks and loggers of the config."""
+    callbacks = [build(callback, f"callback.{name}") for name, callback in cfg.callback.items()]
+    loggers = [build(logger, f"logger.{name}") for name, logger in cfg.logger.items()]
+    if not loggers:  # it refuses to work without one
+        callbacks = [c for c in callbacks if not isinstance(c, LearningRateMonitor)]
+    every = [*callbacks, *extra_callbacks]
+    try:
+        trainer: Trainer = build(cfg.trainer, "trainer", callbacks=every, logger=loggers)
+    except UserError as error:
+        if cfg.trainer.accelerator in ("auto", "cpu"):
+            raise
+        raise UserError(f"{error} trainer=auto takes what this machine has") from error
+    return trainer

@@ -1,0 +1,159 @@
+"""Runs a command under Hydra.
+
+Imports nothing heavy: a command's recipe is loaded when its config stands, so `--help` and typos
+are answered at once.
+"""
+
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from segpets.cli.explain import EXAMPLES, FULL_ERROR, explain, explain_config, fail
+from segpets.cli.help import help_text
+from segpets.cli.suggest import config_dirs, groups, meant, nearest, quoted, spaced
+from segpets.config import DATA_OF_A_RUN, conf_dir, data_changes, register_resolvers
+from segpets.errors import UserError
+from segpets.run.directory import find_run
+from segpets.run.files import LATEST, point
+from segpets.run.names import sweep_name
+from segpets.run.trust import Trust
+
+INTERRUPTED = 130
+
+
+def run_command(name: str, *, example: str, needs: str | None = None) -> None:
+    """Runs `main` of `segpets.<name>.recipe`; ends the process with exit code 1 when it fails."""
+    argv = sys.argv[1:]
+    if {"-h", "--help", "-c", "--cfg"} & {word.partition("=")[0] for word in argv}:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it without a traceback
+    if {"-h", "--help"} & set(argv):
+        print(help_text(name, example, conf_dir() / f"{name}.yaml", groups(config_dirs(argv))))
+        return
+    register_resolvers()
+    _check_options(argv, name)
+    if needs is not None and not any(word.startswith(f"{needs}=") for word in argv):
+        fail(f"{needs} has no value: give one, as in {needs}={EXAMPLES.get(needs, '...')}")
+    try:
+        _complete(argv, name)
+    except UserError as error:
+        fail(str(error))
+    _run(name, argv)
+
+
+def _run(name: str, argv: Sequence[str]) -> None:
+    """Hands the command to Hydra, and reports what goes wrong."""
+    failure: list[Exception] = []
+    folders: list[str] = []
+
+    def begin(cfg: DictConfig) -> Any:
+        try:
+            return _begin(name, cfg)
+        except Exception as error:
+            failure.append(error)  # Hydra would print the overrides again, and a traceback
+            folders.append(HydraConfig.get().runtime.output_dir)
+            return None
+
+    logging.raiseExceptions = False  # a log on a full disk adds nothing to the error itself
+    wants_traceback = os.environ.get(FULL_ERROR) == "1"
+    os.environ[FULL_ERROR] = "1"  # Hydra then leaves exceptions to us
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(begin)()
+        if failure:
+            raise failure[0]
+    except KeyboardInterrupt as interrupt:
+        print(f"\nInterrupted. {interrupt}".rstrip(), file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        if wants_traceback:
+            traceback.print_exc()
+        if isinstance(error, UserError) or error in failure:
+            fail(explain(error, name, argv, folder=folders[-1] if folders else None))
+        fail(explain_config(error, name, argv))
+    finally:
+        if not wants_traceback:
+            os.environ.pop(FULL_ERROR, None)
+
+
+def _begin(name: str, cfg: DictConfig) -> Any:
+    """Loads the recipe and runs it; then points `latest` to what it wrote."""
+    context = HydraConfig.get()
+    own = [Path(s.path) for s in context.runtime.config_sources if s.provider == "command-line"]
+    if "overrides" in cfg:
+        cfg.overrides = list(context.overrides.task)
+    result = import_module(f"segpets.{name}.recipe").main(cfg, Trust.of(cfg.get("allow"), own))
+    if isinstance(result, Path):
+        point(Path(cfg.paths.log_dir) / LATEST, result)
+        return None
+    return result
+
+
+def _complete(argv: Sequence[str], name: str) -> None:
+    """Adds the overrides that follow from others: a sweep's name, a resumed run's directory."""
+    if any(word.startswith("sweep=") and "," in word for word in argv):
+        raise UserError("sweep= names one folder, so it holds no comma")
+    several = {"-m", "--multirun"} & set(argv) or any(w.startswith("hparams_search=") for w in argv)
+    if several and not any(word.startswith("sweep=") for word in argv):
+        overrides = [word for word in argv if "=" in word and not word.startswith("-")]
+        _add([f"sweep=sweep-{sweep_name(overrides)}"])
+    if resumed := [word.partition("=")[2] for word in argv if word.startswith("resume=")]:
+        _add(_directories_of(resumed[-1], name, argv))
+    if name in DATA_OF_A_RUN:
+        sys.argv[1:] = data_changes(sys.argv[1:])
+
+
+def _add(overrides: Sequence[str]) -> None:
+    """Adds overrides beside the others, since argparse wants them in one piece."""
+    at = [i for i, word in enumerate(sys.argv) if i and "=" in word and not word.startswith("-")]
+    where = at[-1] + 1 if at else len(sys.argv)
+    sys.argv[where:where] = overrides
+
+
+def _directories_of(run: str, name: str, argv: Sequence[str]) -> list[str]:
+    """Makes the overrides by which Hydra works in the directory of a resumed run."""
+    given = [word.partition("=")[2] for word in argv if word.startswith("paths.log_dir=")]
+    log_dir = Path(given[-1].strip("'\"")) if given else Path("logs", name)
+    path = find_run(run.strip("'\""), log_dir=log_dir, key="resume")
+    earlier = len(list((path / ".hydra").glob("resumed-*")))
+    return [
+        f"hydra.run.dir={quoted(path)}",
+        f"hydra.output_subdir=.hydra/resumed-{earlier + 1}",
+    ]
+
+
+def _check_options(argv: Sequence[str], name: str) -> None:
+    """Ends the process when an option such as `--cfg` is misspelt; else argparse prints a page.
+
+    It does the same for words that are neither an option nor an override.
+    """
+    parser = get_args_parser()
+    parser.error = fail  # type: ignore[method-assign]
+    known = [option for action in parser._actions for option in action.option_strings]
+    for at, word in enumerate(argv):
+        option, _, value = word.partition("=")
+        following = argv[at + 1] if argv[at + 1 :] and "=" not in argv[at + 1] else ""
+        if option == "--run" and (value or following):
+            fail(f"--run: keys are written without dashes: run={value or following}")
+        if word.startswith("--") and not any(k.startswith(option) for k in known):
+            if (near := nearest(option, known, 0.7)) is not None:
+                fail(f"{option} is no option. Did you mean {near}? --help shows what there is")
+            typed = option[2:].replace("-", "_")
+            if (key := meant(typed, name, argv)) is not None:
+                kept = value or following or "VALUE"
+                fail(f"{option}: keys are written without dashes: {key}={kept}")
+            fail(f"{option} is no option. --help shows what there is")
+    parsed = parser.parse_args(argv)
+    if (folder := parsed.config_dir) is not None and not Path(folder).is_dir():
+        fail(f"--config-dir {folder}: there is no folder {Path(folder).absolute()}")
+    if (torn := spaced(parsed.overrides, list(groups(config_dirs(argv))))) is not None:
+        fail(torn)

@@ -1,0 +1,1 @@
+"""CamVid, in the layouts in which it is distributed."""

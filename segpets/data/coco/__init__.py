@@ -1,0 +1,3 @@
+"""Instances in COCO's format as semantic masks."""
+
+from segpets.data.coco.dataset import Coco as Coco

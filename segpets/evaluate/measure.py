@@ -1,0 +1,175 @@
+"""Passes over a stage once, and computes the results from its sums."""
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segpets.data import SegmentationDataModule
+from segpets.errors import UserError
+from segpets.evaluate.classes import Merge
+from segpets.evaluate.one_pass import JudgedImage, Loss, walk
+from segpets.evaluate.rows import image_row
+from segpets.evaluate.slices import SIZE, Interval, Slice, intervals, sizes, slices
+from segpets.evaluate.tally import Tally
+from segpets.evaluate.temperature import Temperature, temperature
+from segpets.inference.trained import Trained
+from segpets.inference.views import View
+
+
+@dataclass(frozen=True)
+class JudgeOptions:
+    """Settings of an evaluation.
+
+    Attributes:
+        stage: `train`, `val` or `test`.
+        original: Whether an image is judged at its own size, else at the model's.
+        views: What test-time augmentation averages over; one view makes none.
+        widths: Of the boundary, as parts of an image's diagonal, ascending.
+        width: The index of the width shown in tables.
+        resamples: Number of resamples of the bootstrap.
+        seed: Seed of the bootstrap, and of the pixels to which a temperature is fitted.
+    """
+
+    stage: str
+    original: bool
+    views: list[View]
+    widths: list[float]
+    width: int
+    resamples: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """A model, its data, and the settings of an evaluation.
+
+    Attributes:
+        trained: The model.
+        datamodule: The data, set up.
+        merged: The classes under which the model is judged.
+        labels: What pets' data call them, such as `border_as_pet`; None for other data.
+        options: The settings.
+    """
+
+    trained: Trained
+    datamodule: SegmentationDataModule
+    merged: Merge
+    labels: str | None
+    options: JudgeOptions
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The K classes of the truth."""
+        return self.merged.classes
+
+    @property
+    def as_trained(self) -> bool:
+        """True if the truth is as in the training, so that its loss can be computed."""
+        return not self.options.original and self.classes == self.trained.classes
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """Measurements of a model.
+
+    Attributes:
+        plain: The sums.
+        with_tta: Those of several views together; None without test-time augmentation.
+        loss: The mean loss of the training, where it is known.
+        temperature: The temperature fitted on val.
+        rows: One row for each image.
+        ends: The metrics that have an interval.
+        slices: The metrics of parts of the images.
+        sizes: Between small, medium and large objects; None where no class is background.
+        uncounted: Images without a pixel that counts.
+    """
+
+    plain: Tally
+    with_tta: Tally | None
+    loss: float | None
+    temperature: Temperature
+    rows: list[dict[str, object]]
+    ends: dict[str, Interval]
+    slices: list[Slice]
+    sizes: list[float] | None
+    uncounted: int
+
+
+def measure(
+    task: Task,
+    *,
+    loss: Loss | None = None,
+    watched: Callable[[Iterator[JudgedImage]], Iterable[JudgedImage]] = iter,
+) -> Measurements:
+    """Predicts and judges the images of a stage, with one batch at a time in memory.
+
+    Args:
+        task: The model, the data and the settings.
+        loss: Adds up the training's loss.
+        watched: Passes the images on, one after the other, with their pixels: to draw a progress
+            bar, or to keep pictures of some.
+
+    Raises:
+        UserError: No pixel counts.
+    """
+    options, classes = task.options, task.classes
+
+    plain = Tally(task.merged, widths=options.widths, resized=options.original)
+    with_tta = copy.deepcopy(plain) if len(options.views) > 1 else None
+    model, data, stage = task.trained, task.datamodule, options.stage
+    fitted = temperature(model, data, stage, task.merged, seed=options.seed)
+    entries = walk(
+        model,
+        data,
+        stage,
+        tally=plain,
+        with_tta=with_tta,
+        seen=options.views,
+        temperatures=fitted.used,
+        original=options.original,
+        loss=loss,
+    )
+    rows, parts = [], []
+    attributes: dict[str, list[str]] = {}
+    for entry in watched(entries):
+        rows.append(image_row(entry, classes, width=options.width))
+        parts.append(entry.judged.parts)
+        for key, value in entry.sample.attributes.items():
+            attributes.setdefault(key, []).append(value)
+    counts = np.stack(parts)  # (N, 3, K)
+    if not (counted := counts[:, 1].sum(1) > 0).any():
+        raise UserError(
+            f"no pixel of {options.stage} counts, since all masks are 255 throughout: choose "
+            "another stage, or look at the masks with segpets.browse"
+        )
+    bounds = _size_attribute(counts, classes, rows, attributes)
+    resamples, seed = options.resamples, options.seed
+    return Measurements(
+        plain=plain,
+        with_tta=with_tta,
+        loss=loss.mean() if loss else None,
+        temperature=fitted,
+        rows=rows,
+        ends=intervals(counts[counted], classes, resamples=resamples, seed=seed),
+        slices=slices(counts, classes, attributes, resamples=resamples, seed=seed),
+        sizes=bounds,
+        uncounted=int((~counted).sum()),
+    )
+
+
+def _size_attribute(
+    counts: NDArray[np.int64],
+    classes: Sequence[str],
+    rows: Sequence[dict[str, object]],
+    attributes: dict[str, list[str]],
+) -> list[float] | None:
+    """Records the size of each image's object; returns the bounds between sizes."""
+    if (sorted_images := sizes(counts, classes)) is None:
+        return None
+    attributes[SIZE], bounds = sorted_images
+    for row, word in zip(rows, attributes[SIZE], strict=True):
+        row[SIZE] = word
+    return bounds

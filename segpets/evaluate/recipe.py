@@ -1,0 +1,159 @@
+"""Judges a trained model on the images of a stage: `python -m segpets.evaluate run=latest`."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from omegaconf import DictConfig, OmegaConf
+from pydantic import Field
+from rich.console import Console
+from rich.progress import track
+
+from segpets.build.instantiate import build
+from segpets.build.objects import build_data
+from segpets.errors import UserError
+from segpets.evaluate.classes import LABELS, merge
+from segpets.evaluate.error_browser import Kept, error_page, pack
+from segpets.evaluate.measure import JudgeOptions, Task, measure
+from segpets.evaluate.one_pass import JudgedImage, Loss
+from segpets.evaluate.record import as_record
+from segpets.evaluate.report import render
+from segpets.hardware import threads
+from segpets.inference.trained import load
+from segpets.inference.views import views
+from segpets.run.files import OTHER_FOLDER, make_ready, write_atomically
+from segpets.run.stored import open_run
+from segpets.run.trust import Trust
+from segpets.settings import Natural, Settings, table
+
+RECORD = "evaluation.json"
+
+Width = Annotated[float, Field(gt=0, le=0.5)]
+
+
+class EvaluateSettings(Settings):
+    """Keys of `conf/evaluate.yaml`."""
+
+    stage: Literal["train", "val", "test"]
+    labels: Literal["trimap", "border_as_pet", "border_ignored"] | None
+    resolution: Literal["model", "original"]
+    tta: Annotated[Sequence[str | int | float | bool], Field(examples=["tta=[flip,0.75,1.25]"])]
+    boundary: Width
+    boundaries: Annotated[Sequence[Width], Field(examples=["boundaries=[0.01,0.02]"])]
+    resamples: Annotated[int, Field(ge=99)]
+    errors: Natural
+    seed: Natural
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of an evaluation.
+
+    Attributes:
+        path: The folder with `evaluation.json`, `evaluation.md`, `images.csv`, `slices.csv`,
+            `confusion.png`, `reliability.png`, `boundary.png` and `errors.html`.
+        metrics: Values under their names, such as `test/mean_iou`.
+        record: What `evaluation.json` holds: more values, and what they mean.
+    """
+
+    path: Path
+    metrics: dict[str, float]
+    record: dict[str, Any]
+
+
+def evaluate(cfg: DictConfig, *, trust: Trust | None = None) -> Result:
+    """Judges a run's model on the images of a stage.
+
+    Raises:
+        UserError: The model can't be loaded, the data don't match it, or an option makes no sense.
+    """
+    settings = EvaluateSettings.of(cfg)
+    folder = Path(cfg.paths.output_dir)
+    if (folder / RECORD).exists():
+        raise UserError(f"{folder} already holds an {RECORD}: choose another hydra.run.dir")
+    make_ready(folder, OTHER_FOLDER)
+    task, data = _task(cfg, settings, trust or Trust.of(cfg.allow))
+    kept: list[Kept] = []
+    with threads(task.trained.summary.get("threads")):
+        measured = measure(
+            task,
+            loss=_loss(task),
+            watched=lambda entries: _watched(entries, task, kept if settings.errors else None),
+        )
+    record = as_record(task, measured, data)
+    if kept:
+        page = error_page(kept, record, title=task.trained.path, most=settings.errors)
+        write_atomically(folder / "errors.html", page)
+    render(record, measured.rows, folder)
+    return Result(folder, record["metrics"], record)
+
+
+def _task(cfg: DictConfig, settings: EvaluateSettings, trust: Trust) -> tuple[Task, dict[str, Any]]:
+    """Loads the model and its data, and checks that they match."""
+    run = open_run(cfg.run, log_dir=cfg.train_log_dir, trust=trust)
+    trained = load(run, checkpoint=cfg.checkpoint, device=cfg.device, precision=cfg.precision)
+    data = run.data(table(cfg.data))
+    labels = _choose_labels(data, settings.labels)
+    merged = merge(trained.classes, data["classes"], labels)
+    datamodule = build_data(cfg, data)
+    widths = sorted({float(width) for width in (settings.boundary, *settings.boundaries)})
+    options = JudgeOptions(
+        stage=settings.stage,
+        original=settings.resolution == "original",
+        views=views(settings.tta, datamodule.size),
+        widths=widths,
+        width=widths.index(settings.boundary),
+        resamples=settings.resamples,
+        seed=settings.seed,
+    )
+    datamodule.setup()
+    return Task(trained, datamodule, merged, labels, options), data
+
+
+def _choose_labels(data: dict[str, Any], labels: str | None) -> str | None:
+    """Chooses the classes of the truth; returns the data's name for them, where that matters."""
+    known = data.get("label_classes")
+    has_border = known is not None and set(LABELS) <= set(known)
+    if labels is not None:
+        if not has_border:
+            raise UserError(
+                f"labels={labels} is for data with a border between pet and background, as "
+                f"oxford_pets has: these have the classes {', '.join(data['classes'])}"
+            )
+        data["labels"] = labels
+    if known is not None and data["labels"] in known:
+        data["classes"] = known[data["labels"]]  # where data.labels isn't what the run had
+    return str(data["labels"]) if has_border else None
+
+
+def _loss(task: Task) -> Loss | None:
+    """Makes the loss of the training, where the truth has its classes."""
+    node = task.trained.config.get("loss")
+    if node is None or not task.as_trained:
+        return None
+    return Loss(build(OmegaConf.create(node), "loss").to(task.trained.device))
+
+
+def _watched(
+    entries: Iterator[JudgedImage], task: Task, kept: list[Kept] | None
+) -> Iterator[JudgedImage]:
+    """Passes the images on, with a progress bar; keeps each, made small, for the error browser."""
+    stage, console = task.options.stage, Console(stderr=True)
+    total = len(task.datamodule.splits[stage])
+    shown: Iterable[JudgedImage] = track(
+        entries, stage, total, console=console, transient=True, disable=not console.is_terminal
+    )
+    for entry in shown:
+        if kept is not None:
+            judged = entry.judged
+            iou = dict(zip(task.classes, judged.iou(), strict=True))
+            scores = judged.mean_iou(), judged.pixel_accuracy(), iou
+            small = pack(*entry.pictures())
+            kept.append(Kept(entry.sample.name, small, *scores, entry.sample.attributes))
+        yield entry
+
+
+def main(cfg: DictConfig, trust: Trust) -> Path:
+    """Runs the command; returns the folder of the result."""
+    return evaluate(cfg, trust=trust).path

@@ -1,0 +1,127 @@
+"""The record of an evaluation as plain data, with the protocol beside every value."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, Final
+
+from segpets.evaluate.baselines import against, constants
+from segpets.evaluate.measure import Measurements, Task
+from segpets.evaluate.rows import (
+    boundary_curves,
+    calibration_of,
+    interval,
+    metrics_of,
+    slice_report,
+)
+from segpets.run.protocol import protocol
+from segpets.run.versions import versions
+
+_BOUNDARY: Final = {
+    "boundary_iou": "Cheng et al. 2021, arXiv 2103.16562: pixels of the class that d erosions by "
+    "3x3 take away; the image's edge is a contour",
+    "boundary_f": "Csurka et al. 2013: contour pixels with the other contour within d, Euclidean; "
+    "the image's edge is no contour",
+    "widths": "parts of each image's diagonal, rounded to pixels, at least 1",
+    "aggregation": "pixels summed over the split, then divided",
+    "ignored": "pixels without a class are of none in truth and prediction",
+}
+_CALIBRATION: Final = {
+    "ece": "of the most probable class: 15 bins of equal width, mean absolute gap weighted by "
+    "pixels, as torchmetrics has it",
+    "ece_by_class": "of each class against all others, in the same way",
+    "nll": "mean negative log-likelihood of the true classes, natural logarithm",
+}
+
+
+def as_record(task: Task, measured: Measurements, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Turns the measurements into plain data."""
+    options, classes = task.options, task.classes
+    stage, width = options.stage, options.width
+    plain = measured.plain
+    named = metrics_of(plain, classes, width=width)
+    if measured.loss is not None:
+        named["loss"] = measured.loss
+    confusion = plain.metrics.total
+    rare, constant = constants(confusion, classes)
+    absent = [name for name in classes if f"iou/{name}" not in named]
+    record: dict[str, Any] = {
+        "protocol": _protocol(task, measured, data, absent),
+        "metrics": {f"{stage}/{name}": value for name, value in named.items()},
+        "intervals": {
+            "protocol": {
+                "method": "percentile bootstrap over images, 95 %",
+                "resamples": options.resamples,
+                "seed": options.seed,
+            },
+            **{f"{stage}/{name}": interval(found) for name, found in measured.ends.items()},
+        },
+        "confusion": {"rows": "truth", "columns": "prediction", "pixels": confusion.tolist()},
+        "boundary": {
+            "protocol": _BOUNDARY | {"width of the metrics": options.widths[width]},
+            "widths": options.widths,
+            **boundary_curves(plain.boundary, classes),
+        },
+        "calibration": {
+            "protocol": _CALIBRATION | {"temperature": measured.temperature.words},
+            "temperature": measured.temperature.value,
+            "temperatures_used": list(measured.temperature.used),
+            "pixels_fitted": measured.temperature.pixels,
+            **calibration_of(plain.calibration, plain.scaled, classes),
+        },
+        "slices": {
+            "protocol": {
+                "object_size": "terciles of the part of the truth that isn't background",
+                "bounds": measured.sizes,
+            },
+            "slices": [slice_report(part) for part in measured.slices],
+        },
+        "constant_predictions": {
+            "rarest_class": rare,
+            "predictions": [asdict(one) for one in constant],
+            "one_against_all": [asdict(one) for one in against(confusion, classes)],
+        },
+        "tta": None,
+        "versions": versions(),
+    }
+    if measured.with_tta is not None:
+        together = metrics_of(measured.with_tta, classes, width=width)
+        record["tta"] = {
+            "protocol": {
+                "views": [{"scale": scale, "flip": flip} for scale, flip in options.views],
+                "averaged": "probabilities, at the model's size",
+            },
+            "metrics": {f"{stage}/{name}": value for name, value in together.items()},
+        }
+    return record
+
+
+def _protocol(
+    task: Task, measured: Measurements, data: Mapping[str, Any], absent: list[str]
+) -> dict[str, Any]:
+    """Describes what the numbers mean."""
+    trained, datamodule, options = task.trained, task.datamodule, task.options
+    meant = protocol(datamodule, dict(data), classes=list(task.classes), original=options.original)
+    resized = "bilinear, then the largest" if options.original else "none"
+    fingerprint = datamodule.pixels.fingerprint
+    return meant | {
+        "run": str(trained.path),
+        "checkpoint": trained.checkpoint.name,
+        "epoch": trained.epoch,
+        "data_fingerprint": fingerprint,
+        "data_of_the_training": fingerprint == trained.summary.get("data_fingerprint"),
+        "stage": options.stage,
+        "evaluated": len(measured.rows),
+        "images_without_a_pixel_that_counts": measured.uncounted,
+        "augmentation": "none",
+        "seen_at": [datamodule.size, datamodule.size],
+        "resize": meant["resize"] | {"logits": resized},
+        "labels": task.labels,
+        "trained_classes": list(trained.classes),
+        "trained_labels": trained.config["data"].get("labels"),
+        "prediction": task.merged.words,
+        "absent": absent,
+        "tta": "none; beside it under tta" if measured.with_tta else "none",
+        "precision": trained.precision,
+        "device": str(trained.device),
+        "batch_size": datamodule.batch_size,
+    }

@@ -1,0 +1,225 @@
+"""Predicts pictures: `python -m segpets.predict run=latest source=photos output=predicted`."""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from omegaconf import DictConfig
+from pydantic import Field
+from rich.console import Console
+from rich.progress import Progress
+
+from segpets.errors import UserError
+from segpets.inference.picture import claiming
+from segpets.inference.trained import Trained, load
+from segpets.labels import is_background
+from segpets.predict import provenance
+from segpets.predict.background import read_background
+from segpets.predict.batch import Outcome, Wanted, predict_all
+from segpets.predict.sources import PictureFile, find_sources
+from segpets.predict.table import Table
+from segpets.run.files import make_ready, shown
+from segpets.run.stored import open_run
+from segpets.run.trust import Trust
+from segpets.settings import Positive, Settings
+
+log = logging.getLogger("segpets.predict")
+
+OTHERWISE = "choose another folder, or mend its permissions"
+
+
+class PredictSettings(Settings):
+    """Keys of `conf/predict.yaml`."""
+
+    source: str | int | Sequence[str | int]
+    output: str | int
+    outputs: Sequence[Literal["masks", "overlays", "cutouts"]]
+    background: str | int | float | None
+    zoom: Annotated[float, Field(ge=1, le=100)] | None
+    foreground: str | Sequence[str] | None
+    tile: Annotated[int, Field(ge=32)] | None
+    overwrite: bool
+    max_pixels: Positive
+    batch_size: Positive
+
+    @property
+    def folders(self) -> list[str]:
+        """The folders that are written."""
+        asked = self.background is not None or self.zoom is not None
+        return [*self.outputs, *(["composites"] if asked else [])]
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of a prediction.
+
+    Attributes:
+        path: The output's folder, with `predictions.csv`.
+        outcomes: The outcome of each picture that was predicted now.
+        skipped: The number of pictures that were predicted before.
+    """
+
+    path: Path
+    outcomes: list[Outcome]
+    skipped: int
+
+    @property
+    def failed(self) -> int:
+        """The number of pictures that couldn't be predicted."""
+        return sum(outcome.error is not None for outcome in self.outcomes)
+
+
+def predict(cfg: DictConfig, *, trust: Trust | None = None) -> Result:
+    """Predicts pictures with a run's model, and writes masks and whatever else is wanted.
+
+    Raises:
+        UserError: The run can't be used, there is no picture, or the output can't be written. A
+            picture that can't be used is reported and counted.
+    """
+    settings = _checked(cfg)
+    output = Path(os.path.abspath(os.path.expanduser(str(settings.output))))
+    given = settings.source if isinstance(settings.source, list) else [settings.source]
+    words = [str(word) for word in given]
+    find_sources(words, output=output)  # before anything is made or loaded
+    for folder in (output, *(output / name for name in settings.folders)):
+        make_ready(folder, OTHERWISE, key=f"output={output}: ")
+    with claiming(settings.max_pixels):
+        background = read_background(settings.background, max_pixels=settings.max_pixels)
+        trust = trust or Trust.of(cfg.allow)
+        run = open_run(cfg.run, log_dir=cfg.train_log_dir, trust=trust)
+        net = load(run, checkpoint=cfg.checkpoint, device=cfg.device, precision=cfg.precision)
+        wanted = Wanted(
+            folder=output,
+            outputs=settings.folders,
+            classes=net.classes,
+            foreground=_foreground(settings, net.classes),
+            background=background,
+            zoom=settings.zoom or 1.0,
+            tile=settings.tile,
+            batch_size=settings.batch_size,
+            max_pixels=settings.max_pixels,
+            overwrite=settings.overwrite,
+        )
+        table = Table(output, net.classes)
+        sources = find_sources(words, output=output, known=table.names())
+        provenance.claim(
+            output,
+            _provenance(settings, net, wanted),
+            there=[path for path, row in table.rows.items() if not row["error"]],
+            wanted=[str(source.path) for source in sources],
+            overwrite=settings.overwrite,
+        )
+        done = [s for s in sources if not settings.overwrite and _is_done(s, wanted, table.rows)]
+        missing = [source for source in sources if source not in done]
+        outcomes = []
+        for outcome in _with_progress(net, missing, wanted):
+            table.add(_row(outcome, wanted))
+            outcomes.append(outcome)
+        table.tidy()
+    return Result(output, outcomes, len(done))
+
+
+def _checked(cfg: DictConfig) -> PredictSettings:
+    if not isinstance(cfg.outputs, Sequence) or isinstance(cfg.outputs, str):
+        cfg.outputs = [cfg.outputs]
+    if "composites" in cfg.outputs:
+        raise UserError("outputs=composites: background=blur or zoom=1.3 asks for composites")
+    settings = PredictSettings.of(cfg)
+    outputs = settings.outputs
+    if len(set(outputs)) < len(outputs):
+        raise UserError(f"outputs names {outputs[-1]} twice")
+    if not settings.folders:
+        raise UserError("outputs is empty, so there is nothing to do: outputs=[masks]")
+    for key, example in (("source", "photos"), ("output", "predicted")):
+        if cfg[key] in ("", []):
+            raise UserError(f"{key} has no value: give one, as in {key}={example}")
+    return settings
+
+
+def _foreground(settings: PredictSettings, classes: Sequence[str]) -> list[bool]:
+    """Chooses the classes that are cut out."""
+    chosen = settings.foreground
+    if chosen is None:
+        kept = [not is_background(name) for name in classes]
+        if all(kept) and {"cutouts", "composites"} & set(settings.folders):
+            log.warning(
+                "No class is called background, so cutouts keep the whole picture: "
+                "foreground=[%s] chooses",
+                classes[0],
+            )
+        return kept
+    names = [chosen] if isinstance(chosen, str) else list(chosen)
+    for name in names:
+        if name not in classes:
+            raise UserError(
+                f"foreground={name}: the run has no such class. It has {', '.join(classes)}"
+            )
+    if not names:
+        raise UserError(f"foreground is empty: choose of {', '.join(classes)}")
+    return [name in names for name in classes]
+
+
+def _provenance(settings: PredictSettings, net: Trained, wanted: Wanted) -> dict[str, object]:
+    """Describes the model and settings by which the pictures are predicted."""
+    kept = zip(net.classes, wanted.foreground, strict=True)
+    return {
+        "run": shown(net.path),
+        "checkpoint": net.checkpoint.name,
+        "epoch": net.epoch,
+        "weights": provenance.fingerprint(net.checkpoint),
+        "tile": settings.tile,
+        "foreground": [name for name, keep in kept if keep],
+        "background": None if settings.background is None else str(settings.background),
+        "zoom": settings.zoom,
+    }
+
+
+def _is_done(source: PictureFile, wanted: Wanted, rows: Mapping[str, Mapping[str, str]]) -> bool:
+    """Tells whether a picture was predicted before, and has all requested outputs."""
+    row = rows.get(str(source.path))
+    done = row is not None and not row["error"]
+    return done and set(wanted.existing(source)) == set(wanted.outputs)
+
+
+def _with_progress(
+    net: Trained, sources: Sequence[PictureFile], wanted: Wanted
+) -> Iterator[Outcome]:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("Predicting", total=len(sources))
+        for outcome in predict_all(net, sources, wanted):
+            yield outcome
+            bar.advance(task)
+
+
+def _row(outcome: Outcome, wanted: Wanted) -> dict[str, object]:
+    """Makes a line of predictions.csv."""
+    row: dict[str, object] = {
+        "source": str(outcome.source.path),
+        "name": outcome.source.name,
+        "confidence": outcome.confidence,
+        "error": outcome.error,
+    }
+    if outcome.size is not None:
+        row["height"], row["width"] = outcome.size
+    row |= {folder: file.relative_to(wanted.folder) for folder, file in outcome.files.items()}
+    shares = zip(wanted.classes, outcome.shares, strict=False)
+    return row | {f"share_{name}": share for name, share in shares}
+
+
+def main(cfg: DictConfig, trust: Trust) -> None:
+    """Runs the command, and reports the outcome of the pictures."""
+    result = predict(cfg, trust=trust)
+    done = len(result.outcomes) - result.failed
+    log.info("%d picture%s predicted: %s", done, "s" * (done != 1), shown(result.path))
+    if result.skipped:
+        were = "was" if result.skipped == 1 else "were"
+        log.info("%d %s there already; overwrite=true makes them anew", result.skipped, were)
+    if result.failed:
+        raise UserError(
+            f"{result.failed} of {len(result.outcomes)} pictures failed, as was said above and as "
+            f"{shown(result.path)}/predictions.csv lists; the others are done"
+        )

@@ -1,0 +1,161 @@
+"""The files that are predicted, and the names of their outputs."""
+
+import glob
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from segpets.errors import UserError
+
+SUFFIXES: Final = {
+    *(".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"),
+    *(".tif", ".tiff", ".webp"),
+}
+"""What is taken for a picture in a folder or by a pattern; a file that is named is always tried."""
+
+FOLDERS: Final = {
+    "masks": ".png",
+    "overlays": ".jpg",
+    "cutouts": ".png",
+    "composites": ".jpg",
+}
+"""The folders of an output, and how their files end."""
+
+_WILD = frozenset("*?[")
+_NAME_LENGTH = 200
+"""Bytes of a name; with a suffix, it fits all file systems."""
+
+
+@dataclass(frozen=True)
+class PictureFile:
+    """A picture to be predicted.
+
+    Attributes:
+        path: The file, absolute.
+        name: The name of its outputs, without suffix; unique, and may hold folders.
+    """
+
+    path: Path
+    name: str
+
+
+def find_sources(
+    given: Sequence[str], *, output: Path, known: Mapping[str, str] | None = None
+) -> list[PictureFile]:
+    """Lists pictures, sorted as they are given.
+
+    Args:
+        given: Files, folders or patterns.
+        output: The output's folder; files in its `FOLDERS` aren't sources.
+        known: Names that are taken, by the file, absolute, that has them.
+
+    Raises:
+        UserError: One of what is given doesn't exist, or no picture is names.
+    """
+    own = [_resolved(output / folder) for folder in FOLDERS]
+    names: dict[Path, str] = {}
+    seen: set[Path] = set()
+    for text in given:
+        listed = [(path, name, _resolved(path)) for path, name in _listed(text)]
+        sources = [one for one in listed if not any(map(one[2].is_relative_to, own))]
+        if not listed:
+            raise UserError(
+                f"source={text}: there is no picture in it. Pictures end in "
+                f"{', '.join(sorted(SUFFIXES))}; a file of another name can be given by itself"
+            )
+        if not sources:
+            raise UserError(
+                f"source={text}: all its pictures are outputs of earlier predictions, in {output}: "
+                "give the originals, or another output="
+            )
+        for path, name, real in sources:
+            if real not in seen:
+                seen.add(real)
+                names[path] = name
+    return _named(names, known or {})
+
+
+def _resolved(path: Path) -> Path:
+    return Path(os.path.realpath(path))
+
+
+def _listed(text: str) -> Iterator[tuple[Path, str]]:
+    """Lists the files that a word names, absolute, with their paths from where it was searched.
+
+    An existing name is meant literally, even if it holds a bracket or a star.
+    """
+    path = Path(os.path.abspath(os.path.expanduser(text)))
+    if path.is_file():
+        yield path, path.name
+    elif path.is_dir():
+        yield from ((file, os.path.relpath(file, path)) for file in _below(path))
+    elif _WILD & set(text):
+        fixed = path
+        while _WILD & set(str(fixed)):
+            fixed = fixed.parent
+        for match in sorted(glob.glob(str(path), recursive=True)):
+            if os.path.isfile(match) and Path(match).suffix.lower() in SUFFIXES:
+                yield Path(match), os.path.relpath(match, fixed)
+    else:
+        raise UserError(
+            f"source={text}: there is no file or folder {path}. Names with spaces, commas or "
+            f"brackets want quotes within quotes: \"source='my pictures (1)'\""
+        )
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Lists all pictures in a folder and its sub-folders, sorted; hidden ones are left out."""
+
+    def fail(error: OSError) -> None:
+        raise UserError(f"{error.filename} can't be listed: {error.strerror}") from error
+
+    for parent, folders, files in os.walk(folder, onerror=fail):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+                yield Path(parent, name)
+
+
+def _named(found: Mapping[Path, str], known: Mapping[str, str]) -> list[PictureFile]:
+    """Gives each file a name of its own, also where `A` and `a` are the same.
+
+    It is the path without suffix; with it, where another file of these, or of earlier ones, has
+    that name; and with a hash besides, where even that isn't enough or it is too long.
+    """
+    stems = {path: _shortened(os.path.splitext(relative)[0]) for path, relative in found.items()}
+    owners = {name.casefold(): path for path, name in known.items()}
+    counts = Counter(name.casefold() for name in stems.values())
+    wholes = Counter(relative.casefold() for relative in found.values())
+    sources = []
+    for path, relative in found.items():
+        name = known.get(str(path)) or stems[path]
+        for candidate in () if str(path) in known else _candidates(path, relative, stems[path]):
+            name, folded = candidate, candidate.casefold()
+            others = counts[folded] - (name == stems[path])
+            others += wholes[folded] - (name == relative)
+            if not others and owners.get(folded, str(path)) == str(path):
+                break
+        owners[name.casefold()] = str(path)
+        sources.append(PictureFile(path, name))
+    return sources
+
+
+def _candidates(path: Path, relative: str, stem: str) -> Iterable[str]:
+    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
+    yield stem
+    yield _shortened(relative)
+    yield f"{stem}-{digest}"
+
+
+def _shortened(name: str) -> str:
+    folder, last = os.path.split(name)
+    encoded = os.fsencode(last)
+    if len(encoded) <= _NAME_LENGTH:
+        return name
+    digest = hashlib.sha256(encoded).hexdigest()[:8]
+    short = encoded[: _NAME_LENGTH - 9].decode(errors="ignore")
+    return os.path.join(folder, f"{short}-{digest}")

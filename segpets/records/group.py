@@ -1,0 +1,276 @@
+"""Runs with one protocol make a group; runs that differ in their seed only, a configuration."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from segpets.records.counts import mean_iou
+from segpets.records.find import Unranked
+from segpets.records.record import Flat, Record, flat
+from segpets.stats import Estimate, over_seeds, pareto_front
+
+COSTS: Final = ("mult_adds", "params", "latency_ms")
+EPOCHS_TO_95: Final = "epochs_to_95"
+NEAR_BEST: Final = 0.95
+
+_LOWER = {"loss", *COSTS, "seconds", "peak_memory_mb", EPOCHS_TO_95}
+_NO_PROTOCOL = {"tested_weights"}  # how the run chose its weights, not how it was measured
+_MOST_KEYS = 6
+
+
+@dataclass
+class Configuration:
+    """Runs that differ in their seed only.
+
+    Attributes:
+        runs: The runs, by their seeds.
+        rank: Place in its group, from 1.
+        choices: The choices in which the configurations differ; empty where everything is the
+            default.
+        values: All numbers of the summaries, over the seeds, and `epochs_to_95`.
+        fronts: The costs on whose accuracy-against-cost front it lies.
+    """
+
+    runs: list[Record]
+    rank: int = 0
+    choices: Flat = field(default_factory=dict)
+    values: dict[str, Estimate] = field(default_factory=dict)
+    fronts: list[str] = field(default_factory=list)
+
+    @property
+    def label(self) -> str:
+        """Its difference from the others, in a line."""
+        return ", ".join(f"{key}={value}" for key, value in self.choices.items()) or "default"
+
+    def mean(self, name: str) -> float | None:
+        """Returns a value's mean over the seeds."""
+        return self.values[name].mean if name in self.values else None
+
+    def curve(self) -> list[tuple[int, float]]:
+        """Lists epochs and val/mean_iou, the mean of the seeds that reached an epoch."""
+        by_epoch: dict[int, list[float]] = {}
+        for run in self.runs:
+            for epoch, value in run.curve:
+                by_epoch.setdefault(epoch, []).append(value)
+        return [(epoch, sum(by_epoch[epoch]) / len(by_epoch[epoch])) for epoch in sorted(by_epoch)]
+
+    def mean_iou_by(self, attribute: str) -> dict[str, float]:
+        """Computes mean IoU by the values of an attribute, averaged over the seeds."""
+        by_value: dict[str, list[float]] = {}
+        for run in self.runs:
+            parts = run.counts.parts.get(attribute, {}) if run.counts else {}
+            for value, confusion in parts.items():
+                if not math.isnan(score := mean_iou(confusion)):
+                    by_value.setdefault(value, []).append(score)
+        return {value: sum(scores) / len(scores) for value, scores in by_value.items()}
+
+
+@dataclass
+class Group:
+    """Configurations whose metrics mean the same.
+
+    Attributes:
+        protocol: What they mean.
+        peculiar: The part of the protocol in which the groups differ, flat.
+        keys: The overrides in which its configurations differ.
+        configurations: The best first.
+        notes: Notes needed to read its table.
+    """
+
+    protocol: dict[str, Any]
+    peculiar: Flat
+    keys: list[str]
+    configurations: list[Configuration]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def classes(self) -> list[str]:
+        """The names of the classes, in the order of their ids."""
+        return list(self.protocol["classes"])
+
+
+def lower_is_better(metric: str) -> bool:
+    """Tells whether lower is better, as for a loss or a cost."""
+    return metric.rpartition("/")[2] in _LOWER
+
+
+def grouped(records: Iterable[Record], *, metric: str) -> tuple[list[Group], list[Unranked]]:
+    """Groups runs by protocol, folds their seeds, and ranks them.
+
+    Returns:
+        The groups, the one with the most configurations first, and the runs that are in none.
+    """
+    unranked: list[Unranked] = []
+    by_protocol: dict[str, dict[str, list[Record]]] = {}
+    for record in records:
+        if reason := _out(record, metric):
+            unranked.append(Unranked(record.path, record.status, reason))
+            continue
+        protocol = json.dumps(_meaning(record), sort_keys=True, default=str)
+        by_protocol.setdefault(protocol, {}).setdefault(_identity(record), []).append(record)
+    groups = []
+    for parts in by_protocol.values():
+        configurations = []
+        for runs in parts.values():
+            once, again = _each_seed_once(runs)
+            unranked += again
+            configurations.append(Configuration(once, values=_values(once)))
+        groups.append(Group(_meaning(configurations[0].runs[0]), {}, [], configurations))
+    groups.sort(key=lambda group: -len(group.configurations))
+    _name(groups)
+    for group in groups:
+        _rank(group, metric)
+    return groups, unranked
+
+
+def _out(record: Record, metric: str) -> str | None:
+    if record.status != "completed":
+        return record.error or f"it is {record.status}"
+    if not record.protocol:
+        return "its summary says no protocol, so nobody knows what its metrics mean"
+    if metric not in record.values:
+        return f"it has no {metric}"
+    return None
+
+
+def _meaning(record: Record) -> dict[str, Any]:
+    meaning = {key: value for key, value in record.protocol.items() if key not in _NO_PROTOCOL}
+    return {"selected_on_test": False} | meaning
+
+
+def _identity(record: Record) -> str:
+    if record.config is not None:
+        return json.dumps(["config", sorted(record.config.items())])
+    return json.dumps(["overrides", sorted(record.overrides.items())])
+
+
+def _each_seed_once(runs: Sequence[Record]) -> tuple[list[Record], list[Unranked]]:
+    """Leaves out repetitions: a run given twice isn't a second measurement. The newest stays."""
+    by_seed: dict[int | None, Record] = {}
+    again = []
+    for run in sorted(runs, key=lambda run: (run.started, str(run.path)), reverse=True):
+        if run.seed in by_seed:
+            newer = by_seed[run.seed].path
+            reason = f"{newer} has the same configuration and seed, and is newer"
+            again.append(Unranked(run.path, run.status, reason))
+        else:
+            by_seed[run.seed] = run
+    return sorted(by_seed.values(), key=lambda run: (run.seed is None, run.seed)), again
+
+
+def _values(runs: Sequence[Record]) -> dict[str, Estimate]:
+    names = dict.fromkeys(name for run in runs for name in run.values)
+    values = {name: [run.values[name] for run in runs if name in run.values] for name in names}
+    values[EPOCHS_TO_95] = [epochs for run in runs if (epochs := epochs_to_95(run.curve))]
+    return {name: over_seeds(numbers) for name, numbers in values.items() if numbers}
+
+
+def epochs_to_95(curve: Sequence[tuple[int, float]]) -> int | None:
+    """Finds the first epoch with val/mean_iou within 5 % of the best; None without a curve."""
+    best = max((value for _, value in curve), default=0.0)
+    return next((epoch for epoch, value in curve if value >= NEAR_BEST * best), None)
+
+
+def _name(groups: Sequence[Group]) -> None:
+    """Notes for each configuration and each group what distinguishes it from the others."""
+    everything = [c for group in groups for c in group.configurations]
+    overall = _differing([_choices(c) for c in everything])
+    if len(everything) == 1:
+        overall = list(_choices(everything[0]))
+    protocols = [flat(group.protocol) for group in groups]
+    differ = _differing(protocols)
+    for group, protocol in zip(groups, protocols, strict=True):
+        group.peculiar = {key: protocol.get(key, "-") for key in differ}
+        chosen = [_choices(c) for c in group.configurations]
+        keys = _differing(chosen) if len(chosen) > 1 else [k for k in overall if k in chosen[0]]
+        names = [tuple(choices.get(key) for key in keys) for choices in chosen]
+        configs = [c.runs[0].config or {} for c in group.configurations]
+        alike = [
+            config for config, name in zip(configs, names, strict=True) if names.count(name) > 1
+        ]
+        # Equal words, other configs: resumed to more epochs, or a default that has changed.
+        more = [key for key in _differing(alike) if key not in keys][:_MOST_KEYS]
+        for configuration, choices, config in zip(
+            group.configurations, chosen, configs, strict=True
+        ):
+            named = {key: choices[key] for key in keys if key in choices}
+            named |= {key: config[key] for key in more if key in config}
+            configuration.choices = named
+        group.keys = [*keys, *more]
+
+
+def _choices(configuration: Configuration) -> Flat:
+    return max((run.overrides for run in configuration.runs), key=len)
+
+
+def _differing(mappings: Sequence[Mapping[str, str]]) -> list[str]:
+    keys = dict.fromkeys(key for mapping in mappings for key in mapping)
+    return [key for key in keys if len({mapping.get(key) for mapping in mappings}) > 1]
+
+
+def _rank(group: Group, metric: str) -> None:
+    sign = 1 if lower_is_better(metric) else -1
+    group.configurations.sort(key=lambda c: (sign * c.values[metric].mean, c.label))
+    for rank, configuration in enumerate(group.configurations, 1):
+        configuration.rank = rank
+    if len({run.device for c in group.configurations for run in c.runs if run.device}) > 1:
+        group.notes.append(
+            "Latencies were measured on several devices: they are shown, but not compared"
+        )
+    for cost in COSTS:
+        front = pareto_front(cost_points(group, cost, metric, better=-sign))
+        for configuration in group.configurations:
+            if str(configuration.rank) in front:
+                configuration.fronts.append(cost)
+    tested = {_weights(run) for c in group.configurations for run in c.runs}
+    if len(tested) > 1:
+        group.notes.append(f"The tested weights are not chosen alike: {', '.join(sorted(tested))}")
+    revisions = {run.revision for c in group.configurations for run in c.runs} - {None}
+    if len(revisions) > 1:
+        group.notes.append(f"{len(revisions)} revisions of segpets made these runs")
+
+
+def _weights(run: Record) -> str:
+    """Says which weights a run's test reports."""
+    weights = run.protocol.get("tested_weights", {})
+    words = (f"{key} {value}" for key, value in weights.items() if value is not None)
+    return " ".join(words).replace("checkpoint ", "").replace("monitor ", "")
+
+
+def cost_points(
+    group: Group, cost: str, metric: str, *, better: int = 1
+) -> dict[str, tuple[float, float]]:
+    """Collects cost and metric by rank, of the configurations that have both.
+
+    Args:
+        group: The group.
+        cost: Its name; a latency measured on several devices doesn't count.
+        metric: Its name.
+        better: -1 reverses the metric.
+    """
+    if cost == "latency_ms":
+        devices = {run.device for c in group.configurations for run in c.runs if run.device}
+        if len(devices) > 1:
+            return {}
+    points = {}
+    for configuration in group.configurations:
+        price, value = configuration.mean(cost), configuration.mean(metric)
+        if price is not None and value is not None:
+            points[str(configuration.rank)] = (price, better * value)
+    return points
+
+
+def heading(groups: Sequence[Group], index: int) -> str:
+    """Says what a group's metrics mean, as far as that distinguishes it from the others."""
+    group = groups[index]
+    if group.peculiar:
+        words = "; ".join(f"{key}: {value}" for key, value in group.peculiar.items())
+        return f"Protocol {index + 1} of {len(groups)}: {words}"
+    resolution = group.protocol.get("resolution")
+    size = "x".join(map(str, resolution if isinstance(resolution, list) else [resolution]))
+    return (
+        f"{group.protocol.get('data')}, split {group.protocol.get('split')}, {size}, "
+        f"classes {', '.join(group.classes)}"
+    )

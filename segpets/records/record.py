@@ -1,0 +1,317 @@
+"""A run directory as a record. Any of it may be damaged, cut short or made up."""
+
+import csv
+import json
+import math
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from segpets.errors import FileError
+from segpets.records.counts import Counts, read_counts
+from segpets.run.directory import read_summary
+from segpets.run.files import BENCHMARK, CONFIG, COUNTS, METRICS, RunFiles, regular
+from segpets.run.protocol import BORDER, pet_rules, tested_weights
+from segpets.run.stored import upgraded
+from segpets.run.trust import read_yaml
+
+CURVE: Final = "val/mean_iou"
+
+_DECIDES = (
+    "data",
+    "augment",
+    "model",
+    "loss",
+    "optimizer",
+    "scheduler",
+    "trainer",
+    "callback",
+    "train",
+    "init_from",
+)
+"""The parts of a config that decide over weights and metrics, apart from the seed."""
+
+_OF_THE_MACHINE = {"root", "num_workers", "cache", "cache_dir", "cache_gb"}
+"""Keys of data that differ between machines; what they hold is in the fingerprint."""
+
+_NOT_CHOSEN = ("hydra.", "hydra/", "paths.", "logger")
+_NOT_CHOICES = {"seed", "sweep", "sweep_mismatch", "fail_fast", "dry_run", "n_trials"}
+_NOT_CHOICES |= {"tags", "resume", "task_name", "test", "paths", "hydra", "hparams_search"}
+
+_LARGEST = 1e100  # its square is still finite
+_LEAVES = 20_000  # nor is this, which aliases in YAML can reach within few bytes
+
+Flat = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run as its directory describes it.
+
+    Attributes:
+        path: The run directory.
+        status: As its summary has it; `running` only where a process holds the run, and
+            `pruned` where a search ended it early.
+        error: Why it failed.
+        started: When, ISO 8601.
+        revision: The revision of segpets that made it.
+        seed: Its seed.
+        overrides: What was chosen, by key; without seed, paths and the like.
+        values: All finite numbers of the summary, by name.
+        protocol: What the metrics mean.
+        config: The parts of the resolved config that determine the result, flat; None if it
+            can't be read.
+        curve: Epoch, from 1, and `val/mean_iou`.
+        counts: The test's counts for each image; None if they are missing or can't be trusted.
+        device: On which the latency was measured.
+        notes: What is odd about it, as sentences without the run's name.
+    """
+
+    path: Path
+    status: str
+    error: str | None = None
+    started: str = ""
+    revision: str | None = None
+    seed: int | None = None
+    overrides: Flat = field(default_factory=dict)
+    values: dict[str, float] = field(default_factory=dict)
+    protocol: dict[str, Any] = field(default_factory=dict)
+    config: Flat | None = None
+    curve: list[tuple[int, float]] = field(default_factory=list)
+    counts: Counts | None = None
+    device: str | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def classes(self) -> list[str]:
+        """The names of the classes, in the order of their ids."""
+        return list(self.protocol["classes"])
+
+
+def read_record(path: Path) -> Record:
+    """Reads a run directory.
+
+    Raises:
+        UserError: Its summary can't be read.
+    """
+    summary = read_summary(path)
+    status, protocol = summary.get("status"), summary.get("protocol")
+    record = Record(
+        path=path,
+        status=status if isinstance(status, str) else "unknown",
+        error=_line(summary.get("error")),
+        started=str(summary.get("started", "")),
+        revision=_revision(summary.get("versions")),
+        seed=_whole(summary.get("seed")),
+        overrides=_overrides(summary),
+        values=_numbers(summary),
+        protocol=_whole_protocol(path, summary) if _is_protocol(protocol) else {},
+    )
+    if record.status != "completed" or not record.protocol:
+        return record
+    if epoch := _pruned_at(path):
+        return replace(record, status="pruned", error=f"its search ended it at epoch {epoch}")
+    return _with_files(record)
+
+
+def _with_files(record: Record) -> Record:
+    """Adds what lies beside the summary; what can't be read is noted and left out."""
+    facts: dict[str, Any] = {}
+    notes: list[str] = []
+    latency: dict[str, float] = {}
+    files = RunFiles(record.path)
+    try:
+        facts["config"] = _read_config(files.config)
+    except FileError as error:
+        notes.append(f"{CONFIG} {error.problem}: told apart by its overrides alone")
+    except ValueError as error:
+        notes.append(f"{CONFIG} {_lost(error)}: told apart by its overrides alone")
+    try:
+        facts["curve"] = _read_curve(regular(files.metrics))
+    except (OSError, ValueError, OverflowError, csv.Error) as error:
+        notes.append(f"{METRICS} {_lost(error)}: it has no learning curve")
+    try:
+        counts = read_counts(regular(files.counts), record.classes)
+        notes += (gap := _gap(counts, record))
+        facts["counts"] = None if gap else counts
+    except (OSError, ValueError, OverflowError, csv.Error) as error:
+        notes.append(f"{COUNTS} {_lost(error)}: it is in no paired test")
+    try:
+        facts["device"], latency = _read_benchmark(regular(files.benchmark))
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, RecursionError) as error:
+        notes.append(f"{BENCHMARK} {_lost(error)}: its latency is unknown")
+    return replace(record, **facts, notes=notes, values=record.values | latency)
+
+
+def _lost(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return "is missing"
+    if isinstance(error, UnicodeDecodeError):
+        return "can't be read (it is no text in UTF-8)"
+    return f"can't be read ({_line(error)})"
+
+
+def _gap(counts: Counts, record: Record) -> list[str]:
+    """Reports counts that come from another test than the summary's."""
+    counted, tested = counts.mean_iou(), record.values.get("test/mean_iou")
+    if tested is None or abs(counted - tested) < 1e-3:
+        return []
+    there, images = len(counts.names), record.protocol.get("images")
+    should = images.get("test") if isinstance(images, dict) else None
+    if math.isnan(counted):
+        why = f"{COUNTS} counts no pixel"
+    elif isinstance(should, int) and there < should:
+        why = f"{COUNTS} is cut short: it has {there:,} of {should:,} images"
+    else:
+        why = (
+            f"{COUNTS} gives a mean IoU of {counted:.4f}, the summary {tested:.4f}: they are of "
+            "two tests"
+        )
+    return [f"{why}, so it is in no paired test"]
+
+
+def _pruned_at(path: Path) -> int | None:
+    try:
+        noted = json.loads(regular(RunFiles(path).trial).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return _whole(noted.get("pruned_at_epoch")) if isinstance(noted, dict) else None
+
+
+def _line(value: object) -> str | None:
+    lines = str(value).strip().splitlines() if value else []
+    return lines[0][:300] if lines else None
+
+
+def _revision(versions: object) -> str | None:
+    """Names the code: by its hash, which other files beside it don't change, or by git's."""
+    if not isinstance(versions, dict):
+        return None
+    return _line(versions.get("code") or versions.get("git"))
+
+
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _is_protocol(protocol: object) -> bool:
+    if not isinstance(protocol, dict):
+        return False
+    classes = protocol.get("classes")
+    try:
+        flat(protocol)
+    except ValueError:
+        return False
+    return (
+        isinstance(classes, list)
+        and len(classes) > 0
+        and all(isinstance(name, str) for name in classes)
+    )
+
+
+def _whole_protocol(path: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Completes a protocol by the fingerprint, which says which images and masks there were.
+
+    Until 0.1.0, a training's protocol didn't say what masks mean; for the pets, its config does.
+    """
+    protocol: dict[str, Any] = summary["protocol"]
+    whole = protocol | {"data_fingerprint": summary.get("data_fingerprint")}
+    whole["tested_weights"] = tested_weights(dict(summary))
+    if "masks" not in whole and whole.get("data") == "OxfordPets":
+        with suppress(FileError, AttributeError):
+            data = read_yaml(RunFiles(path).config).get("data") or {}
+            labels = str(data.get("labels", "trimap"))
+            whole |= {"labels": labels, "masks": pet_rules(labels), "border": BORDER.get(labels)}
+    return whole
+
+
+def _numbers(summary: Mapping[str, Any]) -> dict[str, float]:
+    """Keeps the numbers that can be used in calculations, but not the seed."""
+    return {
+        name: float(value)
+        for name, value in summary.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+        if -_LARGEST < value < _LARGEST and name != "seed"  # excludes NaN, too
+    }
+
+
+def _overrides(summary: Mapping[str, Any]) -> Flat:
+    """Lists the overrides chosen at the start and when the run was resumed."""
+    resumed = summary.get("resumed")
+    parts = [summary.get("overrides"), *(resumed if isinstance(resumed, list) else [])]
+    chosen: Flat = {}
+    for part in parts:
+        for word in part if isinstance(part, list) else []:
+            key, equals, value = str(word).partition("=")
+            plain = key.lstrip("+~")
+            if plain in _NOT_CHOICES or plain.startswith(_NOT_CHOSEN):
+                continue
+            chosen[plain] = value if equals and not key.startswith("~") else "(removed)"
+    return chosen
+
+
+def _read_config(file: Path) -> Flat:
+    config = upgraded(read_yaml(file))
+    paths = config.get("paths")
+    own = str(paths.get("output_dir") or "") if isinstance(paths, dict) else ""
+    leaves = flat({key: config[key] for key in _DECIDES if key in config})
+    return {
+        key: value.replace(own, "RUN") if own else value
+        for key, value in leaves.items()
+        if not (key.startswith("data.") and key.rpartition(".")[2] in _OF_THE_MACHINE)
+    }
+
+
+def flat(tree: Mapping[str, Any]) -> Flat:
+    """Flattens nested mappings to their leaves, as texts by dotted keys; a list is a leaf.
+
+    Raises:
+        ValueError: There are too many of them.
+    """
+    leaves: Flat = {}
+    stack: list[tuple[str, Any]] = [("", tree)]
+    visited = 0
+    while stack:
+        key, node = stack.pop()
+        visited += 1
+        if visited > _LEAVES or len(key) > 1000:
+            raise ValueError("has too many keys")
+        if isinstance(node, Mapping) and node:
+            stack += [(f"{key}.{k}" if key else str(k), v) for k, v in node.items()]
+        elif isinstance(node, list) and any(isinstance(item, dict | list) for item in node):
+            stack += [(f"{key}.{i}", item) for i, item in enumerate(node)]
+        elif isinstance(node, list):
+            visited += len(node)
+            leaves[key] = f"[{','.join(map(str, node))}]"
+        else:
+            leaves[key] = str(node)
+    return leaves
+
+
+def _read_curve(file: Path) -> list[tuple[int, float]]:
+    """Reads the epochs, from 1, at which `val/mean_iou` was measured, and its values."""
+    with file.open(encoding="utf-8", newline="") as stream:
+        head = next(csv.reader(stream), [])
+        if CURVE not in head or "epoch" not in head:
+            return []
+        epoch, value = head.index("epoch"), head.index(CURVE)
+        curve: dict[int, float] = {}
+        for line in stream:
+            cells = line.rstrip("\r\n").split(",")  # the cells are numbers, so none is quoted
+            if len(cells) == len(head) and cells[value]:
+                number = float(cells[value])
+                if -_LARGEST < number < _LARGEST:
+                    curve[int(float(cells[epoch])) + 1] = number
+    return sorted(curve.items())
+
+
+def _read_benchmark(file: Path) -> tuple[str, dict[str, float]]:
+    measured = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(measured, dict):
+        raise ValueError("holds no mapping")
+    values = _numbers({"latency_ms": measured.get("latency_ms")})
+    return str(measured.get("device", "unknown")), values

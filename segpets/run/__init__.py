@@ -1,0 +1,1 @@
+"""The run directory: how an experiment is written down, found again and trusted."""

@@ -1,0 +1,176 @@
+"""The run directory as it is written, and found again.
+
+A live process holds its lock; a summary that says `running` without one was interrupted.
+"""
+
+import difflib
+import json
+import logging
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from segpets.errors import UserError, disk_is_full
+from segpets.run.files import (
+    CHECKPOINTS,
+    LATEST,
+    SUMMARY,
+    RunFiles,
+    regular,
+    shown,
+    write_atomically,
+)
+from segpets.run.lock import held, holder_of
+from segpets.run.versions import versions
+
+log = logging.getLogger(__name__)
+
+
+class Run:
+    """A run directory that this process writes.
+
+    Args:
+        path: The directory; created if it is missing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self.files = RunFiles(self.path)
+        self.summary: dict[str, Any] = {}
+        self._begun, self._seconds_before = time.monotonic(), 0.0
+
+    @property
+    def seconds(self) -> float:
+        """The time that the run has taken so far, all its parts together."""
+        return self._seconds_before + time.monotonic() - self._begun
+
+    @contextmanager
+    def hold(self, config: DictConfig, *, resuming: bool = False, **facts: Any) -> Iterator["Run"]:
+        """Owns the directory while a training runs, and records how it ends.
+
+        Raises:
+            UserError: Another process holds the directory, or it holds another run.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with held(self.path):
+            if not resuming and self.files.summary.exists():
+                raise UserError(
+                    f"{self.path} already holds a run: choose another hydra.run.dir, or continue "
+                    "it with resume=RUN"
+                )
+            if resuming:
+                self.summary = _summary_or_none(self.path)
+                self._seconds_before = self.summary.get("seconds", 0.0)
+            write_atomically(self.files.config, OmegaConf.to_yaml(config))
+            started = datetime.now(UTC).isoformat(timespec="seconds")
+            begun = {"status": "running", "started": started, "error": None, "traceback": None}
+            self.update(**begun, versions=versions(), **facts)
+            try:
+                yield self
+            except BaseException as error:
+                stopped = isinstance(error, KeyboardInterrupt)
+                # A full disk is not the run's fault: it goes on when there is room.
+                status = "interrupted" if stopped or disk_is_full(error) else "failed"
+                reason = None if stopped else f"{type(error).__name__}: {error}"
+                text = None if stopped else traceback.format_exc()
+                with suppress(OSError):  # a full disk must not hide why
+                    self.update(status=status, error=reason, traceback=text, seconds=self.seconds)
+                raise
+            else:
+                self.update(status="completed", error=None, traceback=None, seconds=self.seconds)
+
+    def update(self, **facts: Any) -> None:
+        """Adds facts to the summary."""
+        self.summary.update(facts)
+        write_atomically(self.files.summary, json.dumps(self.summary, indent=2, default=str) + "\n")
+
+    def reload(self) -> None:
+        """Takes over what a process spawned for the training has added."""
+        self.summary = json.loads(self.files.summary.read_text(encoding="utf-8"))
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """Reads a run's summary; `running` becomes `interrupted` where no process holds the run.
+
+    Raises:
+        UserError: There is none, or it can't be read.
+    """
+    file = RunFiles(path).summary
+    try:
+        summary: dict[str, Any] = json.loads(regular(file).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} holds no {SUMMARY}: it is not a run directory") from error
+    except (ValueError, RecursionError, OSError) as error:
+        raise UserError(f"{file} can't be read: {error}") from error
+    if not isinstance(summary, dict):
+        raise UserError(f"{file} can't be read: it holds no table of names and values")
+    if summary.get("status") == "running" and holder_of(path) is None:
+        summary["status"] = "interrupted"
+    return summary
+
+
+def _summary_or_none(path: Path) -> dict[str, Any]:
+    """Reads the summary of a resumed run; a damaged one is kept beside a new one."""
+    try:
+        return read_summary(path)
+    except UserError as error:
+        keep_damaged(path, error)
+        return {}
+
+
+def keep_damaged(path: Path, why: object) -> None:
+    """Renames a run's damaged summary, since nothing is overwritten, and says so."""
+    file = RunFiles(path).summary
+    file.rename(file.with_name(f"damaged-{SUMMARY}"))
+    log.warning("%s. A new one is begun; the old one is damaged-%s", why, SUMMARY)
+
+
+def find_run(run: str | Path, *, log_dir: Path, key: str = "run") -> Path:
+    """Finds a run directory.
+
+    Args:
+        run: Its path, or `latest`.
+        log_dir: Where `latest` is looked for.
+        key: The override by which the user gave it, for the message of an error.
+
+    Raises:
+        UserError: There is no such run.
+    """
+    path = Path(log_dir) / LATEST if str(run) == LATEST else Path(run).expanduser()
+    if path.is_file():
+        folder = path.parent.parent if path.parent.name == CHECKPOINTS else path.parent
+        which = ", and checkpoint=best or last" if key == "run" else ""
+        raise UserError(
+            f"{key}={run} is a file: give the directory of its run, {key}={shown(folder)}{which}"
+        )
+    if not path.is_dir():
+        hint = ""
+        if str(run) == LATEST:
+            hint = f": {train_first('train_log_dir' if key == 'run' else 'paths.log_dir')}"
+        elif difflib.get_close_matches(str(run), [LATEST], cutoff=0.7):
+            hint = f". Did you mean {key}=latest?"
+        raise UserError(f"{key}={run}: there is no folder {path.absolute()}{hint}")
+    if not RunFiles(path).summary.is_file():
+        runs = sorted(folder.parent for folder in path.glob(f"*/{SUMMARY}"))
+        hint = f". It holds {len(runs)} runs: choose one, {key}={shown(runs[0])}" if runs else ""
+        raise UserError(f"{key}={run}: {path} is no run, it holds no {SUMMARY}{hint}")
+    return path.resolve()
+
+
+def sweep_folder(name: str, log_dir: Path) -> Path | None:
+    """Finds a sweep's folder by its name alone, as in `sweep=NAME`; None if there is none."""
+    if not name or name in (".", "..") or "/" in name:
+        return None
+    folder = log_dir / "multiruns" / name
+    return folder if folder.is_dir() else None
+
+
+def train_first(key: str) -> str:
+    """Says what to do if `latest` isn't a run; `key` names the folder where it is looked for."""
+    return f"train first, or go to the folder where you trained ({key}=FOLDER says where)"

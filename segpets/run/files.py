@@ -1,0 +1,180 @@
+"""The names of a run's files, and writing that never leaves half a file.
+
+<run>/  summary.json  config.yaml  train.log  metrics.csv  model.txt  trial.json  benchmark.json
+        checkpoints/  predictions/  export/  tensorboard/  .hydra/  .lock
+"""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from segpets.errors import UserError
+
+SUMMARY: Final = "summary.json"
+CONFIG: Final = "config.yaml"
+METRICS: Final = "metrics.csv"
+COUNTS: Final = "predictions/test/counts.csv"
+BENCHMARK: Final = "benchmark.json"
+CHECKPOINTS: Final = "checkpoints"
+BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
+LATEST: Final = "latest"
+
+OTHER_FOLDER: Final = "choose another by hydra.run.dir=FOLDER or paths.log_dir=FOLDER"
+"""The remedy where results can't be written."""
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """The paths of the files of a run.
+
+    Attributes:
+        path: The run directory.
+    """
+
+    path: Path
+
+    @property
+    def summary(self) -> Path:
+        """Status, overrides, metrics, protocol and versions."""
+        return self.path / SUMMARY
+
+    @property
+    def config(self) -> Path:
+        """The config, with every reference filled in."""
+        return self.path / CONFIG
+
+    @property
+    def metrics(self) -> Path:
+        """The learning curves."""
+        return self.path / METRICS
+
+    @property
+    def model(self) -> Path:
+        """The table of the net's layers."""
+        return self.path / "model.txt"
+
+    @property
+    def trial(self) -> Path:
+        """The number of the run's trial, if a search started it."""
+        return self.path / "trial.json"
+
+    @property
+    def benchmark(self) -> Path:
+        """The latency, if it was measured: `latency_ms` of one image, and the `device`."""
+        return self.path / BENCHMARK
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
+        return self.path / CHECKPOINTS
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint of the best epoch."""
+        return self.checkpoints / BEST
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint of the last epoch."""
+        return self.checkpoints / LAST
+
+    @property
+    def previous(self) -> Path:
+        """The checkpoint of the epoch before the last."""
+        return self.checkpoints / PREVIOUS
+
+    def checkpoint(self, name: str) -> Path:
+        """Returns the path of the checkpoint `best` or `last`."""
+        return self.checkpoints / f"{name}.ckpt"
+
+    @property
+    def masks(self) -> Path:
+        """The folder of the predicted masks of the test images."""
+        return self.path / "predictions" / "test" / "masks"
+
+    @property
+    def counts(self) -> Path:
+        """The pixels of each test image by truth and prediction."""
+        return self.path / COUNTS
+
+    @property
+    def test_picture(self) -> Path:
+        """The sheet of test predictions."""
+        return self.path / "predictions" / "test.png"
+
+    @property
+    def tensorboard(self) -> Path:
+        """The folder of TensorBoard's events."""
+        return self.path / "tensorboard"
+
+    @property
+    def export(self) -> Path:
+        """The folder of exported models."""
+        return self.path / "export"
+
+    @property
+    def lock(self) -> Path:
+        """The lock held by the process that writes the run."""
+        return self.path / ".lock"
+
+
+def regular(path: Path) -> Path:
+    """Refuses anything that could be read for ever, such as a pipe.
+
+    Raises:
+        OSError: There is no regular file.
+    """
+    if not path.is_file():
+        raise OSError("it is no file") if path.exists() else FileNotFoundError("there is no file")
+    return path
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a file so that a reader, or a power cut, sees the old text or the new one."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def point(link: Path, target: Path) -> None:
+    """Makes or moves a symbolic link in one step; a file or folder in its place stays."""
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if link.exists() and not link.is_symlink():
+        return
+    temporary = link.with_name(f".{link.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(os.path.relpath(target, link.parent))
+    os.replace(temporary, link)
+
+
+def make_ready(folder: Path, otherwise: str, *, key: str = "") -> Path:
+    """Makes a folder and tests that it can be written, before anything long begins.
+
+    Raises:
+        UserError: It can't be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"{key}{folder} can't be written ({error.strerror}): {otherwise}"
+        ) from error
+    return folder
+
+
+def shown(path: Path) -> str:
+    """Shortens a path to what a user would type here."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -1,0 +1,313 @@
+"""A hyperparameter search: Optuna chooses, Hydra launches, and the sweep's folder remembers."""
+
+import json
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from hydra.core.override_parser.types import (
+    Override,
+)
+from omegaconf import DictConfig, OmegaConf
+
+from segpets.errors import JobError, UserError
+from segpets.run.files import shown, write_atomically
+from segpets.run.job import in_short
+from segpets.run.jobs import Job, State, look, may_start, planning, remember
+from segpets.run.names import CONTROLS, HOW, fingerprint, safe_name
+from segpets.run.standing import standing
+from segpets.run.study import open_study
+from segpets.run.versions import code_revision
+from segpets.sweep.grid import check, composed, launch_all, watched
+from segpets.sweep.space import as_overrides, distribution, examples
+
+if TYPE_CHECKING:
+    from optuna import Study, Trial
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
+
+log = logging.getLogger(__name__)
+
+TRIAL: Final = "trial.json"
+_SHOWN: Final = 10
+
+Words = Sequence[str]
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """Settings of a search; see `conf/hparams_search/optuna.yaml`."""
+
+    n_trials: int
+    n_jobs: int
+    seed: int
+    startup_trials: int
+    prune_after: int
+
+    def __post_init__(self) -> None:
+        for key, least in (
+            ("n_trials", 1),
+            ("n_jobs", 1),
+            ("startup_trials", 1),
+            ("prune_after", 0),
+        ):
+            value = getattr(self, key)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                name = key if key == "n_trials" else f"hydra.sweeper.{key}"
+                raise UserError(f"{name}={value} must be a whole number of at least {least}")
+
+
+def run_search(
+    config: DictConfig,
+    overrides: Sequence[Override],
+    options: SearchOptions,
+    *,
+    compose: Callable[[Words], DictConfig],
+    launch: Callable[[int, Sequence[Words]], None],
+    is_group: Callable[[str], bool],
+    optional: Sequence[str] = (),
+) -> None:
+    """Runs trials until there are as many as requested; those of earlier starts count.
+
+    A trial that was interrupted goes on. Trials that fail or end in NaN are recorded and passed
+    over.
+
+    Args:
+        config: The sweep's config, with Hydra's own.
+        overrides: The fixed overrides, and those that are searched.
+        options: The settings of the search.
+        compose: Makes a job's config from its overrides.
+        launch: Runs jobs, given the number of the first and their overrides.
+        is_group: Whether a key is a config group.
+        optional: Keys that are searched only if the config has them.
+
+    Raises:
+        JobError: A choice can't be composed.
+        UserError: There is nothing to search, another search lies in the folder, or no trial ended
+            well.
+    """
+    check(config)
+    folder = Path(config.hydra.sweep.dir).absolute()
+    fixed = [
+        f"{o.get_key_element()}={o.get_value_element_as_str()}"
+        for o in overrides
+        if not o.is_sweep_override()
+    ]
+    base = compose(fixed)
+    space = _space(overrides, optional, base)
+    if config.dry_run:
+        for key, values in space.items():
+            log.info("%s: %s", key, values)
+        log.info("dry_run=true: nothing is run. %d trials would be", options.n_trials)
+        return
+    for example in examples(space):  # finds typos
+        composed(" ".join(as_overrides(example)), [*fixed, *as_overrides(example)], compose)
+    study = _study(config, folder, options, space, base, fixed)
+    with watched(folder):
+        while batch := _batch(study, space, options, folder):
+            jobs = list(_jobs(study, batch, fixed, compose))
+            remember(folder, [job for _, job, _ in jobs], metric=config.optimized_metric)
+            broken = launch_all(
+                {job.path: words for _, job, words in jobs},
+                partial(launch, batch[0].number),
+            )
+            if broken is not None:
+                raise UserError(f"the search can't go on: {broken}") from broken
+            if not all([_tell(study, number, job) for number, job, _ in jobs]):
+                break
+    own = [s.path for s in base.hydra.runtime.config_sources if s.provider == "command-line"]
+    _conclude(study, folder, fixed, is_group, own=own)
+
+
+def _space(
+    overrides: Sequence[Override], optional: Sequence[str], base: DictConfig
+) -> dict[str, "BaseDistribution"]:
+    space = {o.get_key_element(): distribution(o) for o in overrides if o.is_sweep_override()}
+    for key in sorted(set(optional) & space.keys()):
+        if OmegaConf.select(base, key) is None:
+            log.info("%s is not searched, as this config has none", key)
+            del space[key]
+    if not space:
+        raise UserError(
+            "there is nothing to search: give intervals or choices in hydra.sweeper.params"
+        )
+    return space
+
+
+def _study(
+    config: DictConfig,
+    folder: Path,
+    options: SearchOptions,
+    space: Mapping[str, "BaseDistribution"],
+    base: DictConfig,
+    fixed: Words,
+) -> "Study":
+    """Opens the folder's study, and refuses one that searches other values."""
+    described = {key: str(d) for key, d in sorted(space.items())} | {
+        "fixed": sorted(word for word in fixed if not word.lstrip("+~").startswith(HOW)),
+        "config": fingerprint(base),
+        "code": code_revision(),
+    }
+    with planning(folder):
+        study = open_study(
+            folder,
+            seed=options.seed,
+            startup_trials=options.startup_trials,
+            prune_after=options.prune_after,
+        )
+        known = study.user_attrs.get("space", described)
+        if known != described and config.sweep_mismatch == "refuse":
+            raise UserError(
+                f"{shown(folder)} holds a search over other values, or by another config or code: "
+                "sweep=NAME begins another, sweep_mismatch=accept goes on with the new ones"
+            )
+        study.set_user_attr("space", described)
+        may_start(folder)
+    return study
+
+
+def _jobs(
+    study: "Study",
+    batch: Sequence["Trial | FrozenTrial"],
+    fixed: Words,
+    compose: Callable[[Words], DictConfig],
+) -> Iterator[tuple[int, Job, Words]]:
+    """Composes the jobs of trials, and gives each its directory."""
+    from optuna.trial import TrialState
+
+    for trial in batch:
+        words = [*fixed, *as_overrides(trial.params)]
+        try:
+            job = composed(" ".join(as_overrides(trial.params)), words, compose)
+        except JobError as error:  # values that work singly, but not together
+            log.error("%s: it has failed. %s", error, in_short(error.__cause__))
+            study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+            continue
+        job.path.mkdir(parents=True, exist_ok=True)
+        if "job" not in trial.user_attrs:
+            study._storage.set_trial_user_attr(trial._trial_id, "job", job.path.name)
+        if not (job.path / TRIAL).exists():
+            write_atomically(job.path / TRIAL, json.dumps({"number": trial.number}) + "\n")
+        yield trial.number, job, words
+
+
+def _batch(
+    study: "Study", space: Mapping[str, "BaseDistribution"], options: SearchOptions, folder: Path
+) -> list["Trial | FrozenTrial"]:
+    import optuna
+    from optuna.trial import TrialState
+
+    trials = study.get_trials(deepcopy=False)
+    left = [
+        trial
+        for trial in trials
+        if trial.state == TrialState.RUNNING
+        and look(folder / trial.user_attrs.get("job", "."))[0] != State.RUNNING
+    ]
+    if left:
+        return list(left[: options.n_jobs])
+    asked: list[Trial | FrozenTrial] = []
+    for number in range(len(trials), min(len(trials) + options.n_jobs, options.n_trials)):
+        # A stream for each trial: one for all would begin anew at each start of the search.
+        seed = np.random.SeedSequence([options.seed, number]).generate_state(1)[0]
+        study.sampler = optuna.samplers.TPESampler(
+            seed=int(seed), n_startup_trials=options.startup_trials
+        )
+        asked.append(study.ask(dict(space)))
+    return asked
+
+
+def _tell(study: "Study", number: int, job: Job) -> bool:
+    """Records how a trial ended; returns False if it hasn't."""
+    from optuna.trial import TrialState
+
+    state, _ = look(job.path)
+    if state not in (State.COMPLETED, State.FAILED):
+        return state == State.RUNNING  # in another process, which will record it
+    noted = json.loads((job.path / TRIAL).read_text(encoding="utf-8"))
+    score = standing(job.path.parent).score(job.path.name)
+    if state == State.FAILED or score is None or not math.isfinite(score):
+        study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+    elif "pruned_at_epoch" in noted:
+        study.tell(number, state=TrialState.PRUNED, skip_if_finished=True)
+    else:
+        study.tell(number, score, skip_if_finished=True)
+    return True
+
+
+def _conclude(
+    study: "Study",
+    folder: Path,
+    fixed: Words,
+    is_group: Callable[[str], bool],
+    *,
+    own: Sequence[str],
+) -> None:
+    """Shows the best trials and what mattered, and writes the best trial as an experiment."""
+    import optuna
+    from optuna.trial import TrialState
+
+    from segpets.report.table import as_text, facts_table, jobs_table
+
+    trials = study.get_trials(deepcopy=False)
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    counts = {state: sum(trial.state == state for trial in trials) for state in TrialState}
+    told = ", ".join(f"{count} {state.name.lower()}" for state, count in counts.items() if count)
+    log.info("%d trials: %s", len(trials), told)
+    if not complete:
+        raise UserError(
+            f"no trial ended well: python -m segpets.sweep status={shown(folder)} says why each "
+            "failed"
+        )
+    ranked = sorted(complete, key=lambda trial: -(trial.value or 0.0))
+    rows = [
+        (" ".join(as_overrides(t.params)), f"{t.value:.4f}", f"trial {t.number}") for t in ranked
+    ]
+    log.info("%s", as_text(jobs_table(rows[:_SHOWN], title=f"{shown(folder)}: the best trials")))
+    if len(complete) > 1:
+        try:
+            parts = optuna.importance.get_param_importances(study)
+        except (RuntimeError, ValueError):  # all trials are equally good
+            parts = {}
+        facts = {key: f"{part:.0%}" for key, part in parts.items()}
+        if facts:
+            log.info("%s", as_text(facts_table(facts, title="importance of each parameter")))
+    best = ranked[0]
+    name = safe_name(f"{folder.name}_best")
+    file = folder / "conf" / "experiment" / f"{name}.yaml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    words = [*fixed, *as_overrides(best.params)]
+    write_atomically(file, experiment(words, name=name, folder=folder / "conf", is_group=is_group))
+    log.info("The best as an experiment: %s", shown(file))
+    # Groups of the user's own are found by the search path, as --config-dir is given once.
+    more = f" 'hydra.searchpath=[{','.join(own)}]'" if own else ""
+    conf = shown(folder / "conf")
+    log.info("  python -m segpets.train --config-dir %s experiment=%s%s", conf, name, more)
+
+
+def experiment(words: Words, *, name: str, folder: Path, is_group: Callable[[str], bool]) -> str:
+    """Writes overrides as a config of the group experiment."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    defaults, values = [], OmegaConf.create()
+    for override in OverridesParser.create().parse_overrides(list(words)):
+        key = override.key_or_group
+        if key in (*CONTROLS, "hparams_search") or key.startswith(("hydra", "paths.")):
+            continue
+        if is_group(key):
+            chosen = override.value()
+            package = f"@{override.package}" if override.package else ""
+            defaults.append({f"override /{key}{package}": chosen})
+        else:
+            OmegaConf.update(values, key, override.value(), force_add=True)
+    head = (
+        "# @package _global_\n"
+        f"# python -m segpets.train --config-dir {shown(folder)} experiment={name}\n"
+    )
+    listed = OmegaConf.to_yaml(OmegaConf.create({"defaults": defaults})) if defaults else ""
+    return head + listed + (OmegaConf.to_yaml(values) if values else "")

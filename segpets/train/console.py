@@ -1,0 +1,47 @@
+"""Console output of a training, before it begins and when it has ended."""
+
+import logging
+
+from lightning.pytorch import Trainer
+from omegaconf import DictConfig
+
+from segpets.build.cost import Cost
+from segpets.data import Splits
+from segpets.hardware import device_name
+from segpets.report.table import as_text, class_table, facts_table
+from segpets.run.directory import Run
+from segpets.run.files import METRICS, SUMMARY, shown
+
+log = logging.getLogger("segpets.train")
+
+
+def say_start(cfg: DictConfig, run: Run, splits: Splits, trainer: Trainer, cost: Cost) -> None:
+    """Shows model, loss, data and device."""
+    counts = ", ".join(f"{len(samples):,} {s}" for s, samples in splits.stages().items())
+    several = f" x {trainer.world_size}" if trainer.world_size > 1 else ""
+    facts = {
+        "model": cfg.model._target_.rpartition(".")[2],
+        "parameters": f"{cost.params:,}",
+        "mult-adds": f"{cost.mult_adds:,} for one {cfg.data.size}x{cfg.data.size} image",
+        "loss": cfg.loss._target_.rpartition(".")[2],
+        "data": f"{counts} images, batches of {cfg.data.batch_size}",
+        "device": device_name(trainer.strategy.root_device) + several,
+        "precision": f"{cfg.trainer.precision}, channels last",
+        "epochs": str(trainer.max_epochs),
+        "run": shown(run.path),
+    }
+    log.info("%s", as_text(facts_table(facts, title="segpets")))
+
+
+def say_end(cfg: DictConfig, run: Run, metrics: dict[str, float]) -> None:
+    """Shows the scores of each class, and where everything lies."""
+    stage = "test" if cfg.test else "val"
+    if f"{stage}/mean_iou" in metrics:
+        log.info("%s", as_text(class_table(metrics, cfg.data.classes, stage=stage)))
+    if absent := run.summary["absent_classes"]:
+        log.info("Neither truth nor prediction has %s: left out of the means", ", ".join(absent))
+    log.info("%.0f s. Everything lies in %s:", run.seconds, shown(run.path))
+    log.info("  %s  %s  checkpoints/  predictions/  tensorboard/", SUMMARY, METRICS)
+    if run.files.test_picture.exists():
+        log.info("Look at %s", shown(run.files.test_picture))
+    log.info("Compare runs: make tensorboard, or tensorboard --logdir %s", cfg.paths.log_dir)

@@ -1,0 +1,82 @@
+"""Trains a model and tests it: `python -m segpets.train model=segnet loss=soft_iou`."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning.pytorch import Callback, seed_everything
+from omegaconf import DictConfig
+
+from segpets.build.objects import build_data, build_module, build_net, build_trainer
+from segpets.data import SegmentationDataModule
+from segpets.hardware import threads
+from segpets.module import SegmentationModule
+from segpets.run.files import LATEST
+from segpets.run.job import attempt, is_job
+from segpets.run.trust import Trust
+from segpets.train.interruption import in_our_words, quiet
+from segpets.train.resume import newest_checkpoint, opened
+from segpets.train.summary import PointLatest, Summary
+from segpets.train.weights import start_from
+
+log = logging.getLogger("segpets.train")
+
+
+@dataclass(frozen=True)
+class Result:
+    """The outcome of a training.
+
+    Attributes:
+        metrics: Final metrics by name, such as `test/mean_iou`; `val/...` are those of the last
+            epoch and `best/val/...` those of the best one.
+        path: The run directory.
+        module: The trained module, with the weights that were tested.
+        datamodule: Its data.
+    """
+
+    metrics: dict[str, float]
+    path: Path
+    module: SegmentationModule
+    datamodule: SegmentationDataModule
+
+
+def train(
+    cfg: DictConfig, *, trust: Trust | None = None, callbacks: Sequence[Callback] = ()
+) -> Result:
+    """Trains and tests a model as the config says, in a run directory.
+
+    Raises:
+        UserError: Something is wrong that the user can fix.
+    """
+    resuming = cfg.resume is not None
+    cfg, run, facts = opened(cfg, trust or Trust.of(cfg.allow))
+    with run.hold(cfg, resuming=resuming, **facts), in_our_words(run), quiet():
+        with threads(run.summary.get("threads")):  # the last digits of results depend on it
+            seed_everything(cfg.seed, verbose=False)
+            datamodule = build_data(cfg)
+            datamodule.setup()
+            net, cost = build_net(cfg)
+            module = build_module(cfg, net)
+            if cfg.init_from is not None:
+                start_from(cfg, module)
+            summary = Summary(run, cfg, datamodule, cost)
+            trainer = build_trainer(cfg, extra_callbacks=[summary, *callbacks])
+            summary.begin(trainer)
+            if cfg.train:
+                checkpoint = newest_checkpoint(run.files, trainer) if resuming else None
+                trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
+            if cfg.test:
+                weights = summary.weights_to_test()
+                trainer.test(module, datamodule, weights, verbose=False, weights_only=True)
+            metrics = summary.end(trainer)
+    return Result(metrics, run.path, module, datamodule)
+
+
+def main(cfg: DictConfig, trust: Trust) -> float | None:
+    """Runs the command, or a job of a sweep; returns the value that a search maximises."""
+    if is_job():
+        attempt(cfg, train=lambda job: train(job, trust=trust))
+        return None
+    latest = PointLatest(Path(cfg.paths.log_dir) / LATEST, Path(cfg.paths.output_dir))
+    return train(cfg, trust=trust, callbacks=[latest]).metrics.get(cfg.optimized_metric)

@@ -1,0 +1,182 @@
+"""The summary of a training: protocol, best and last metrics, cost, speed and memory."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from omegaconf import DictConfig
+
+from segpets.build.cost import Cost
+from segpets.callback import BestAndLast
+from segpets.data import SegmentationDataModule
+from segpets.hardware import forget_peak_memory, peak_memory_mb
+from segpets.run.checkpoint import read_checkpoint
+from segpets.run.directory import Run
+from segpets.run.files import point
+from segpets.run.protocol import protocol
+from segpets.settings import table
+from segpets.train.console import say_end, say_start
+from segpets.train.hparams import log_hparams
+
+SPEED = "train/images_per_second"
+_STAGES = ("train", "val", "test")
+
+
+class PointLatest(Callback):
+    """A callback that points the link `latest` to a run when its training or test begins.
+
+    Args:
+        link: The link.
+        run: The run directory.
+    """
+
+    def __init__(self, link: Path, run: Path) -> None:
+        self.link, self.run = link, run
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Moves the link; not before, since init_from=latest is another run."""
+        if trainer.is_global_zero:
+            point(self.link, self.run)
+
+
+class Summary(Callback):
+    """A callback that keeps a run's summary; it observes the training and changes nothing.
+
+    The best metrics are saved with the checkpoint, so that a resumed run knows them. A process
+    spawned for the training writes them to the summary, where the first one finds them.
+
+    Args:
+        run: The run.
+        cfg: Its config.
+        datamodule: Its data, set up.
+        cost: The cost of its net.
+    """
+
+    def __init__(
+        self, run: Run, cfg: DictConfig, datamodule: SegmentationDataModule, cost: Cost
+    ) -> None:
+        self.run, self.cfg, self.cost = run, cfg, cost
+        self.splits = datamodule.splits
+        meant = protocol(datamodule, table(cfg.data), classes=list(cfg.data.classes))
+        self.protocol = meant | {"limits": self._limits()}
+        self.fingerprint = datamodule.pixels.fingerprint
+        self.monitor: str | None = None
+        self.epochs, self.peak_memory = 0, 0.0
+        self.last: dict[str, float] = {}
+        self.best: dict[str, float] = {}
+
+    def begin(self, trainer: Trainer) -> None:
+        """Writes and shows what is known before the first step."""
+        saving = [c for c in trainer.checkpoint_callbacks if isinstance(c, BestAndLast)]
+        self.monitor = saving[0].monitor if saving else None
+        self.run.files.model.write_text(self.cost.table + "\n", encoding="utf-8")
+        self.run.update(
+            protocol=self.protocol,
+            params=self.cost.params,
+            mult_adds=self.cost.mult_adds,
+            data_fingerprint=self.fingerprint,
+            precision=str(self.cfg.trainer.precision),
+        )
+        say_start(self.cfg, self.run, self.splits, trainer, self.cost)
+
+    def weights_to_test(self) -> Path | None:
+        """Chooses the best weights; the last where val must not choose; None for the current."""
+        name = "last" if self.splits.val_is_test else "best"
+        file = self.run.files.checkpoint(name)
+        return file if self.cfg.train and file.exists() else None
+
+    def end(self, trainer: Trainer) -> dict[str, float]:
+        """Completes the summary, and shows the result.
+
+        Returns:
+            All final metrics.
+        """
+        self.run.reload()
+        values = _values(trainer)
+        kept = ("train/", "val/", "best/")
+        metrics = {k: v for k, v in self.run.summary.items() if k.startswith(kept)} | values
+        metrics.pop(SPEED, None)
+        if self.cfg.test:
+            self.run.update(protocol=self.protocol | self._tested(trainer))
+        self.run.update(
+            **metrics,
+            epochs=self.run.summary.get("epochs", 0),
+            absent_classes=self._absent(metrics),
+            seconds=self.run.seconds,
+        )
+        log_hparams(self.cfg, self.run, metrics)
+        say_end(self.cfg, self.run, metrics)
+        return metrics
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Resets the peak memory of whatever this process did before."""
+        forget_peak_memory(pl_module.device)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measures memory, and keeps the metrics of the best epoch: that of the best checkpoint."""
+        self.epochs = trainer.current_epoch + 1
+        self.peak_memory = max(self.peak_memory, peak_memory_mb(pl_module.device))
+        if self.monitor is None or self.splits.val_is_test:
+            return
+        values = {k: v for k, v in _values(trainer).items() if k.startswith("val/")}
+        before = self.best.get(f"best/{self.monitor}", math.nan)
+        value = values.get(self.monitor, math.nan)
+        if not self.best or value > before or (math.isnan(before) and not math.isnan(value)):
+            self.best = {"best/epoch": self.epochs} | {f"best/{k}": v for k, v in values.items()}
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the facts of the training."""
+        if trainer.is_global_zero:
+            self.last |= _values(trainer)
+            speed = {"images_per_second": self.last.pop(SPEED, None)}
+            facts = {"epochs": self.epochs, "peak_memory_mb": self.peak_memory or None}
+            self.run.update(**facts, **speed, **self.best, **self.last)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the best metrics so far, and what they were measured with."""
+        return {"best": self.best, "peak_memory_mb": self.peak_memory}
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Takes over what a resumed run has measured; it may have nothing left to train."""
+        if trainer.testing:
+            return
+        metrics = checkpoint.get("metrics", {})
+        facts = ("lr-", "epochs", "peak_memory_mb")
+        self.last = {k: v for k, v in metrics.items() if not k.startswith(facts)}
+        self.epochs = int(checkpoint["epoch"]) + 1
+        state = checkpoint.get("callbacks", {}).get(self.state_key)
+        if state is not None:
+            self.best, self.peak_memory = dict(state["best"]), float(state["peak_memory_mb"])
+        elif self.run.files.best.exists():  # an earlier version's checkpoint holds no such state
+            saved = read_checkpoint(self.run.files.best)
+            values = {f"best/{k}": v for k, v in saved["metrics"].items() if k.startswith("val/")}
+            self.best = {"best/epoch": saved["epoch"] + 1, **values}
+
+    def _limits(self) -> dict[str, Any]:
+        limits = {stage: self.cfg.trainer[f"limit_{stage}_batches"] for stage in _STAGES}
+        return {stage: limit for stage, limit in limits.items() if limit is not None}
+
+    def _tested(self, trainer: Trainer) -> dict[str, Any]:
+        """Says which weights were tested, and whether test images influenced that choice."""
+        weights: dict[str, Any] = {"checkpoint": "last"}
+        if not self.cfg.train:
+            weights = {"init_from": self.cfg.init_from}
+        elif (file := self.weights_to_test()) is not None and file == self.run.files.best:
+            weights = {"checkpoint": "best", "monitor": self.monitor}
+        asked = bool(trainer.early_stopping_callbacks) or any(
+            config.reduce_on_plateau for config in trainer.lr_scheduler_configs
+        )
+        return {"tested_weights": weights, "selected_on_test": self.splits.val_is_test and asked}
+
+    def _absent(self, metrics: dict[str, float]) -> list[str]:
+        """Names the classes that neither truth nor prediction has; means leave them out."""
+        stage = "test" if self.cfg.test else "val"
+        return [name for name in self.cfg.data.classes if f"{stage}/iou/{name}" not in metrics]
+
+
+def _values(trainer: Trainer) -> dict[str, float]:
+    logged = trainer.callback_metrics.items()
+    return {name: value.item() for name, value in logged if not name.startswith("lr-")}

@@ -1,0 +1,129 @@
+"""Tests image by image, against scipy's on the same numbers."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_runs import drawn, make_run
+from scipy import stats
+
+from segpets.compare.paired import compared
+from segpets.records.group import Group, grouped
+from segpets.records.record import read_record
+from segpets.stats import holm, image_iou
+
+
+def group_of(*runs: Path) -> Group:
+    (group,), _ = grouped([read_record(run) for run in runs], metric="test/mean_iou")
+    return group
+
+
+def test_differences_of_means_over_seeds_are_tested_as_scipy_does(tmp_path: Path) -> None:
+    quality = {"good": 0.8, "fair": 0.7, "poor": 0.699}
+    runs, iou = [], {}
+    for model, right in quality.items():
+        seeds = [drawn(right, images=60, seed=seed) for seed in (1, 2)]
+        iou[model] = np.mean([image_iou(counts) for counts in seeds], axis=0)
+        runs += [
+            make_run(tmp_path / f"{model}{seed}", f"model={model}", seed=seed, counts=counts)
+            for seed, counts in zip((1, 2), seeds, strict=True)
+        ]
+    tests, notes = compared(group_of(*runs), against_each_other=3, resamples=999, seed=7)
+    assert notes == []
+    pairs = [(t.first.label[6:], t.second.label[6:]) for t in tests]
+    assert pairs == [("good", "fair"), ("good", "poor"), ("fair", "poor")]
+    expected = []
+    for test, (first, second) in zip(tests, pairs, strict=True):
+        difference = iou[first] - iou[second]
+        scipys = stats.permutation_test(
+            (difference,),
+            np.mean,
+            permutation_type="samples",
+            vectorized=True,
+            n_resamples=999,
+            rng=np.random.default_rng(7),
+        )
+        ends = stats.bootstrap(
+            (difference,),
+            np.mean,
+            method="percentile",
+            n_resamples=999,
+            rng=np.random.default_rng(7),
+        ).confidence_interval
+        assert (test.images, test.difference) == (60, pytest.approx(difference.mean()))
+        assert test.p == pytest.approx(scipys.pvalue, abs=0.06), "by other draws"
+        assert (test.low, test.high) == (pytest.approx(ends.low), pytest.approx(ends.high))
+        expected.append(test.p)
+    assert [t.p_holm for t in tests] == pytest.approx(holm(expected))
+    assert [t.real for t in tests] == [True, True, False]
+
+
+def test_beyond_the_best_few_only_the_best_is_compared(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / str(i), f"model={i}", counts=drawn(0.9 - i / 10)) for i in range(5)]
+    tests, _ = compared(group_of(*runs), against_each_other=3, resamples=99, seed=0)
+    ranks = [(t.first.rank, t.second.rank) for t in tests]
+    assert ranks == [(1, 2), (1, 3), (1, 4), (1, 5), (2, 3)]
+
+
+def test_many_tests_get_resamples_enough_to_survive_their_correction(tmp_path: Path) -> None:
+    runs = [
+        make_run(tmp_path / str(i), f"model={i}", counts=drawn(0.9 if i == 0 else 0.3, images=30))
+        for i in range(12)
+    ]
+    tests, _ = compared(group_of(*runs), against_each_other=0, resamples=99, seed=0)
+    assert len(tests) == 11
+    assert all(t.real for t in tests), "of 99 resamples no p below 0.02 * 11 could come"
+
+
+def test_only_images_that_both_have_are_compared(tmp_path: Path) -> None:
+    counts = drawn(0.8, images=20)
+    worse = drawn(0.5, images=20)
+    names = [f"n{i:02d}" for i in range(20)]
+    one = make_run(tmp_path / "one", "model=a", counts=counts, names=names)
+    two = make_run(
+        tmp_path / "two",
+        "model=b",
+        counts=worse[:15],
+        names=names[:15],
+        protocol={"images": {"train": 15, "val": 3, "test": 20}},
+    )
+    (test,), notes = compared(group_of(one, two), against_each_other=5, resamples=999, seed=0)
+    assert test.images == 15
+    expected = (image_iou(counts)[:15] - image_iou(worse)[:15]).mean()
+    assert test.difference == pytest.approx(expected)
+    assert "a pair is compared on those that both have, at least 15 of 20" in notes[0]
+
+
+def test_an_image_with_another_truth_is_not_compared(tmp_path: Path) -> None:
+    counts, other = drawn(0.8, images=20), drawn(0.6, images=20)
+    other[3, 0, 0] += 5
+    runs = [
+        make_run(tmp_path / m, f"model={m}", counts=c) for m, c in (("a", counts), ("b", other))
+    ]
+    (test,), notes = compared(group_of(*runs), against_each_other=5, resamples=99, seed=0)
+    assert test.images == 19
+    assert "at least 19 of 20" in notes[0]
+
+
+def test_lost_predictions_are_said(tmp_path: Path) -> None:
+    runs = [
+        make_run(tmp_path / f"{m}{seed}", f"model={m}", seed=seed, counts=drawn(right, seed=seed))
+        for m, right in (("a", 0.9), ("b", 0.7), ("c", 0.5))
+        for seed in (1, 2)
+    ]
+    for lost in ("b1", "c1", "c2"):
+        (tmp_path / lost / "predictions/test/counts.csv").unlink()
+    tests, notes = compared(group_of(*runs), against_each_other=5, resamples=99, seed=0)
+    assert [(t.first.label, t.second.label) for t in tests] == [("model=a", "model=b")]
+    assert "Without paired tests, for want of predictions: #3" in notes
+    assert "#2: 1 of 2 seeds have predictions" in notes
+
+
+def test_an_image_without_a_counted_pixel_says_nothing(tmp_path: Path) -> None:
+    runs = []
+    for m, right in (("a", 0.9), ("b", 0.7)):
+        counts = drawn(right)
+        counts[0] = 0
+        runs.append(make_run(tmp_path / m, f"model={m}", counts=counts))
+    (test,), notes = compared(group_of(*runs), against_each_other=5, resamples=99, seed=0)
+    assert (test.images, notes) == (11, [])

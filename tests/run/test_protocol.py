@@ -1,0 +1,105 @@
+"""Equal protocols, and none else, are ranked together."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import made_data
+import pytest
+from fixture_types import Train
+
+from segpets.build.objects import build_source
+from segpets.compare import compare
+from segpets.config import compose
+from segpets.run import protocol as protocols
+
+
+def protocol_of(*words: str) -> dict[str, object]:
+    """The protocol of some data, of which no pixel need be decoded."""
+    cfg = compose(list(words))
+    source = build_source(cfg.data)
+    data = SimpleNamespace(
+        source=source, size=cfg.data.size, overfit=cfg.data.overfit, splits=source.splits()
+    )
+    return protocols.protocol(data, dict(cfg.data), classes=list(cfg.data.classes))
+
+
+FOLDER = ("data=folder", "data.classes=[background,pet]")
+PAIRS: dict[str, tuple[Callable[[Path], Path] | None, tuple[str, ...], str, str]] = {
+    "labels": (
+        None,
+        ("data=pets_mini",),
+        "data.labels=border_as_pet",
+        "data.labels=border_ignored",
+    ),
+    "split": (None, ("data=pets_mini",), "data.split=holdout", "data.split=article"),
+    "seed": (None, ("data=pets_mini",), "data.seed=0", "data.seed=1"),
+    "size": (None, ("data=pets_mini",), "data.size=64", "data.size=96"),
+    "overfit": (None, ("data=pets_mini",), "data.overfit=4", "data.overfit=5"),
+    "values": (
+        made_data.folder,
+        FOLDER,
+        "data.values={0: background, 1: pet, 2: pet}",
+        "data.values={0: background, 1: pet, 2: ignore}",
+    ),
+    "threshold": (made_data.folder, FOLDER, "data.threshold=0", "data.threshold=1"),
+    "ignored by a threshold": (
+        made_data.folder,
+        (*FOLDER, "data.threshold=0"),
+        "data.ignore_value=2",
+        "data.ignore_value=3",
+    ),
+    "ignored": (made_data.folder, FOLDER, "data.ignore_value=2", "data.ignore_value=3"),
+    "ignored of voc": (
+        made_data.voc,
+        ("data=voc",),
+        "data.ignore_value=19",
+        "data.ignore_value=20",
+    ),
+    "categories": (
+        made_data.coco,
+        ("data=coco",),
+        "data.categories=[cat]",
+        "data.categories=[dog]",
+    ),
+    "crowd": (made_data.coco, ("data=coco",), "data.crowd=class", "data.crowd=ignore"),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_every_option_that_changes_a_mask_or_its_image_changes_the_protocol(
+    name: str, tmp_path: Path
+) -> None:
+    make, words, one, other = PAIRS[name]
+    where = [f"data.root={make(tmp_path / 'data')}"] if make else []
+    first, second = (protocol_of(*words, *where, option) for option in (one, other))
+    assert first == protocol_of(*words, *where, one)
+    assert first != second
+    assert json.loads(json.dumps(first)) == first, "a summary holds it as it is"
+
+
+@pytest.mark.parametrize("option", ["data.batch_size=3", "data.num_workers=0", "data.cache=none"])
+def test_what_changes_no_number_changes_no_protocol(option: str) -> None:
+    assert protocol_of("data=pets_mini") == protocol_of("data=pets_mini", option)
+
+
+def test_trainings_with_other_labels_are_ranked_apart(train_tiny: Train, tmp_path: Path) -> None:
+    """Both have the classes pet and background, and the same files."""
+    runs = [
+        train_tiny(f"data.labels={labels}", "trainer.max_epochs=1", folder=labels).path
+        for labels in ("border_as_pet", "border_ignored")
+    ]
+    words = [f"hydra.run.dir={tmp_path / 'out'}", "images=0", f"runs=[{runs[0]},{runs[1]}]"]
+    groups = compare(compose(words, task="compare")).groups
+    assert [len(group.configurations) for group in groups] == [1, 1]
+
+
+def test_the_weights_that_were_tested_are_a_fact() -> None:
+    def noted(value: object) -> dict[str, object]:
+        return protocols.tested_weights({"protocol": {"tested_weights": value}})
+
+    assert noted({"checkpoint": "best", "monitor": "val/iou/pet"})["monitor"] == "val/iou/pet"
+    assert noted("best val/mean_iou") == {"checkpoint": "best", "monitor": "val/mean_iou"}
+    assert noted("last epoch") == {"checkpoint": "last"}
+    assert noted("init_from=/a/run") == {"init_from": "/a/run"}

@@ -1,0 +1,84 @@
+"""A run that goes on: to the same weights, in its directory, and nothing else about it changes."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from fixture_types import Command, Tiny, Train
+
+from segpets.config import compose
+from segpets.errors import UserError
+from segpets.train import Result, train
+
+# A schedule by epochs, so that the first half of four epochs is what two epochs are.
+SHORT = ("scheduler=step", "scheduler.step_size=1", "model=vit_tiny", "model.dropout=0.1")
+SMALL = ("model.width=24", "model.depth=1")
+
+
+def go_on(folder: Path, *overrides: str) -> Result:
+    words = [f"resume={folder}", *overrides]
+    return train(compose(words))
+
+
+def last(folder: Path) -> dict[str, object]:
+    checkpoint: dict[str, object] = torch.load(
+        folder / "checkpoints" / "last.ckpt", weights_only=True
+    )
+    return checkpoint
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    first, second = last(one)["state_dict"], last(other)["state_dict"]
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+
+
+def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
+    train_tiny: Train, tmp_path: Path
+) -> None:
+    train_tiny(*SHORT, *SMALL, "trainer.max_epochs=4", folder="straight")
+    train_tiny(*SHORT, *SMALL, "trainer.max_epochs=2", folder="stopped")
+    result = go_on(tmp_path / "stopped", "trainer.max_epochs=4")
+
+    assert_same_weights(tmp_path / "straight", tmp_path / "stopped")
+    summary = json.loads((result.path / "summary.json").read_text())
+    assert summary["status"] == "completed"
+    assert summary["epochs"] == 4
+    assert summary["resumed"] == [[f"resume={result.path}", "trainer.max_epochs=4"]]
+    with (result.path / "metrics.csv").open() as file:
+        epochs = [int(row["epoch"]) for row in csv.DictReader(file) if row["val/mean_iou"]]
+    assert epochs == [0, 1, 2, 3]
+
+
+def test_a_run_that_was_moved_goes_on_where_it_is(train_tiny: Train, tmp_path: Path) -> None:
+    train_tiny("trainer.max_epochs=1", folder="before")
+    (tmp_path / "before").rename(tmp_path / "after")
+    go_on(tmp_path / "after", "trainer.max_epochs=2")
+    assert not (tmp_path / "before").exists()
+    assert last(tmp_path / "after")["epoch"] == 1
+
+
+def test_without_a_readable_checkpoint_the_one_before_is_taken(
+    train_tiny: Train, tmp_path: Path
+) -> None:
+    train_tiny("trainer.max_epochs=2", folder="run")
+    folder = tmp_path / "run" / "checkpoints"
+    (folder / "last.ckpt").unlink()
+    (folder / "last.ckpt").write_bytes((folder / "best.ckpt").read_bytes()[:1000])
+    go_on(tmp_path / "run", "trainer.max_epochs=3")
+    assert last(tmp_path / "run")["epoch"] == 2
+
+
+def test_what_would_make_another_run_is_refused(train_tiny: Train, tmp_path: Path) -> None:
+    train_tiny("trainer.max_epochs=1", "test=false", folder="run")
+    with pytest.raises(UserError, match=r"seed=2 can't change it. Start a new run with init_from="):
+        go_on(tmp_path / "run", "seed=2")
+
+
+def test_the_command_line_goes_on_with_the_latest_run(command: Command, tiny: Tiny) -> None:
+    assert command(*tiny("trainer.max_epochs=1", "paths.log_dir=my_logs")).returncode == 0
+    done = command("resume=latest", "trainer.max_epochs=2", "paths.log_dir=my_logs")
+    assert done.returncode == 0, done.stdout
+    assert "Continuing from" in done.stdout
+    assert "epoch 2 of 2" in done.stdout
