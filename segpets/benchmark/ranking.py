@@ -9,7 +9,6 @@ from typing import Any, Final
 from matplotlib.figure import Figure
 
 from segpets.benchmark.report import ModelReport, cell, keep
-from segpets.benchmark.timing import Row
 from segpets.records.group import Configuration, Group, grouped, heading
 from segpets.records.record import read_record
 from segpets.report.figure import as_png
@@ -157,8 +156,4 @@ def _rows(models: Models, groups: Sequence[Group]) -> Iterator[dict[str, object]
         facts: dict[str, object] = {"run": str(path), "protocol": index}
         facts |= {"rank": c.rank if c else None, METRIC: accuracy}
         facts |= {"params": model.cost.params, "mult_adds": model.cost.mult_adds}
-        yield from (facts | _values(row) for row in model.rows)
-
-
-def _values(row: Row) -> dict[str, object]:
-    return asdict(row)
+        yield from (facts | asdict(row) for row in model.rows)

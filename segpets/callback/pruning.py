@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from segpets.run.files import write_atomically
+from segpets.run.files import RunFiles, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ class PruneHopeless(Callback):
     """
 
     def __init__(self, *, folder: str, monitor: str = "val/mean_iou") -> None:
-        self.file, self.monitor = Path(folder, "trial.json"), monitor
+        self.file, self.monitor = RunFiles(Path(folder)).trial, monitor
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Asks the search."""

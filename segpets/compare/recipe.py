@@ -23,6 +23,7 @@ from segpets.records.find import Unranked, find_runs
 from segpets.records.group import Group, grouped, heading
 from segpets.records.record import Record, read_record
 from segpets.report.grid import Grid
+from segpets.report.page import encodable
 from segpets.report.table import as_text, grid_table
 from segpets.run.files import OTHER_FOLDER, make_ready, shown, write_atomically
 from segpets.run.trust import Trust
@@ -84,8 +85,8 @@ def compare(cfg: DictConfig) -> Result:
     make_ready(result.path, OTHER_FOLDER)
     findings = (groups, comparisons, unranked)
     for name, text in tables(cfg.metric, *findings):
-        write_atomically(result.path / name, _encodable(text))
-    write_atomically(result.path / "compare.html", _encodable(page(settings, *findings)))
+        write_atomically(result.path / name, encodable(text))
+    write_atomically(result.path / "compare.html", encodable(page(settings, *findings)))
     _say(cfg, result)
     return result
 
@@ -100,13 +101,9 @@ def _checked(cfg: DictConfig) -> CompareSettings:
     return CompareSettings.of(cfg)
 
 
-def _encodable(text: str) -> str:
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
 def _print(text: str) -> None:
     """Shows a text that may hold anything; characters that control the terminal are replaced."""
-    log.info("%s", re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", "?", _encodable(text)))
+    log.info("%s", re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", "?", encodable(text)))
 
 
 def _nothing(cfg: DictConfig, records: Sequence[Record], unranked: Sequence[Unranked]) -> str:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segpets.labels import IGNORE_INDEX
-from segpets.report.page import embedded, render
+from segpets.report.page import embedded, encodable, render
 from segpets.report.palette import palette
 from segpets.run.files import shown
 
@@ -170,21 +170,21 @@ def error_browser(
         chosen=chosen,
         certain=CERTAIN,
     )
-    return _text(page)
+    return encodable(page)
 
 
 def _data(shown: Sequence[Kept], classes: Sequence[str]) -> dict[str, Any]:
     keys = list(dict.fromkeys(key for entry in shown for key in entry.attributes))
     return {
-        "classes": [_text(name) for name in classes],
+        "classes": [encodable(name) for name in classes],
         "colours": palette(classes),
-        "keys": [_text(key) for key in keys],
+        "keys": [encodable(key) for key in keys],
         "levels": LEVELS,
         "ignored": IGNORE_INDEX,
         "images": [
             {
-                "name": _text(entry.name),
-                "values": [_text(entry.attributes.get(key, "")) for key in keys],
+                "name": encodable(entry.name),
+                "values": [encodable(entry.attributes.get(key, "")) for key in keys],
                 "iou": [_number(entry.iou.get(name)) for name in classes],
                 "mean_iou": _number(entry.mean_iou),
                 "accuracy": _number(entry.pixel_accuracy),
@@ -218,11 +218,6 @@ def error_page(kept: Sequence[Kept], record: Mapping[str, Any], *, title: Path, 
         total=total,
         chosen=chosen,
     )
-
-
-def _text(text: str) -> str:
-    """Replaces lone surrogates, which UTF-8 can't encode."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _number(value: float | None) -> float | None:

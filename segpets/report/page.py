@@ -27,6 +27,11 @@ def render(package: str, template: str, **values: Any) -> str:
     return environment.get_template(template).render(**values)
 
 
+def encodable(text: str) -> str:
+    """Replaces lone surrogates, which UTF-8 can't encode."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def breakable(text: str) -> Markup:
     """Escapes a text, and lets its lines break after punctuation."""
     return Markup(re.sub(r"(?<=[_/.,:=])", "<wbr>", str(escape(text))))

@@ -16,7 +16,7 @@ from hydra.core.override_parser.types import (
 from omegaconf import DictConfig, OmegaConf
 
 from segpets.errors import JobError, UserError
-from segpets.run.files import shown, write_atomically
+from segpets.run.files import RunFiles, shown, write_atomically
 from segpets.run.job import in_short
 from segpets.run.jobs import Job, State, look, may_start, planning, remember
 from segpets.run.names import CONTROLS, HOW, fingerprint, safe_name
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TRIAL: Final = "trial.json"
 _SHOWN: Final = 10
 
 Words = Sequence[str]
@@ -191,8 +190,9 @@ def _jobs(
         job.path.mkdir(parents=True, exist_ok=True)
         if "job" not in trial.user_attrs:
             study._storage.set_trial_user_attr(trial._trial_id, "job", job.path.name)
-        if not (job.path / TRIAL).exists():
-            write_atomically(job.path / TRIAL, json.dumps({"number": trial.number}) + "\n")
+        if not RunFiles(job.path).trial.exists():
+            text = json.dumps({"number": trial.number}) + "\n"
+            write_atomically(RunFiles(job.path).trial, text)
         yield trial.number, job, words
 
 
@@ -229,7 +229,7 @@ def _tell(study: "Study", number: int, job: Job) -> bool:
     state, _ = look(job.path)
     if state not in (State.COMPLETED, State.FAILED):
         return state == State.RUNNING  # in another process, which will record it
-    noted = json.loads((job.path / TRIAL).read_text(encoding="utf-8"))
+    noted = json.loads(RunFiles(job.path).trial.read_text(encoding="utf-8"))
     score = standing(job.path.parent).score(job.path.name)
     if state == State.FAILED or score is None or not math.isfinite(score):
         study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
