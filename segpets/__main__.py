@@ -1,10 +1,10 @@
 """`segpets COMMAND ...` or `python -m segpets COMMAND ...`: runs `segpets.COMMAND`."""
 
-import difflib
 import importlib
 import sys
 
 from segpets.cli.explain import fail
+from segpets.errors import did_you_mean
 
 COMMANDS = (
     *("train", "browse", "sweep", "compare"),
@@ -22,9 +22,8 @@ def main() -> None:
         return
     command = sys.argv.pop(1)
     if command not in COMMANDS:
-        near = difflib.get_close_matches(command, COMMANDS, n=1, cutoff=0.5)
-        hint = f". Did you mean {near[0]}?" if near else ""
-        fail(f"{command} is no command of segpets{hint}\n{USAGE}")
+        hint = did_you_mean(command, COMMANDS)
+        fail(f"{command} is no command of segpets.{hint}\n{USAGE}")
     importlib.import_module(f"segpets.{command}.__main__").main()
 
 

@@ -1,7 +1,8 @@
 """The exceptions for what a user can mend."""
 
+import difflib
 import errno
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 
@@ -23,6 +24,18 @@ def out_of_memory(error: BaseException) -> bool:
         return True
     words = ("out of memory", "DefaultCPUAllocator: can't allocate memory")
     return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
+def nearest(word: str, words: Iterable[str], cutoff: float = 0.5) -> str | None:
+    """Finds the most similar of some words, if any is similar."""
+    close = difflib.get_close_matches(word, list(words), n=1, cutoff=cutoff)
+    return close[0] if close else None
+
+
+def did_you_mean(word: str, words: Iterable[str], prefix: str = "", cutoff: float = 0.5) -> str:
+    """Asks ` Did you mean PREFIXnearest?`; nothing where no word is similar."""
+    near = nearest(word, words, cutoff)
+    return "" if near is None else f" Did you mean {prefix}{near}?"
 
 
 class JobError(Exception):

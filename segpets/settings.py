@@ -4,7 +4,6 @@ A command's settings are a `Settings`; a component's constructor is decorated wi
 turn pydantic's errors into a sentence with the key, its value, and what is allowed.
 """
 
-import difflib
 import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import (
@@ -24,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, validate_call
 from pydantic.fields import FieldInfo
 
-from segpets.errors import UserError
+from segpets.errors import UserError, did_you_mean
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -110,10 +109,9 @@ def _in_words(error: ValidationError, hints: Mapping[str, Any], prefix: str) -> 
         value = f"[{', '.join(['...'] * place[0] + [str(value)])}]"
     choices = _choices(hint)
     if choices and not (place and isinstance(place[0], str)):
-        near = difflib.get_close_matches(str(value), map(str, choices), n=1, cutoff=0.7)
-        hinted = f" Did you mean {prefix}{name}={near[0]}?" if near else ""
+        hint = did_you_mean(str(value), map(str, choices), f"{prefix}{name}=", 0.7)
         listed = " or ".join(filter(None, [", ".join(map(str, choices[:-1])), str(choices[-1])]))
-        said = f".{hinted} Available: {listed}" if near else f": choose {listed}"
+        said = f".{hint} Available: {listed}" if hint else f": choose {listed}"
         return UserError(f"{prefix}{name}={value} is unknown{said}")
     return UserError(f"{prefix}{name}={value} must be {_allowed(hint)}")
 

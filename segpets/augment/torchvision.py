@@ -10,6 +10,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from segpets.augment.pair import check_pair
+from segpets.hardware import threads
 from segpets.labels import IGNORE_INDEX
 
 
@@ -81,13 +82,12 @@ def _isolated(seed: int) -> Iterator[None]:
     processes keep the cores busy, waiting for a second thread takes 20 times as long as the work.
     This costs 3 microseconds in all; `torch.manual_seed`, which visits every device, costs 100.
     """
-    generator, threads = torch.default_generator, torch.get_num_threads()
+    generator = torch.default_generator
     state = generator.get_state()
     # The generator looks at the lower 32 bits only. A multiplicative hash lets all 64 count.
     generator.manual_seed((seed * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF) >> 32)
-    torch.set_num_threads(1)
     try:
-        yield
+        with threads(1):
+            yield
     finally:
-        torch.set_num_threads(threads)
         generator.set_state(state)

@@ -8,6 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 
 from segpets.labels import Batch
+from segpets.run.files import COUNTS
 
 
 class TestPredictions(Callback):
@@ -65,7 +66,7 @@ class TestPredictions(Callback):
         keys = list(next(iter(samples.values())))
         classes: tuple[str, ...] = pl_module.classes  # type: ignore[assignment]
         header = ["name", *keys, *(f"{truth}>{pred}" for truth in classes for pred in classes)]
-        with (self.folder / "counts.csv").open("w", newline="", encoding="utf-8") as file:
+        with (self.folder / Path(COUNTS).name).open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(header)
             for name, *counts in sorted(rows):

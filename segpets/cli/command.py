@@ -21,9 +21,9 @@ from omegaconf import DictConfig
 
 from segpets.cli.explain import EXAMPLES, FULL_ERROR, explain, explain_config, fail
 from segpets.cli.help import help_text
-from segpets.cli.suggest import config_dirs, groups, meant, nearest, quoted, spaced
+from segpets.cli.suggest import config_dirs, groups, meant, quoted, spaced
 from segpets.config import DATA_OF_A_RUN, conf_dir, data_changes, register_resolvers
-from segpets.errors import UserError
+from segpets.errors import UserError, nearest
 from segpets.run.directory import find_run
 from segpets.run.files import LATEST, point
 from segpets.run.names import sweep_name

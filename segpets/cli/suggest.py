@@ -1,6 +1,5 @@
 """Suggests replacements for words that no command understands. Imports nothing heavy."""
 
-import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,16 +9,11 @@ import hydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from segpets.errors import nearest
 from segpets.paths import conf_dir
 
 _NAME = re.compile(r"[\w./@]+")
 _SURE, _LIKELY = 0.75, 0.6
-
-
-def nearest(word: str, words: Sequence[str], cutoff: float = 0.5) -> str | None:
-    """Finds the most similar of some words, if any is similar."""
-    close = difflib.get_close_matches(word, words, n=1, cutoff=cutoff)
-    return close[0] if close else None
 
 
 def nearest_key(word: str, keys: Sequence[str], groups: Sequence[str]) -> str | None:

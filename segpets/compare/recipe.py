@@ -1,6 +1,5 @@
 """Compares runs: `python -m segpets.compare runs=logs/train/multiruns/first`."""
 
-import difflib
 import logging
 import re
 import shutil
@@ -18,7 +17,7 @@ from segpets.compare.paired import Comparison, compared
 from segpets.compare.settings import CompareSettings
 from segpets.compare.table import notes_of, table_of
 from segpets.compare.words import run_notes, sentences, unranked_lines
-from segpets.errors import UserError
+from segpets.errors import UserError, did_you_mean
 from segpets.records.find import Unranked, find_runs
 from segpets.records.group import Group, grouped, heading
 from segpets.records.record import Record, read_record
@@ -109,8 +108,7 @@ def _print(text: str) -> None:
 def _nothing(cfg: DictConfig, records: Sequence[Record], unranked: Sequence[Unranked]) -> str:
     known = sorted({name for r in records if r.status == "completed" for name in r.values})
     if known and cfg.metric not in known:
-        near = difflib.get_close_matches(cfg.metric, known, n=1, cutoff=0.5)
-        hint = f" Did you mean metric={near[0]}?" if near else ""
+        hint = did_you_mean(cfg.metric, known, "metric=")
         return f"no completed run has metric={cfg.metric}.{hint} They have: {', '.join(known)}"
     first = unranked[0]
     others = f", and {len(unranked) - 1} more like it or worse" if unranked[1:] else ""

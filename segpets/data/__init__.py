@@ -1,6 +1,6 @@
 """Data sets, one file each, and the one DataModule for all of them."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from segpets.data.camvid.dataset import CamVid
 from segpets.data.cityscapes import Cityscapes
@@ -9,6 +9,7 @@ from segpets.data.folder import Folder
 from segpets.data.oxford_pets import OxfordPets
 from segpets.data.source import Sample, Source, Splits
 from segpets.data.voc import Voc
+from segpets.lazy import lazily
 
 if TYPE_CHECKING:
     from segpets.data.datamodule import SegmentationDataModule
@@ -25,12 +26,4 @@ __all__ = [
     "Splits",
     "Voc",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    # Lightning takes seconds to import, and who only reads images needs none of it.
-    if name == "SegmentationDataModule":
-        from segpets.data.datamodule import SegmentationDataModule
-
-        return SegmentationDataModule
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazily(__name__, "datamodule", ["SegmentationDataModule"])

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from segpets.errors import FileError, UserError
+from segpets.hardware import threads
 from segpets.inference.layers import Layers, Net, collected, whole_layers
 from segpets.inference.picture import (
     LARGE,
@@ -117,19 +118,16 @@ def predict_all(net: Net, sources: Sequence[PictureFile], wanted: Wanted) -> Ite
     Raises:
         UserError: The disk is full. An unusable picture raises nothing.
     """
-    threads = max(1, min(os.cpu_count() or 1, THREADS, len(sources)))
-    count = max(1, min(wanted.batch_size, len(sources) // threads))
+    parallel = max(1, min(os.cpu_count() or 1, THREADS, len(sources)))
+    count = max(1, min(wanted.batch_size, len(sources) // parallel))
     chunks = [sources[i : i + count] for i in range(0, len(sources), count)]
-    before = torch.get_num_threads()
-    if threads > 1:
-        torch.set_num_threads(1)  # the threads here share the cores already
-    pool = ThreadPoolExecutor(threads)
+    pool = ThreadPoolExecutor(parallel)
     try:
-        for outcomes in pool.map(lambda chunk: _chunk(net, chunk, wanted), chunks):
-            yield from outcomes
+        with threads(1 if parallel > 1 else None):  # those of the pool share the cores already
+            for outcomes in pool.map(lambda chunk: _chunk(net, chunk, wanted), chunks):
+                yield from outcomes
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(before)
 
 
 def _chunk(net: Net, sources: Sequence[PictureFile], wanted: Wanted) -> list[Outcome]:

@@ -3,7 +3,6 @@
 A live process holds its lock; a summary that says `running` without one was interrupted.
 """
 
-import difflib
 import json
 import logging
 import time
@@ -16,7 +15,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from segpets.errors import UserError, disk_is_full
+from segpets.errors import UserError, did_you_mean, disk_is_full
 from segpets.run.files import (
     CHECKPOINTS,
     LATEST,
@@ -153,8 +152,9 @@ def find_run(run: str | Path, *, log_dir: Path, key: str = "run") -> Path:
         hint = ""
         if str(run) == LATEST:
             hint = f": {train_first('train_log_dir' if key == 'run' else 'paths.log_dir')}"
-        elif difflib.get_close_matches(str(run), [LATEST], cutoff=0.7):
-            hint = f". Did you mean {key}=latest?"
+        else:
+            hint = did_you_mean(str(run), [LATEST], f"{key}=", 0.7)
+            hint = hint and f".{hint}"
         raise UserError(f"{key}={run}: there is no folder {path.absolute()}{hint}")
     if not RunFiles(path).summary.is_file():
         runs = sorted(folder.parent for folder in path.glob(f"*/{SUMMARY}"))

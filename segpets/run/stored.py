@@ -1,12 +1,11 @@
 """A run as its directory tells it, read once: config, summary, and the data it was trained on."""
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from segpets.errors import UserError
+from segpets.errors import UserError, did_you_mean
 from segpets.paths import user_cache
 from segpets.run.directory import find_run, read_summary
 from segpets.run.files import RunFiles
@@ -53,8 +52,7 @@ class StoredRun:
         data = on_this_machine(self.config["data"])
         for key in changes:
             if key not in data:
-                near = difflib.get_close_matches(key, data, n=1, cutoff=0.5)
-                hint = f" Did you mean data.{near[0]}?" if near else ""
+                hint = did_you_mean(key, data, "data.")
                 raise UserError(
                     f"data.{key} is no key of the run's data.{hint} They have "
                     f"{', '.join(key for key in data if not key.startswith('_'))}"

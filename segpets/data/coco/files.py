@@ -3,7 +3,6 @@
 Light, since a config needs the names of classes before anything else is loaded.
 """
 
-import difflib
 import functools
 import json
 import os
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from segpets.errors import FileError, UserError
+from segpets.errors import FileError, UserError, did_you_mean
 
 BACKGROUND: Final = "background"
 MOST_CLASSES: Final = 254
@@ -298,8 +297,7 @@ def class_names(
 
 def unknown_category(name: str, known: Sequence[str], file: Path) -> UserError:
     """Reports a chosen category that a file doesn't have."""
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]}?" if near else ""
+    hint = did_you_mean(name, known)
     shown = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if known[20:] else "")
     return UserError(
         f"data.categories names {name}, but {file} has no such category.{hint} {shown}"
