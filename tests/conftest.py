@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from fixture_types import Command, Tiny, Train
-from fork_server import ForkServer
+from fixture_types import Command, Start, Tiny, Train
+from fork_server import Forked, ForkServer
 
 from segpets.config import compose
 from segpets.train import Result, train
@@ -99,15 +99,44 @@ def fork_server() -> Iterator[ForkServer]:
 
 
 @pytest.fixture
-def command(tmp_path: Path, fork_server: ForkServer) -> Command:
+def command(start: Start) -> Command:
     """command("model=unt") is what the shell would do in tmp_path; stdout holds stderr, too."""
 
     def run(
         *words: str, module: str = "segpets.train", **env: str
     ) -> subprocess.CompletedProcess[str]:
-        inherited = {k: v for k, v in os.environ.items() if k != "HYDRA_FULL_ERROR"}
-        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-        environment = inherited | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"} | env
-        return fork_server.run(module, list(words), cwd=tmp_path, env=environment)
+        return start(*words, module=module, **env).wait()
 
     return run
+
+
+@pytest.fixture
+def start(tmp_path: Path, fork_server: ForkServer) -> Iterator[Start]:
+    """start("model=unet") is a command that goes on while the test does; it ends with the test."""
+    running: list[Forked] = []
+
+    def begin(
+        *words: str,
+        module: str = "segpets.train",
+        folder: Path = tmp_path,
+        largest_file: int | None = None,
+        **env: str,
+    ) -> Forked:
+        inherited = {k: v for k, v in os.environ.items() if k != "HYDRA_FULL_ERROR"}
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        running.append(
+            fork_server.start(
+                list(words),
+                cwd=folder,
+                env=inherited | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"} | env,
+                module=module,
+                largest_file=largest_file,
+            )
+        )
+        return running[-1]
+
+    yield begin
+    for process in running:
+        if process.poll() is None:
+            process.kill()
+            process.wait()

@@ -4,15 +4,12 @@ import json
 import os
 import re
 import shlex
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import optuna
 import pytest
-from fixture_types import Command, Tiny
+from fixture_types import Command, Start, Tiny
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -25,7 +22,7 @@ from segpets.run.study import open_study
 from segpets.sweep.search import experiment
 from segpets.sweep.space import distribution
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -213,23 +210,18 @@ def test_hopeless_trials_end_early(command: Command, words: list[str], tmp_path:
         assert mine < sorted(before)[len(before) // 2]
 
 
-def test_a_search_that_was_killed_goes_on(words: list[str], tmp_path: Path) -> None:
-    line = [sys.executable, "-m", "segpets.train", *words, "n_trials=3", "loss.mood=slow"]
-    env = os.environ | environment(tmp_path) | {"OMP_NUM_THREADS": "1"}
-    first = subprocess.Popen(
-        line, cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, start_new_session=True
-    )
+def test_a_search_that_was_killed_goes_on(start: Start, words: list[str], tmp_path: Path) -> None:
+    words = [*words, "n_trials=3", "loss.mood=slow"]
+    first = start(*words, **environment(tmp_path))
     folder = tmp_path / "logs" / "train" / "multiruns" / "s"
     until = time.monotonic() + 90
     while not list(folder.glob("*/checkpoints/last.ckpt")) and time.monotonic() < until:
         time.sleep(0.05)
-    os.killpg(first.pid, signal.SIGKILL)
+    first.kill()
     first.wait()
     (begun,) = trials(tmp_path)
     assert begun.state == TrialState.RUNNING
-    done = subprocess.run(
-        line, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    done = start(*words, **environment(tmp_path)).wait()
     assert done.returncode == 0, done.stdout
     ended = trials(tmp_path)
     assert [t.state for t in ended] == [TrialState.COMPLETE] * 3

@@ -4,21 +4,22 @@ import json
 import os
 import random
 import re
-import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from fixture_types import Command, Tiny
+from fixture_types import Command, Start, Tiny
+from fork_server import Forked
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LOSS = """
 import os
 import sys
@@ -89,22 +90,6 @@ def words(tiny: Tiny, own: Path) -> list[str]:
 
 def environment(own: Path) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join([str(own), str(ROOT)]), "OMP_NUM_THREADS": "1"}
-
-
-def given(
-    line: list[str], folder: Path, own: Path, *, before: Callable[[], None] | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Gives a command in a process of its own, which calls `before` at first."""
-    return subprocess.run(
-        line,
-        cwd=folder,
-        env=os.environ | environment(own),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=500,
-        preexec_fn=before,
-    )
 
 
 def jobs(folder: Path) -> dict[str, dict[str, Any]]:
@@ -254,21 +239,14 @@ def test_damage_and_growth(command: Command, words: list[str], own: Path, tmp_pa
         assert mended["seed=1"][key] == whole["seed=1"][key]
 
 
-def test_two_commands_share_a_sweep(words: list[str], own: Path, tmp_path: Path) -> None:
-    line = [sys.executable, "-m", "segpets.train", *words, "loss.mood=slow", "seed=1,2,3"]
-    both = [
-        subprocess.Popen(
-            line,
-            cwd=tmp_path,
-            env=os.environ | environment(own),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for _ in range(2)
-    ]
-    told = "".join(process.communicate(timeout=200)[0] for process in both)
-    assert [process.returncode for process in both] == [0, 0], told
+def test_two_commands_share_a_sweep(
+    start: Start, words: list[str], own: Path, tmp_path: Path
+) -> None:
+    words = [*words, "loss.mood=slow", "seed=1,2,3"]
+    both = [start(*words, **environment(own)) for _ in range(2)]
+    ended = [process.wait() for process in both]
+    told = "".join(process.stdout for process in ended)
+    assert [process.returncode for process in ended] == [0, 0], told
     assert told.count("Everything lies in") == 3, told
     assert {summary["status"] for summary in jobs(tmp_path).values()} == {"completed"}
     assert all("resumed" not in summary for summary in jobs(tmp_path).values())
@@ -341,38 +319,32 @@ def test_a_typo_costs_nothing(
 
 
 def killed(
-    line: list[str], own: Path, folder: Path, *, kills: int, longest: float
+    start: Callable[[], Forked], words: list[str], folder: Path, *, kills: int, longest: float
 ) -> subprocess.CompletedProcess[str]:
     """Kills a sweep, with all its processes, at random moments, and lets it end at last."""
-    moments = random.Random(f"{line}")
+    moments = random.Random(f"{words}")
     for _ in range(kills):
-        process = subprocess.Popen(
-            line,
-            cwd=folder,
-            env=os.environ | environment(own),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        process = start()
         until = time.monotonic() + 60
         sweep = folder / "logs" / "train" / "multiruns" / "s" / "sweep.json"
-        while not sweep.exists() and time.monotonic() < until:  # not during the imports
+        while not sweep.exists() and time.monotonic() < until:  # not while it composes
             time.sleep(0.1)
         time.sleep(moments.uniform(0.5, longest))
-        os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
         process.wait()
-    return given(line, folder, own)
+    return start().wait()
 
 
 @pytest.mark.parametrize(
     ("launcher", "seeds", "kills", "longest"),
     [
-        pytest.param("basic", "1,2", 2, 6.0),
+        pytest.param("basic", "1,2", 2, 3.0),
         pytest.param("basic", "1,2,3,4,5,6,7,8", 10, 10.0, marks=pytest.mark.slow),
         pytest.param("joblib", "1,2,3,4,5,6,7,8", 10, 12.0, marks=pytest.mark.slow),
     ],
 )
 def test_a_sweep_that_was_killed_ends_as_if_it_had_not_been(
+    start: Start,
     words: list[str],
     own: Path,
     tmp_path: Path,
@@ -386,13 +358,12 @@ def test_a_sweep_that_was_killed_ends_as_if_it_had_not_been(
     words += ["+callback.names._target_=names.Names"]
     words += ["+callback.names.folder=${paths.output_dir}", f"hydra/launcher={launcher}"]
     words += ["hydra.launcher.n_jobs=2"] if launcher == "joblib" else []
-    line = [sys.executable, "-m", "segpets.train", *words]
-    (tmp_path / "killed").mkdir()
-    (tmp_path / "straight").mkdir()
-    straight = killed(line, own, tmp_path / "straight", kills=0, longest=0)
-    assert straight.returncode == 0, straight.stdout
-    done = killed(line, own, tmp_path / "killed", kills=kills, longest=longest)
-    assert done.returncode == 0, done.stdout
+    for name, count in {"straight": 0, "killed": kills}.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        begin = partial(start, *words, folder=folder, **environment(own))
+        done = killed(begin, words, folder, kills=count, longest=longest)
+        assert done.returncode == 0, done.stdout
 
     expected, found = jobs(tmp_path / "straight"), jobs(tmp_path / "killed")
     assert set(found) == set(expected)
@@ -403,6 +374,7 @@ def test_a_sweep_that_was_killed_ends_as_if_it_had_not_been(
         torch.testing.assert_close(weights(found[seed]), weights(summary), rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_a_job_whose_process_dies_takes_no_other_with_it(
     command: Command, words: list[str], own: Path, tmp_path: Path
 ) -> None:
@@ -548,17 +520,12 @@ def test_a_full_disk_ends_a_sweep_and_loses_nothing(
 
 
 def test_a_file_that_can_not_be_written_fails_its_job_only(
-    words: list[str], own: Path, tmp_path: Path
+    start: Start, words: list[str], own: Path
 ) -> None:
     # Files may have 300 kB, as under `ulimit -f`: the wider net's checkpoint has a megabyte.
     words = [word for word in words if not word.startswith("model.widths=")]
-    line = [sys.executable, "-m", "segpets.train", *words, "model.widths=[32,64],[4,8]"]
-
-    def run(limit: int) -> subprocess.CompletedProcess[str]:
-        limits = (resource.RLIMIT_FSIZE, (limit, limit))
-        return given(line, tmp_path, own, before=lambda: resource.setrlimit(*limits))
-
-    done = run(300_000)
+    words = [*words, "model.widths=[32,64],[4,8]"]
+    done = start(*words, largest_file=300_000, **environment(own)).wait()
     assert done.returncode == 1
     assert "Traceback" not in done.stdout
     assert len(re.findall(r"^error: 1 of 2 jobs failed.*", done.stdout, re.M)) == 1, done.stdout
@@ -566,7 +533,7 @@ def test_a_file_that_can_not_be_written_fails_its_job_only(
         "model.widths=[4,8]": "completed",
         "model.widths=[32,64]": "failed",
     }
-    again = run(resource.RLIM_INFINITY)
+    again = start(*words, **environment(own)).wait()
     assert again.returncode == 0, again.stdout
     assert "1 to try again, 1 complete" in again.stdout
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fixture_types import Command, Tiny, Train
+from fixture_types import Command, Start, Tiny, Train
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
@@ -25,7 +25,7 @@ from segpets.errors import UserError
 from segpets.metric import SegmentationMetrics, confusion_matrices, soft_iou
 from segpets.train import Result, train
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 GROUPS = groups([conf_dir()])
 CLASSES = ("pet", "background", "border")
 BRIEF = (
@@ -418,21 +418,13 @@ def test_latest_is_the_last_run_that_trained(command: Command, tiny: Tiny, tmp_p
     assert latest.resolve() != first
 
 
-def test_an_interrupted_run_says_how_it_goes_on(tiny: Tiny, tmp_path: Path) -> None:
-    words = tiny("trainer.max_epochs=500", "logger=[]", "hydra.run.dir=run")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "segpets.train", *words],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def test_an_interrupted_run_says_how_it_goes_on(start: Start, tiny: Tiny, tmp_path: Path) -> None:
+    process = start(*tiny("trainer.max_epochs=500", "logger=[]", "hydra.run.dir=run"))
     checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
     until = time.monotonic() + 120
     while not checkpoint.exists() and process.poll() is None and time.monotonic() < until:
         time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, said
-    assert "What is done so far lies in run; resume=run goes on from there" in said
+    process.kill(signal.SIGTERM)
+    done = process.wait(timeout=60)
+    assert done.returncode == 130, done.stdout
+    assert "What is done so far lies in run; resume=run goes on from there" in done.stdout
