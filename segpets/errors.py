@@ -5,6 +5,8 @@ import errno
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from segpets.reading import in_one_line
+
 
 class UserError(Exception):
     """Something that the user can mend: the message says what is wrong, where, and what to do.
@@ -61,7 +63,7 @@ class FileError(UserError):
     """
 
     def __init__(self, file: Path, problem: str, remedy: str) -> None:
-        super().__init__(f"{file} {problem}: {remedy}")
+        super().__init__(f"{in_one_line(file)} {problem}: {remedy}")
         self.file, self.problem, self.remedy = file, problem, remedy
 
     def __reduce__(self) -> tuple[type["FileError"], tuple[Path, str, str]]:

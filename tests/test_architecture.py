@@ -22,7 +22,8 @@ COMMANDS = {"train", "sweep", "evaluate", "predict", "export", "benchmark", "com
 # A room is a folder of segpets, or a file beside them. It imports from layers below its own, and
 # rooms of one layer don't know each other.
 LAYERS = [
-    {"errors", "lazy"},
+    {"lazy", "reading"},
+    {"errors"},
     {"labels", "paths"},
     {"hardware", "settings", "stats"},
     {"run"},

@@ -21,6 +21,7 @@ from segpets.data.datamodule import Augment
 from segpets.data.decode import read_pair
 from segpets.data.source import leave_out
 from segpets.errors import FileError, UserError
+from segpets.reading import read_text
 from segpets.report.figure import as_picture, colourise, mixed, outlined, sheet, size_figure
 from segpets.report.page import embedded, render
 from segpets.report.paint import RGB
@@ -97,7 +98,7 @@ def browse(cfg: DictConfig) -> Result:
     _save(folder, sheets, augmented, classes)
     if cfg.doctor:
         write_atomically(folder / "doctor.csv", as_csv(findings))
-        before = datamodule.exclude.read_text(encoding="utf-8") if datamodule.exclude else ""
+        before = read_text(datamodule.exclude) if datamodule.exclude else ""
         write_atomically(folder / "exclude.txt", exclusions(findings, before=before))
     _say(cfg, datamodule, contents, findings)
     return Result(folder, contents, findings)

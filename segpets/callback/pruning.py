@@ -3,10 +3,10 @@
 import json
 import logging
 from pathlib import Path
-from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from segpets.reading import read_json
 from segpets.run.files import RunFiles, write_atomically
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class PruneHopeless(Callback):
             return
         from segpets.run.study import trial_of
 
-        noted: dict[str, Any] = json.loads(self.file.read_text(encoding="utf-8"))
+        noted = read_json(self.file)
         trial = trial_of(self.file.parent.parent, noted["number"])
         epoch = trainer.current_epoch + 1
         if epoch not in trial.storage.get_trial(trial._trial_id).intermediate_values:

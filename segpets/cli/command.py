@@ -24,6 +24,7 @@ from segpets.cli.help import help_text
 from segpets.cli.suggest import config_dirs, groups, meant, quoted, spaced
 from segpets.config import DATA_OF_A_RUN, conf_dir, data_changes, register_resolvers
 from segpets.errors import UserError, nearest
+from segpets.run.confine import check_links
 from segpets.run.directory import find_run
 from segpets.run.files import LATEST, point
 from segpets.run.names import sweep_name
@@ -124,6 +125,7 @@ def _directories_of(run: str, name: str, argv: Sequence[str]) -> list[str]:
     given = [word.partition("=")[2] for word in argv if word.startswith("paths.log_dir=")]
     log_dir = Path(given[-1].strip("'\"")) if given else Path("logs", name)
     path = find_run(run.strip("'\""), log_dir=log_dir, key="resume")
+    check_links(path)  # Hydra writes there first
     earlier = len(list((path / ".hydra").glob("resumed-*")))
     return [
         f"hydra.run.dir={quoted(path)}",

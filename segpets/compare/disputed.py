@@ -18,8 +18,9 @@ from segpets.records.counts import truth_keys
 from segpets.records.group import Configuration, Group, lower_is_better
 from segpets.records.record import Record
 from segpets.run.files import CONFIG, RunFiles
+from segpets.run.schema import read_plain
 from segpets.run.stored import StoredRun, upgraded
-from segpets.run.trust import Trust, read_yaml
+from segpets.run.trust import Trust
 
 Pixel8 = NDArray[np.uint8]
 
@@ -161,7 +162,7 @@ def _source(path: Path) -> Source:
 
     Nothing in the config is instantiated: the class is called with plain values.
     """
-    config = upgraded(read_yaml(RunFiles(path).config))
+    config = upgraded(read_plain(RunFiles(path).config))
     data = config.get("data")
     if not isinstance(data, dict) or "_target_" not in data:
         raise UserError(f"{CONFIG} names no data source")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from segpets import reading
 from segpets.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -126,10 +127,10 @@ def read_text(path: Path, key: str) -> str:
         UserError: It is missing or isn't text.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return reading.read_text(path, reading.LARGEST_TABLE, encoding="utf-8-sig")
     except FileNotFoundError:
         raise UserError(f"{key}: {path} is missing: write it, or give another file") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{key}: {path} can't be read ({error}): save it as UTF-8") from error
 
 

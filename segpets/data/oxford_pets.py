@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
+from segpets import reading
 from segpets.data.decode import read_indices
 from segpets.data.download.archives import Archive, download
 from segpets.data.download.fetch import check_checksum
@@ -233,7 +234,7 @@ _ONE_SPLIT: Final = "remove it from one of them, as an image belongs to one spli
 
 def _read(listing: Path) -> Iterator[list[str]]:
     # Editors on Windows put a mark before UTF-8; what is no UTF-8 fails as a name, by its line.
-    text = listing.read_text(encoding="utf-8-sig", errors="replace")
+    text = reading.read_bytes(listing).decode("utf-8-sig", errors="replace")
     for number, line in enumerate(text.splitlines(), start=1):
         if line.strip() and not line.lstrip().startswith("#"):
             words = line.split()

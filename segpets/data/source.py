@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segpets.errors import FileError, UserError
+from segpets.reading import in_one_line, read_text
 
 Mask = NDArray[np.uint8]
 Rows = NDArray[np.int64]
@@ -141,6 +142,11 @@ def class_names(classes: object) -> list[str]:
     names = [str(name) for name in classes]
     if len(set(names)) < len(names) or not all(names):
         raise UserError(f"data.classes={names} has a name twice, or an empty one: {wanted}")
+    if steering := [name for name in names if in_one_line(name) != name]:
+        raise UserError(
+            f"data.classes names {steering[0]!r}, with characters that end lines or steer a "
+            f"terminal: {wanted}"
+        )
     return names
 
 
@@ -241,8 +247,8 @@ def leave_out(splits: Splits, exclude: Path | None) -> Splits:
     if exclude is None:
         return splits
     try:
-        lines = exclude.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(exclude).splitlines()
+    except (OSError, ValueError) as error:
         raise UserError(
             f"data.exclude={exclude} can't be read ({error}): give a text file with the name of "
             "one image a line"

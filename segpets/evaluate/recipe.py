@@ -22,6 +22,7 @@ from segpets.evaluate.report import render
 from segpets.hardware import threads
 from segpets.inference.trained import load
 from segpets.inference.views import views
+from segpets.run.directory import thread_count
 from segpets.run.files import OTHER_FOLDER, make_ready, write_atomically
 from segpets.run.stored import open_run
 from segpets.run.trust import Trust
@@ -75,7 +76,7 @@ def evaluate(cfg: DictConfig, *, trust: Trust | None = None) -> Result:
     make_ready(folder, OTHER_FOLDER)
     task, data = _task(cfg, settings, trust or Trust.of(cfg.allow))
     kept: list[Kept] = []
-    with threads(task.trained.summary.get("threads")):
+    with threads(thread_count(task.trained.summary)):
         measured = measure(
             task,
             loss=_loss(task),

@@ -29,6 +29,7 @@ from segpets.hardware import device_name
 from segpets.inference.onnx_session import OnnxModel, need_onnx
 from segpets.inference.trained import Trained, load
 from segpets.labels import Item
+from segpets.reading import read_json
 from segpets.report.table import as_text, export_table
 from segpets.run.files import shown, write_atomically
 from segpets.run.stored import open_run
@@ -225,13 +226,11 @@ def _examine(
 def _record(file: Path, name: str, report: dict[str, Any]) -> None:
     """Adds a file's report to `export.json`, which has one for each file of the folder."""
     try:
-        reports = json.loads(file.read_text(encoding="utf-8"))
+        reports = read_json(file)
     except FileNotFoundError:
         reports = {}
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise FileError(file, f"can't be read ({error})", "move it away") from error
-    if not isinstance(reports, dict):
-        raise FileError(file, "holds no table of names and values", "move it away")
     write_atomically(file, json.dumps(reports | {name: report}, indent=2) + "\n")
 
 

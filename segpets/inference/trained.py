@@ -24,6 +24,7 @@ from segpets.errors import FileError, UserError
 from segpets.hardware import usable_device
 from segpets.inference.single import class_ids
 from segpets.module import Preprocess
+from segpets.reading import in_one_line
 from segpets.run.checkpoint import read_checkpoint
 from segpets.run.files import shown
 from segpets.run.protocol import tested_weights
@@ -148,8 +149,7 @@ def load(
     saved = read_checkpoint(file)
     if saved.get("global_step") == 0:
         raise FileError(file, "holds untrained weights, of step 0", "train the model first")
-    net = _net(run)
-    _fill(net, saved["state_dict"], file)
+    net = _net(run, saved["state_dict"], file)
     data = run.config["data"]
     place = _device(device)
     segmenter = Segmenter(net, Preprocess(mean=data["mean"], std=data["std"])).to(place)
@@ -188,16 +188,39 @@ def _checkpoint_file(run: StoredRun, checkpoint: str | None) -> Path:
     raise UserError(f"{shown(run.path)} holds no {file.relative_to(run.path)}: {hint}")
 
 
-def _net(run: StoredRun) -> nn.Module:
-    """Makes the run's net, with weights that the checkpoint is to replace."""
-    model = without_pretrained(run.config["model"])
-    state = torch.get_rng_state()
+def _net(run: StoredRun, state: Mapping[str, Tensor], file: Path) -> nn.Module:
+    """Makes the run's net with the weights of a checkpoint.
+
+    Raises:
+        UserError: The config names no net, or the weights don't fit it.
+    """
+    model = OmegaConf.create(without_pretrained(run.config["model"]))
+    weights = {k.removeprefix(_NET): v for k, v in state.items() if k.startswith(_NET)}
+    before = torch.get_rng_state()
     try:
-        net = build(OmegaConf.create(model), "model")
+        if str(model._target_).startswith("segpets."):
+            # First without memory: a config may name a net that no machine could hold.
+            with torch.device("meta"):
+                _check_fit(_built(model, run), weights, file)
+        net = _built(model, run)
     finally:
-        torch.set_rng_state(state)
+        torch.set_rng_state(before)
+    _check_fit(net, weights, file)
+    net.load_state_dict(weights)
+    broken = [k for k, v in net.state_dict().items() if v.is_floating_point() and not _finite(v)]
+    if broken:
+        raise FileError(
+            file,
+            f"holds weights that are NaN or infinite, for example {broken[0]}",
+            "the training diverged: take another checkpoint, or a lower optimizer.lr",
+        )
+    return net
+
+
+def _built(model: Any, run: StoredRun) -> nn.Module:
+    net = build(model, "model")
     if not isinstance(net, nn.Module):
-        raise UserError(f"{shown(run.path)}: model._target_={model.get('_target_')} makes no net")
+        raise UserError(f"{shown(run.path)}: model._target_={model._target_} makes no net")
     return net
 
 
@@ -206,13 +229,12 @@ def without_pretrained(model: Mapping[str, Any]) -> dict[str, Any]:
     return {k: None if k in ("weights", "encoder_weights") else v for k, v in model.items()}
 
 
-def _fill(net: nn.Module, state: dict[str, Tensor], file: Path) -> None:
-    """Puts a checkpoint's weights into a net; all of them must fit.
+def _check_fit(net: nn.Module, weights: Mapping[str, Tensor], file: Path) -> None:
+    """Compares a checkpoint's weights with a net's.
 
     Raises:
-        FileError: A weight is missing, superfluous, of another shape, or not a number.
+        FileError: A weight is missing, superfluous, or of another shape.
     """
-    weights = {k.removeprefix(_NET): v for k, v in state.items() if k.startswith(_NET)}
     own = net.state_dict()
     odd = sorted(own.keys() ^ weights.keys())
     odd += sorted(k for k in own.keys() & weights.keys() if own[k].shape != weights[k].shape)
@@ -220,16 +242,8 @@ def _fill(net: nn.Module, state: dict[str, Tensor], file: Path) -> None:
         raise FileError(
             file,
             f"doesn't fit the model that the run's config names: {len(odd)} of its "
-            f"{len(own)} weights differ, for example {odd[0]}",
+            f"{len(own)} weights differ, for example {in_one_line(odd[0])[:100]}",
             "it belongs to another run; put that run's own file back",
-        )
-    net.load_state_dict(weights)
-    broken = [k for k, v in net.state_dict().items() if v.is_floating_point() and not _finite(v)]
-    if broken:
-        raise FileError(
-            file,
-            f"holds weights that are NaN or infinite, for example {broken[0]}",
-            "the training diverged: take another checkpoint, or a lower optimizer.lr",
         )
 
 

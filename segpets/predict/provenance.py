@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from segpets.errors import UserError
+from segpets.reading import read_json
 from segpets.run.files import shown, write_atomically
 
 FILE: Final = "prediction.json"
@@ -73,11 +74,11 @@ def _no_composites(origin: Mapping[str, Any]) -> bool:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} can't be read ({error}): choose another output=") from error
-    if not isinstance(content, dict):
+    if "weights" not in content:
         raise UserError(f"{path} wasn't written by segpets.predict: choose another output=")
     return content

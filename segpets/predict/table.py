@@ -8,6 +8,7 @@ from typing import Final
 
 from segpets.errors import UserError
 from segpets.predict.sources import FOLDERS
+from segpets.reading import LARGEST_TABLE, read_bytes
 from segpets.run.files import shown, write_atomically
 
 FILE: Final = "predictions.csv"
@@ -42,13 +43,13 @@ class Table:
 
     def _read(self) -> list[Row]:
         try:
-            with self.path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-                reader = csv.DictReader(file)
-                rows = [row for row in reader if None not in row and None not in row.values()]
-                columns = reader.fieldnames
+            text = read_bytes(self.path, LARGEST_TABLE).decode(errors="surrogateescape")
+            reader = csv.DictReader(io.StringIO(text, newline=""))
+            rows = [row for row in reader if None not in row and None not in row.values()]
+            columns = reader.fieldnames
         except FileNotFoundError:
             return []
-        except (OSError, csv.Error) as error:
+        except (OSError, ValueError, csv.Error) as error:
             raise UserError(
                 f"{self.path} can't be read ({error}): choose another output="
             ) from error

@@ -1,6 +1,5 @@
 """The table that a test leaves: pixels of each image by truth and prediction."""
 
-import csv
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from segpets.reading import read_csv
 from segpets.stats import Floats, Ints, image_iou
 
 MOST_VALUES: Final = 100
@@ -62,8 +62,7 @@ def read_counts(file: Path, classes: Sequence[str]) -> Counts:
         OSError: The file can't be read.
         ValueError: It isn't such a table, or has other classes.
     """
-    with file.open(encoding="utf-8", newline="") as stream:
-        rows = list(csv.reader(stream))
+    rows = list(read_csv(file))
     if not rows:
         raise ValueError("it is empty")
     head = rows.pop(0)

@@ -1,7 +1,5 @@
 """A run directory as a record. Any of it may be damaged, cut short or made up."""
 
-import csv
-import json
 import math
 from collections.abc import Mapping
 from contextlib import suppress
@@ -10,12 +8,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from segpets.errors import FileError
+from segpets.reading import in_one_line, read_csv, read_json
 from segpets.records.counts import Counts, read_counts
 from segpets.run.directory import read_summary
-from segpets.run.files import BENCHMARK, CONFIG, COUNTS, METRICS, RunFiles, regular
+from segpets.run.files import BENCHMARK, CONFIG, COUNTS, METRICS, RunFiles
 from segpets.run.protocol import BORDER, pet_rules, tested_weights
+from segpets.run.schema import MOST_CLASSES, read_plain
 from segpets.run.stored import upgraded
-from segpets.run.trust import read_yaml
 
 CURVE: Final = "val/mean_iou"
 
@@ -129,20 +128,20 @@ def _with_files(record: Record) -> Record:
     except ValueError as error:
         notes.append(f"{CONFIG} {_lost(error)}: told apart by its overrides alone")
     try:
-        facts["curve"] = _read_curve(regular(files.metrics))
-    except (OSError, ValueError, OverflowError, csv.Error) as error:
+        facts["curve"] = _read_curve(files.metrics)
+    except (OSError, ValueError, OverflowError) as error:
         notes.append(f"{METRICS} {_lost(error)}: it has no learning curve")
     try:
-        counts = read_counts(regular(files.counts), record.classes)
+        counts = read_counts(files.counts, record.classes)
         notes += (gap := _gap(counts, record))
         facts["counts"] = None if gap else counts
-    except (OSError, ValueError, OverflowError, csv.Error) as error:
+    except (OSError, ValueError, OverflowError) as error:
         notes.append(f"{COUNTS} {_lost(error)}: it is in no paired test")
     try:
-        facts["device"], latency = _read_benchmark(regular(files.benchmark))
+        facts["device"], latency = _read_benchmark(files.benchmark)
     except FileNotFoundError:
         pass
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         notes.append(f"{BENCHMARK} {_lost(error)}: its latency is unknown")
     return replace(record, **facts, notes=notes, values=record.values | latency)
 
@@ -150,8 +149,6 @@ def _with_files(record: Record) -> Record:
 def _lost(error: Exception) -> str:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return "is missing"
-    if isinstance(error, UnicodeDecodeError):
-        return "can't be read (it is no text in UTF-8)"
     return f"can't be read ({_line(error)})"
 
 
@@ -176,10 +173,9 @@ def _gap(counts: Counts, record: Record) -> list[str]:
 
 def _pruned_at(path: Path) -> int | None:
     try:
-        noted = json.loads(regular(RunFiles(path).trial).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return _whole(read_json(RunFiles(path).trial).get("pruned_at_epoch"))
+    except (OSError, ValueError):
         return None
-    return _whole(noted.get("pruned_at_epoch")) if isinstance(noted, dict) else None
 
 
 def _line(value: object) -> str | None:
@@ -208,8 +204,8 @@ def _is_protocol(protocol: object) -> bool:
         return False
     return (
         isinstance(classes, list)
-        and len(classes) > 0
-        and all(isinstance(name, str) for name in classes)
+        and 0 < len(classes) <= MOST_CLASSES
+        and all(isinstance(name, str) and in_one_line(name) == name for name in classes)
     )
 
 
@@ -223,7 +219,7 @@ def _whole_protocol(path: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
     whole["tested_weights"] = tested_weights(dict(summary))
     if "masks" not in whole and whole.get("data") == "OxfordPets":
         with suppress(FileError, AttributeError):
-            data = read_yaml(RunFiles(path).config).get("data") or {}
+            data = read_plain(RunFiles(path).config).get("data") or {}
             labels = str(data.get("labels", "trimap"))
             whole |= {"labels": labels, "masks": pet_rules(labels), "border": BORDER.get(labels)}
     return whole
@@ -255,7 +251,7 @@ def _overrides(summary: Mapping[str, Any]) -> Flat:
 
 
 def _read_config(file: Path) -> Flat:
-    config = upgraded(read_yaml(file))
+    config = upgraded(read_plain(file))
     paths = config.get("paths")
     own = str(paths.get("output_dir") or "") if isinstance(paths, dict) else ""
     leaves = flat({key: config[key] for key in _DECIDES if key in config})
@@ -294,24 +290,21 @@ def flat(tree: Mapping[str, Any]) -> Flat:
 
 def _read_curve(file: Path) -> list[tuple[int, float]]:
     """Reads the epochs, from 1, at which `val/mean_iou` was measured, and its values."""
-    with file.open(encoding="utf-8", newline="") as stream:
-        head = next(csv.reader(stream), [])
-        if CURVE not in head or "epoch" not in head:
-            return []
-        epoch, value = head.index("epoch"), head.index(CURVE)
-        curve: dict[int, float] = {}
-        for line in stream:
-            cells = line.rstrip("\r\n").split(",")  # the cells are numbers, so none is quoted
-            if len(cells) == len(head) and cells[value]:
-                number = float(cells[value])
-                if -_LARGEST < number < _LARGEST:
-                    curve[int(float(cells[epoch])) + 1] = number
+    rows = read_csv(file)
+    head = next(rows, [])
+    if CURVE not in head or "epoch" not in head:
+        return []
+    epoch, value = head.index("epoch"), head.index(CURVE)
+    curve: dict[int, float] = {}
+    for cells in rows:
+        if len(cells) == len(head) and cells[value]:
+            number = float(cells[value])
+            if -_LARGEST < number < _LARGEST:
+                curve[int(float(cells[epoch])) + 1] = number
     return sorted(curve.items())
 
 
 def _read_benchmark(file: Path) -> tuple[str, dict[str, float]]:
-    measured = json.loads(file.read_text(encoding="utf-8"))
-    if not isinstance(measured, dict):
-        raise ValueError("holds no mapping")
+    measured = read_json(file)
     values = _numbers({"latency_ms": measured.get("latency_ms")})
     return str(measured.get("device", "unknown")), values

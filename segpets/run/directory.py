@@ -5,9 +5,10 @@ A live process holds its lock; a summary that says `running` without one was int
 
 import json
 import logging
+import os
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,12 +17,12 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from segpets.errors import UserError, did_you_mean, disk_is_full
+from segpets.reading import in_one_line, read_json
 from segpets.run.files import (
     CHECKPOINTS,
     LATEST,
     SUMMARY,
     RunFiles,
-    regular,
     shown,
     write_atomically,
 )
@@ -91,7 +92,7 @@ class Run:
 
     def reload(self) -> None:
         """Takes over what a process spawned for the training has added."""
-        self.summary = json.loads(self.files.summary.read_text(encoding="utf-8"))
+        self.summary = read_json(self.files.summary)
 
 
 def read_summary(path: Path) -> dict[str, Any]:
@@ -102,16 +103,22 @@ def read_summary(path: Path) -> dict[str, Any]:
     """
     file = RunFiles(path).summary
     try:
-        summary: dict[str, Any] = json.loads(regular(file).read_text(encoding="utf-8"))
+        summary = read_json(file)
     except FileNotFoundError as error:
         raise UserError(f"{path} holds no {SUMMARY}: it is not a run directory") from error
-    except (ValueError, RecursionError, OSError) as error:
-        raise UserError(f"{file} can't be read: {error}") from error
-    if not isinstance(summary, dict):
-        raise UserError(f"{file} can't be read: it holds no table of names and values")
+    except (ValueError, OSError) as error:
+        raise UserError(f"{file} can't be read: {in_one_line(error)}") from error
     if summary.get("status") == "running" and holder_of(path) is None:
         summary["status"] = "interrupted"
     return summary
+
+
+def thread_count(summary: Mapping[str, Any]) -> int | None:
+    """Reads the number of threads that a run computes with; its last digits depend on it."""
+    count = summary.get("threads")
+    if not isinstance(count, int) or isinstance(count, bool):
+        return None
+    return count if 1 <= count <= 8 * (os.cpu_count() or 1) else None
 
 
 def _summary_or_none(path: Path) -> dict[str, Any]:

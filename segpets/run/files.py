@@ -120,17 +120,6 @@ class RunFiles:
         return self.path / ".lock"
 
 
-def regular(path: Path) -> Path:
-    """Refuses anything that could be read for ever, such as a pipe.
-
-    Raises:
-        OSError: There is no regular file.
-    """
-    if not path.is_file():
-        raise OSError("it is no file") if path.exists() else FileNotFoundError("there is no file")
-    return path
-
-
 def write_atomically(path: Path, text: str) -> None:
     """Writes a file so that a reader, or a power cut, sees the old text or the new one."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -139,11 +128,18 @@ def write_atomically(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
+        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def _umask() -> int:
+    """Reads the mask of permissions, which the system gives only in exchange for another."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def point(link: Path, target: Path) -> None:

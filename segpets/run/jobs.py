@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from segpets.errors import UserError
+from segpets.reading import in_one_line, read_json
 from segpets.run.directory import keep_damaged, read_summary
 from segpets.run.files import CONFIG, SUMMARY, write_atomically
 from segpets.run.lock import holder_of, waiting
@@ -85,7 +86,7 @@ def look(path: Path) -> tuple[State, dict[str, Any]]:
         return (State.INTERRUPTED if (path / CONFIG).is_file() else State.FAILED), {}
     try:
         return State(summary.get("status", State.FAILED)), summary
-    except ValueError:
+    except (ValueError, TypeError):
         return State.FAILED, summary
 
 
@@ -119,7 +120,8 @@ def plan(jobs: Sequence[Job], *, mismatch: str) -> list[tuple[Job, Plan]]:
     """
     code = code_revision()
     folder = jobs[0].path.parent
-    begun = _noted(folder).get("begun", {})
+    begun = _noted(folder).get("begun")
+    begun = begun if isinstance(begun, dict) else {}
     for job in jobs:
         if job.path.exists() and not job.path.is_dir():
             _put_aside(job.path, "replaced")
@@ -166,7 +168,8 @@ _PLANS: Final = {
 def _difference(job: Job, summary: Mapping[str, Any], code: str) -> str | None:
     if (summary.get("config_fingerprint") or job.fingerprint) != job.fingerprint:
         return "another base config"
-    begun_by = summary.get("versions", {}).get("code", code)
+    versions = summary.get("versions")
+    begun_by = versions.get("code", code) if isinstance(versions, dict) else code
     return None if begun_by == code else f"another revision of the code ({begun_by}, now {code})"
 
 
@@ -213,10 +216,9 @@ def threads_of(folder: Path, mine: int) -> int:
 
 def _noted(folder: Path) -> dict[str, Any]:
     try:
-        noted = json.loads((folder / SWEEP).read_text("utf-8"))
+        return read_json(folder / SWEEP)
     except (OSError, ValueError):
         return {}
-    return noted if isinstance(noted, dict) else {}
 
 
 def _note(folder: Path, **facts: Any) -> None:
@@ -228,12 +230,24 @@ def listed(folder: Path) -> dict[str, list[str]]:
     """Lists a sweep's jobs, with their overrides; without a list, those with directories."""
     jobs = _noted(folder).get("jobs")
     if isinstance(jobs, dict) and all(isinstance(words, list) for words in jobs.values()):
-        return {str(name): [str(word) for word in words] for name, words in jobs.items()}
+        return {
+            name: [in_one_line(word) for word in words]
+            for name, words in jobs.items()
+            if _is_name(name)  # of a folder within the sweep's, and of nothing else
+        }
     return {
-        path.name: look(path)[1].get("overrides", [])
+        path.name: _texts(look(path)[1].get("overrides"))
         for path in sorted(folder.glob("*/"))
         if (path / SUMMARY).is_file() and not ASIDE.search(path.name)
     }
+
+
+def _is_name(name: str) -> bool:
+    return 0 < len(name) <= 255 and name not in (".", "..") and not set(name) & set("/\\\0\n")
+
+
+def _texts(words: object) -> list[str]:
+    return [in_one_line(word) for word in words] if isinstance(words, list) else []
 
 
 def metric_of(folder: Path) -> str:

@@ -1,17 +1,29 @@
-"""Locks: that of a run, whose holder others can see, and those that are waited for."""
+"""Locks: that of a run, whose holder others can see, and those that are waited for.
 
+Some file systems have no locks (Lustre, NFS and FUSE by their mount options, Colab's Drive). There
+a command goes on and says that nobody else is kept out.
+"""
+
+import errno
 import fcntl
 import logging
 import os
+import re
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any, Final
 
 from segpets.errors import UserError
+from segpets.reading import in_one_line
 from segpets.run.files import RunFiles
 
 log = logging.getLogger(__name__)
+
+_NO_LOCKS: Final = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
+_HOLDER: Final = re.compile(r"process (\d+) on (\S+)")
 
 
 class HeldError(UserError):
@@ -24,19 +36,30 @@ def held(path: Path) -> Iterator[None]:
 
     Raises:
         HeldError: Another process does.
+        UserError: Something else lies in the place of the lock.
     """
-    with RunFiles(path).lock.open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+    file = RunFiles(path).lock
+    try:
+        opened = _opened(file, os.O_RDWR | os.O_CREAT)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EINVAL, errno.EISDIR, errno.ENXIO):
+            raise UserError(f"{in_one_line(file)} is no regular file: remove it") from error
+        raise
+    with opened as lock:
+        if _taken(lock, fcntl.LOCK_EX):
             raise HeldError(
                 f"{path} is being written by {holder_of(path) or 'another process'}: wait until "
                 "it ends"
-            ) from error
+            )
+        lock.seek(0)
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         lock.flush()
-        yield
+        try:
+            yield
+        finally:
+            lock.seek(0)
+            lock.truncate(0)
 
 
 @contextmanager
@@ -47,13 +70,15 @@ def waiting(lock: Path, message: str = "") -> Iterator[None]:
         OSError: The folder can't be written.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("ab") as file:
+    with _opened(lock, os.O_RDWR | os.O_CREAT) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if message:
                 log.info("%s", message)
             fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            _say_no_locks(lock, error)
         yield
 
 
@@ -61,11 +86,66 @@ def holder_of(path: Path) -> str | None:
     """Names the process that holds a run directory; None if none does."""
     # filelock would empty the file, and two simultaneous readers would see each other as holder.
     try:
-        with RunFiles(path).lock.open() as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                return lock.read().strip() or "another process"
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    return None
+        with _opened(RunFiles(path).lock, os.O_RDONLY) as lock:
+            if not _taken(lock, fcntl.LOCK_SH, quiet=True):
+                return None
+            lock.seek(0)
+            return in_one_line(lock.read(200).strip()) or "another process"
+    except OSError:
+        return None
+
+
+def _opened(file: Path, flags: int) -> IO[Any]:
+    """Opens a lock file itself, whatever a link or a pipe in its place would do.
+
+    Raises:
+        OSError: It can't be opened, or is something else.
+    """
+    descriptor = os.open(file, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file", str(file))
+    mode = "r+" if flags & os.O_RDWR else "r"
+    return open(file, mode, encoding="utf-8", errors="replace", opener=lambda *_: descriptor)
+
+
+def _taken(lock: IO[Any], operation: int, *, quiet: bool = False) -> bool:
+    """Tries to lock an opened lock of a run; tells whether another process has it."""
+    try:
+        fcntl.flock(lock, operation | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        if not quiet:
+            _say_no_locks(Path(lock.name), error)
+        return _names_another(lock.read(200))
+    return False
+
+
+def _say_no_locks(lock: Path, error: OSError) -> None:
+    if error.errno not in _NO_LOCKS:
+        raise error
+    log.warning(
+        "%s has no locks (%s), so nobody else is kept out: start no second command that writes "
+        "there",
+        in_one_line(lock.parent),
+        error.strerror,
+    )
+
+
+def _names_another(text: str) -> bool:
+    """Tells whether a lock names a living process of this machine besides this one.
+
+    Where there are no locks, a holder is seen by this. Who lets a lock go empties it, and who is
+    killed is gone.
+    """
+    holder = _HOLDER.match(text)
+    if holder is None or holder[2] != socket.gethostname() or int(holder[1]) == os.getpid():
+        return False
+    try:
+        os.kill(int(holder[1]), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -13,6 +13,7 @@ from segpets.run.jobs import State, listed, look, metric_of
 _LONGEST_WORD: Final = 60
 _LONGEST_REASON: Final = 120
 _REASONS: Final = 20
+_LARGEST: Final = 1e100
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,7 @@ class Standing:
     def score(self, name: str) -> float | None:
         """Returns a job's metric: that of its best epoch, if one was chosen."""
         summary = self.summaries[name]
-        value = summary.get(f"best/{self.metric}", summary.get(self.metric))
-        return float(value) if isinstance(value, int | float) else None
+        return _number(summary.get(f"best/{self.metric}", summary.get(self.metric)))
 
     def error(self, name: str) -> str:
         """Returns the error of a job that failed or was interrupted; empty if it isn't known."""
@@ -67,11 +67,12 @@ class Standing:
     @property
     def eta(self) -> float | None:
         """Seconds until all jobs are done, if each takes as long as those before."""
-        took = [s["seconds"] for s in self.summaries.values() if s.get("status") == "completed"]
+        done = (s for s in self.summaries.values() if s.get("status") == "completed")
+        took = [s for one in done if (s := _number(one.get("seconds"))) is not None]
         to_do = self.left + self.count(State.RUNNING)
         if not took or not to_do:
             return None
-        ahead = float(sum(took)) / len(took) * to_do
+        ahead = sum(took) / len(took) * to_do
         running = [s for s in self.summaries.values() if s.get("status") == "running"]
         return max(ahead - sum(_running_for(s) for s in running), 0.0) / max(len(running), 1)
 
@@ -141,6 +142,13 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _number(value: object) -> float | None:
+    """Returns a finite number that can be added to others; None for anything else."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return float(value) if abs(value) < _LARGEST else None
 
 
 def _running_for(summary: Mapping[str, Any]) -> float:

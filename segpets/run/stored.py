@@ -1,5 +1,6 @@
 """A run as its directory tells it, read once: config, summary, and the data it was trained on."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,9 +8,10 @@ from typing import Any, Final
 
 from segpets.errors import UserError, did_you_mean
 from segpets.paths import user_cache
+from segpets.run import schema
 from segpets.run.directory import find_run, read_summary
 from segpets.run.files import RunFiles
-from segpets.run.trust import Trust, read_yaml
+from segpets.run.trust import Trust
 
 _PETS_MINI: Final = Path(__file__).parents[1].absolute() / "data" / "pets_mini"
 
@@ -57,19 +59,34 @@ class StoredRun:
                     f"data.{key} is no key of the run's data.{hint} They have "
                     f"{', '.join(key for key in data if not key.startswith('_'))}"
                 )
-        if "download" in data:
-            data["download"] = False
         return data | dict(changes)
 
 
 def on_this_machine(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Replaces segpets' own folders, wherever they were on the machine that made the run."""
+    """Replaces segpets' own folders, and takes away what acts: a run doesn't say what to fetch.
+
+    Nor does it choose where a cache is written, or how many processes read.
+    """
     here = dict(data)
     if str(here.get("root")).endswith("segpets/data/pets_mini"):
         here["root"] = str(_PETS_MINI)
-    if here.get("cache_dir") is not None and not Path(str(here["cache_dir"])).is_dir():
-        here["cache_dir"] = str(user_cache())
-    return here
+    cache = None if here.get("cache_dir") is None else str(user_cache())
+    workers = min(int(here.get("num_workers", 0)), os.cpu_count() or 1)
+    harmless = {
+        "download": False,
+        "mirrors": [],
+        "checksums": {},
+        "cache_dir": cache,
+        "cache_gb": 50,
+        "num_workers": workers,
+    }
+    return here | {key: value for key, value in harmless.items() if key in here}
+
+
+ACTING: Final = ("download", "mirrors", "checksums", "cache_dir", "cache_gb", "num_workers")
+"""Keys of data that say what is done, not what the data are; a run's own aren't followed."""
+
+_DESCRIBES: Final = ("data", "augment", "model", "loss", "seed", "train", "init_from", "tags")
 
 
 def open_run(
@@ -92,7 +109,12 @@ def open_run(
     """
     trust = trust or Trust()
     path = find_run(run, log_dir=Path(log_dir), key=key)
-    return StoredRun(path, read_config(path, trust), read_summary(path), trust)
+    config = read_config(path, trust)
+    if key != "resume":  # then only what describes the model and the data, and nothing that acts
+        precision = config["trainer"].get("precision")
+        config = {k: config[k] for k in _DESCRIBES if k in config}
+        config["trainer"] = {"precision": precision}
+    return StoredRun(path, config, read_summary(path), trust)
 
 
 def read_config(path: Path, trust: Trust) -> dict[str, Any]:
@@ -102,13 +124,9 @@ def read_config(path: Path, trust: Trust) -> dict[str, Any]:
         UserError: It can't be read, or it names a class that isn't allowed.
     """
     file = RunFiles(path).config
-    config = upgraded(read_yaml(file))
+    config = upgraded(schema.read_plain(file))
     trust.check(config, where=str(file))
-    missing = [key for key in ("data", "model", "trainer") if not isinstance(config.get(key), dict)]
-    if missing:
-        raise UserError(f"{file} says nothing of {missing[0]}: it is no run's config")
-    if not isinstance(config["data"].get("_target_"), str):
-        raise UserError(f"{file} says nothing of data._target_: it is damaged")
+    schema.check(config, file)
     return config
 
 

@@ -1,30 +1,36 @@
-"""The classes that a stored config may name: those of segpets' own configs, and the user's.
+"""The classes that a stored config may name, and where: those of segpets' configs, and the user's.
 
 A run directory may come from anyone. Its config says by `_target_` which classes are called with
 which arguments, so a hostile one could start programs. Prefixes of packages are no protection:
-`torch.utils.collect_env.run` starts a shell.
+`torch.utils.collect_env.run` starts a shell. Nor is one list of names: a logger in the place of the
+model would open what its arguments name. So each place has a list of its own.
 """
 
 import functools
 import importlib.util
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
-from segpets.errors import FileError, UserError
+from segpets.errors import UserError
 from segpets.paths import conf_dir
-from segpets.run.files import regular
+from segpets.reading import read_yaml
 
-_MAX_BYTES: Final = 1_000_000
-_MAX_NODES: Final = 20_000  # nested aliases make a small file endless
+PLACES: Final = (
+    *("data", "augment", "model", "loss", "optimizer", "scheduler"),
+    *("trainer", "callback", "logger"),
+)
+"""The keys of a config below which classes may be named."""
+
 _CLASS: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 _MOST, _LONGEST = 20, 120  # classes in a message, and letters of each
-_PLAIN: Final = (str, int, float, bool, type(None))
+_LARGEST_CONFIG: Final = 1_000_000
+
+Named = Mapping[str, frozenset[str]]
+"""Classes by place."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +38,15 @@ class Trust:
     """Whom the user trusts, beside segpets' own configs.
 
     Attributes:
-        folders: Folders with configs of the user's own; what they name is allowed.
-        allow: Classes of the user's own.
+        folders: Folders with configs of the user's own; what they name is allowed where they name
+            it.
+        allow: Classes of the user's own, allowed wherever a class may be named.
+        own: Classes by place that the command itself names.
     """
 
     folders: tuple[Path, ...] = ()
     allow: tuple[str, ...] = ()
+    own: tuple[tuple[str, str], ...] = ()
 
     @staticmethod
     def of(allow: Sequence[str] | str | None, folders: Iterable[str | Path] = ()) -> "Trust":
@@ -52,16 +61,22 @@ class Trust:
         return Trust(tuple(Path(folder) for folder in folders), tuple(words))
 
     def allowing(self, config: Any) -> "Trust":
-        """Trusts what a config names, too."""
-        return replace(self, allow=(*self.allow, *sorted(targets_of(config))))
+        """Trusts what a config names, too, where it names it."""
+        pairs = {(_place(key), t) for key, t in _targets(config) if isinstance(t, str)}
+        return replace(self, own=(*self.own, *sorted(pairs)))
 
-    def targets(self) -> frozenset[str]:
-        """Lists the names that may follow `_target_`.
+    def allows(self, place: str, target: str) -> bool:
+        """Tells whether a class may be named below a key of `PLACES`.
 
         Raises:
             UserError: One of `folders` isn't a folder.
         """
-        return frozenset(self.allow).union(*map(_named, (conf_dir(), *self.folders)))
+        if place not in PLACES:
+            return False
+        if target in self.allow or (place, target) in self.own:
+            return True
+        folders = (conf_dir(), *self.folders)
+        return any(target in _named(folder).get(place, ()) for folder in folders)
 
     def check(self, config: Any, *, where: str) -> None:
         """Refuses plain data that would make anything that isn't allowed.
@@ -69,11 +84,10 @@ class Trust:
         Raises:
             UserError: It would; the message names all that it would make, and what allows it.
         """
-        allowed = self.targets()
         foreign = {
             key or "it": target
             for key, target in _targets(config)
-            if not isinstance(target, str) or target not in allowed
+            if not isinstance(target, str) or not self.allows(_place(key), target)
         }
         if not foreign:
             return
@@ -82,58 +96,41 @@ class Trust:
         more = f" and {len(lines) - _MOST} more" if lines[_MOST:] else ""
         raise UserError(
             f"{where}: {', '.join(lines[:_MOST])}{more}, which is none of the classes that "
-            f"segpets' configs name, so nothing of it is used. {_remedy(foreign.values())}"
+            f"segpets' configs name there, so nothing of it is used. {_remedy(foreign)}"
         )
 
 
+def _place(key: str) -> str:
+    """The first part of a key such as `callback.ema` or `data[0].x`."""
+    return re.split(r"[.\[]", key, maxsplit=1)[0]
+
+
 @functools.cache
-def _named(folder: Path) -> frozenset[str]:
-    """Collects the targets that the YAML files in a folder name by `_target_`."""
+def _named(folder: Path) -> Named:
+    """Collects the classes that the YAML files in a folder name, by the place where they do."""
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder with configs")
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    contents = (
-        yaml.load(file.read_text(encoding="utf-8"), Loader=loader)
-        for file in folder.rglob("*.yaml")
-    )
-    return frozenset().union(*map(targets_of, contents))
+    places: dict[str, set[str]] = {place: set() for place in PLACES}
+    for file in folder.rglob("*.yaml"):
+        try:
+            content = read_yaml(file, _LARGEST_CONFIG)
+        except (OSError, ValueError):
+            continue  # Hydra says what is wrong with it, if it is used
+        group = file.relative_to(folder).parts[0]
+        for key, target in _targets(content):
+            # A file of a group stands below it; an experiment says where by its keys.
+            place = group if group in places else _place(key)
+            if place in places and isinstance(target, str):
+                places[place].add(target)
+    return {place: frozenset(names) for place, names in places.items()}
 
 
-def targets_of(config: Any) -> frozenset[str]:
-    """Collects the classes and functions that plain data name by `_target_`."""
-    return frozenset(target for _, target in _targets(config) if isinstance(target, str))
-
-
-def read_yaml(file: Path) -> dict[str, Any]:
-    """Reads plain data of a bounded size.
-
-    Raises:
-        FileError: It is missing, damaged or too large, holds references, or isn't a table.
-    """
-    try:
-        with regular(file).open("rb") as stream:
-            content = stream.read(_MAX_BYTES + 1)
-        if len(content) > _MAX_BYTES:
-            raise ValueError(f"it has more than {_MAX_BYTES:,} bytes")
-        config = yaml.load(content, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        if not isinstance(config, dict):
-            raise ValueError("it holds no table of names and values")
-        _check_plain(config)
-    except FileNotFoundError as error:
-        raise FileError(file, "is missing", "without it nothing is known of the run") from error
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise FileError(
-            file, f"can't be read ({reason})", "restore it, or train the model anew"
-        ) from error
-    return config
-
-
-def _remedy(targets: Iterable[Any]) -> str:
+def _remedy(foreign: Mapping[str, Any]) -> str:
     """Says how to allow the user's own classes, which programs of Python's own library are not."""
+    named = [t for key, t in foreign.items() if isinstance(t, str) and _place(key) in PLACES]
     own = [
         target
-        for target in dict.fromkeys(t for t in targets if isinstance(t, str))
+        for target in dict.fromkeys(named)
         if _CLASS.fullmatch(target) and target.split(".")[0] not in sys.stdlib_module_names
     ][:_MOST]
     if not own:
@@ -164,21 +161,3 @@ def _targets(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     elif isinstance(node, list):
         for index, value in enumerate(node):
             yield from _targets(value, f"{path}[{index}]")
-
-
-def _check_plain(config: Any) -> None:
-    """Refuses references, and anything but tables, lists, texts and numbers."""
-    pending: list[Any] = [config]
-    for _ in range(_MAX_NODES):
-        if not pending:
-            return
-        node = pending.pop()
-        if isinstance(node, dict):
-            pending += [*node.keys(), *node.values()]
-        elif isinstance(node, list):
-            pending += node
-        elif not isinstance(node, _PLAIN):
-            raise ValueError(f"it holds a {type(node).__name__}")
-        elif isinstance(node, str) and "${" in node:
-            raise ValueError(f"it holds the reference {node[:60]}, but all should be filled in")
-    raise ValueError(f"it holds more than {_MAX_NODES:,} values")

@@ -16,6 +16,7 @@ from hydra.core.override_parser.types import (
 from omegaconf import DictConfig, OmegaConf
 
 from segpets.errors import JobError, UserError
+from segpets.reading import read_json
 from segpets.run.files import RunFiles, shown, write_atomically
 from segpets.run.job import in_short
 from segpets.run.jobs import Job, State, look, may_start, planning, remember
@@ -229,7 +230,7 @@ def _tell(study: "Study", number: int, job: Job) -> bool:
     state, _ = look(job.path)
     if state not in (State.COMPLETED, State.FAILED):
         return state == State.RUNNING  # in another process, which will record it
-    noted = json.loads(RunFiles(job.path).trial.read_text(encoding="utf-8"))
+    noted = read_json(RunFiles(job.path).trial)
     score = standing(job.path.parent).score(job.path.name)
     if state == State.FAILED or score is None or not math.isfinite(score):
         study.tell(number, state=TrialState.FAIL, skip_if_finished=True)

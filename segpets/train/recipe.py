@@ -12,6 +12,7 @@ from segpets.build.objects import build_data, build_module, build_net, build_tra
 from segpets.data import SegmentationDataModule
 from segpets.hardware import threads
 from segpets.module import SegmentationModule
+from segpets.run.directory import thread_count
 from segpets.run.files import LATEST
 from segpets.run.job import attempt, is_job
 from segpets.run.trust import Trust
@@ -52,7 +53,7 @@ def train(
     resuming = cfg.resume is not None
     cfg, run, facts = opened(cfg, trust or Trust.of(cfg.allow))
     with run.hold(cfg, resuming=resuming, **facts), in_our_words(run), quiet():
-        with threads(run.summary.get("threads")):  # the last digits of results depend on it
+        with threads(thread_count(run.summary)):  # the last digits of results depend on it
             seed_everything(cfg.seed, verbose=False)
             datamodule = build_data(cfg)
             datamodule.setup()

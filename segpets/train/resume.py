@@ -1,6 +1,7 @@
 """Resumes a run: in its directory, with its own config, from its last checkpoint."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -12,16 +13,19 @@ from pydantic import Field
 from segpets.callback import MetricsCSV
 from segpets.errors import FileError, UserError
 from segpets.run.checkpoint import read_checkpoint
+from segpets.run.confine import check_links, check_paths
 from segpets.run.directory import Run
 from segpets.run.files import RunFiles
 from segpets.run.names import fingerprint
-from segpets.run.stored import on_this_machine, open_run
+from segpets.run.stored import ACTING, StoredRun, on_this_machine, open_run
 from segpets.run.trust import Trust
-from segpets.settings import Settings
+from segpets.settings import Settings, table
 
 log = logging.getLogger("segpets.train")
 
-CHANGEABLE: Final = ("trainer.", "callback.", "data.num_workers", "test", "tags")
+CHANGEABLE: Final = (
+    *("trainer.", "callback.", "logger.", "data.num_workers", "data.download", "test", "tags"),
+)
 """The keys that may differ when a run goes on; a key that ends in a dot stands for all below it."""
 
 
@@ -59,7 +63,8 @@ def opened(cfg: DictConfig, trust: Trust) -> tuple[DictConfig, Run, dict[str, An
     # What this command's own config names is the user's, as the classes of a sweep are.
     own = trust.allowing(OmegaConf.to_container(cfg, resolve=False))
     stored = open_run(cfg.resume, log_dir=cfg.paths.log_dir, trust=own, key="resume")
-    config = OmegaConf.create(stored.config | {"data": on_this_machine(stored.config["data"])})
+    check_links(stored.path)
+    config = OmegaConf.create(stored.config | {"data": _data(cfg, stored.config["data"])})
     assert isinstance(config, DictConfig)
     for override in changes:
         key = override.lstrip("+").partition("=")[0]
@@ -72,14 +77,33 @@ def opened(cfg: DictConfig, trust: Trust) -> tuple[DictConfig, Run, dict[str, An
                 "only, such as trainer.max_epochs"
             )
         OmegaConf.update(config, key, OmegaConf.select(cfg, key), force_add=True)
-    moved = _moved(OmegaConf.to_container(config), config.paths.output_dir, str(stored.path))
-    config = OmegaConf.create(moved)
+    moved = _moved(OmegaConf.to_container(config), _old_place(stored), str(stored.path))
+    check_paths(moved, stored.path, own=table(cfg))
+    own_paths = table(cfg.paths) | {"output_dir": str(stored.path)}
+    config = OmegaConf.create(moved | {"paths": own_paths})
     assert isinstance(config, DictConfig)
     begun_with = stored.summary.get("overrides", stored.config.get("overrides", []))
     facts = {"overrides": begun_with, "resumed": [*stored.summary.get("resumed", []), changes]}
     if any(not word.startswith(("resume=", "paths.")) for word in changes):
         facts["config_fingerprint"] = fingerprint(config)  # it isn't what it was
     return _with_facts(config, facts)
+
+
+def _data(cfg: DictConfig, data: Mapping[str, Any]) -> dict[str, Any]:
+    """The run's data here; what acts, as a download, is taken from this command alone."""
+    here = on_this_machine(data)
+    if cfg.data.get("_target_") == data["_target_"]:
+        own = table(cfg.data)
+        here |= {key: own[key] for key in ACTING if key in own and key in here}
+    return here
+
+
+def _old_place(stored: StoredRun) -> str:
+    paths = stored.config.get("paths")
+    place = paths.get("output_dir") if isinstance(paths, dict) else None
+    if not isinstance(place, str) or not place.strip("/"):
+        raise UserError(f"{stored.files.config} says nothing of paths.output_dir: it is damaged")
+    return place
 
 
 def _with_facts(cfg: DictConfig, facts: dict[str, Any]) -> tuple[DictConfig, Run, dict[str, Any]]:

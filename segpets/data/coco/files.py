@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from segpets import reading
 from segpets.errors import FileError, UserError, did_you_mean
 
 BACKGROUND: Final = "background"
 MOST_CLASSES: Final = 254
+_LARGEST: Final = 2_000_000_000  # bytes; instances_train2017.json has a quarter of it
 ALL: Final = "all"
 """In place of a stage: the file's images must be split."""
 
@@ -203,19 +205,18 @@ def read_json(file: Path) -> dict[str, Any]:
         return _read(file, stat.st_mtime_ns, stat.st_size)
     except OSError as error:
         raise FileError(
-            file, f"can't be read ({error.strerror})", "give another file, or mend it"
+            file, f"can't be read ({error.strerror or error})", "give another file, or mend it"
         ) from error
 
 
 @functools.lru_cache(maxsize=8)
 def _read(file: Path, _changed: int, _size: int) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
+        return reading.read_json(file, _LARGEST)
+    except ValueError as error:
         raise FileError(
             file, f"is no JSON of instances ({error})", "download or export it anew, as UTF-8"
         ) from error
-    return content if isinstance(content, dict) else {}
 
 
 def _checked(found: Sequence[Any], file: Path) -> Iterator[tuple[int, str]]:
