@@ -8,6 +8,7 @@ exception that says nothing.
 import csv
 import io
 import json
+import logging
 import os
 import re
 import stat
@@ -24,6 +25,8 @@ LARGEST_RECORD: Final = 16_000_000
 """Bytes of a summary or another small record."""
 
 _LONGEST_NUMBER: Final = 400
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+_NUMBER: Final = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 _STEERING: Final = re.compile(
     # All controls but the line end, what turns text around, and half letters, which no UTF-8 has.
@@ -127,6 +130,24 @@ def printable(text: object) -> str:
 def in_one_line(text: object) -> str:
     """Replaces line ends, too: for names of files and classes."""
     return printable(text).replace("\n", "?")
+
+
+def csv_cell(text: str) -> str:
+    """Keeps a spreadsheet from taking a text for a formula, by an apostrophe before it."""
+    return f"'{text}" if text.startswith(_FORMULA) and not _NUMBER.fullmatch(text) else text
+
+
+def from_csv_cell(text: str) -> str:
+    """Undoes `csv_cell`."""
+    return text[1:] if text[:1] == "'" and text[1:].startswith(_FORMULA) else text
+
+
+class PrintableFormatter(logging.Formatter):
+    """What a log shows: without anything that steers a terminal, whatever a message quotes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Formats a record as text that can be shown."""
+        return printable(super().format(record))
 
 
 class _PlainLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]

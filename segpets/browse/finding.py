@@ -5,6 +5,8 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from segpets.reading import csv_cell
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -36,7 +38,8 @@ def as_csv(findings: Sequence[Finding]) -> str:
     table.writerow(["severity", "file", "problem", "remedy", "name"])
     for found in findings:
         severity = "error" if found.serious else "warning"
-        table.writerow([severity, found.file, found.problem, found.remedy, found.name or ""])
+        cells = [severity, found.file, found.problem, found.remedy, found.name or ""]
+        table.writerow(map(csv_cell, cells))
     return text.getvalue()
 
 

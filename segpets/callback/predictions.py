@@ -8,6 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 
 from segpets.labels import Batch
+from segpets.reading import csv_cell
 from segpets.run.files import COUNTS
 
 
@@ -70,4 +71,4 @@ class TestPredictions(Callback):
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(header)
             for name, *counts in sorted(rows):
-                writer.writerow([name, *(samples[name][key] for key in keys), *counts])
+                writer.writerow([name, *(csv_cell(samples[name][key]) for key in keys), *counts])

@@ -18,6 +18,7 @@ from omegaconf.errors import (
 
 from segpets.cli.suggest import composed, config_dirs, groups, suggest, unreadable
 from segpets.errors import JobError, UserError, disk_is_full, out_of_memory
+from segpets.reading import printable
 from segpets.run.files import OTHER_FOLDER
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -44,7 +45,7 @@ LAUNCHERS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "s
 
 def fail(message: str) -> NoReturn:
     """Prints an error and ends the process."""
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {printable(message)}", file=sys.stderr)
     sys.exit(1)
 
 

@@ -1,7 +1,6 @@
 """Compares runs: `python -m segpets.compare runs=logs/train/multiruns/first`."""
 
 import logging
-import re
 import shutil
 import textwrap
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from segpets.compare.settings import CompareSettings
 from segpets.compare.table import notes_of, table_of
 from segpets.compare.words import run_notes, sentences, unranked_lines
 from segpets.errors import UserError, did_you_mean
+from segpets.reading import printable
 from segpets.records.find import Unranked, find_runs
 from segpets.records.group import Group, grouped, heading
 from segpets.records.record import Record, read_record
@@ -101,8 +101,7 @@ def _checked(cfg: DictConfig) -> CompareSettings:
 
 
 def _print(text: str) -> None:
-    """Shows a text that may hold anything; characters that control the terminal are replaced."""
-    log.info("%s", re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", "?", encodable(text)))
+    log.info("%s", printable(text))
 
 
 def _nothing(cfg: DictConfig, records: Sequence[Record], unranked: Sequence[Unranked]) -> str:

@@ -8,7 +8,7 @@ from typing import Final
 
 from segpets.errors import UserError
 from segpets.predict.sources import FOLDERS
-from segpets.reading import LARGEST_TABLE, read_bytes
+from segpets.reading import LARGEST_TABLE, csv_cell, from_csv_cell, read_bytes
 from segpets.run.files import shown, write_atomically
 
 FILE: Final = "predictions.csv"
@@ -45,7 +45,8 @@ class Table:
         try:
             text = read_bytes(self.path, LARGEST_TABLE).decode(errors="surrogateescape")
             reader = csv.DictReader(io.StringIO(text, newline=""))
-            rows = [row for row in reader if None not in row and None not in row.values()]
+            whole = (row for row in reader if None not in row and None not in row.values())
+            rows = [{k: from_csv_cell(v) for k, v in row.items()} for row in whole]
             columns = reader.fieldnames
         except FileNotFoundError:
             return []
@@ -97,7 +98,7 @@ class Table:
         writer = csv.DictWriter(text, self.columns, lineterminator="\n")
         if header:
             writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({k: csv_cell(v) for k, v in row.items()} for row in rows)
         return text.getvalue().encode(errors="surrogateescape")
 
 
