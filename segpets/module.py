@@ -105,6 +105,16 @@ class SegmentationModule(LightningModule):
         self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=False)
         return loss
 
+    def on_train_epoch_start(self) -> None:
+        """Forgets the validation of the epoch before, which may be the last one for some epochs.
+
+        Lightning keeps its values, so a schedule, or whoever chooses the best, would take them for
+        this epoch's.
+        """
+        logged = self.trainer.callback_metrics
+        for name in [name for name in logged if name.startswith("val/")]:
+            del logged[name]
+
     def on_train_epoch_end(self) -> None:
         """Logs the pixel accuracy and mean IoU of the epoch's augmented images."""
         named = self._metrics_of("train").compute()

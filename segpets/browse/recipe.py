@@ -28,6 +28,7 @@ from segpets.report.paint import RGB
 from segpets.report.palette import palette
 from segpets.report.table import as_text, facts_table, findings_table, frequency_table
 from segpets.run.files import (
+    BROWSING,
     LATEST,
     OTHER_FOLDER,
     make_ready,
@@ -35,6 +36,7 @@ from segpets.run.files import (
     shown,
     write_atomically,
 )
+from segpets.run.lock import check_new
 from segpets.run.trust import Trust
 from segpets.settings import Natural, Settings
 
@@ -78,8 +80,7 @@ def browse(cfg: DictConfig) -> Result:
     """
     settings = BrowseSettings.of(cfg)
     folder = Path(cfg.paths.output_dir)
-    if (folder / "browse.html").exists():
-        raise UserError(f"{folder} already holds a browse.html: choose another hydra.run.dir")
+    check_new(folder, "browse")
     datamodule = build_data(cfg)
     splits = leave_out(datamodule.source.splits(), datamodule.exclude)
     classes = list(cfg.data.classes)
@@ -93,7 +94,7 @@ def browse(cfg: DictConfig) -> Result:
     sheets = _sheets(cfg, datamodule, contents, findings)
     augmented = _augmented(cfg, datamodule, contents)
     write_atomically(
-        folder / "browse.html", _page(cfg, datamodule, contents, findings, sheets, augmented)
+        folder / BROWSING, _page(cfg, datamodule, contents, findings, sheets, augmented)
     )
     _save(folder, sheets, augmented, classes)
     if cfg.doctor:

@@ -1,6 +1,7 @@
 """The best and the last checkpoint: written atomically, one file where they are the same."""
 
 import io
+import logging
 import math
 import os
 import shutil
@@ -12,7 +13,11 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
 
+from segpets.errors import FileError
+from segpets.run.checkpoint import read_checkpoint
 from segpets.run.files import BEST, LAST, PREVIOUS
+
+log = logging.getLogger(__name__)
 
 
 def _link(file: Path, name: Path) -> None:
@@ -41,6 +46,10 @@ class InPlace(TorchCheckpointIO):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_bytes(whole.getbuffer())
 
+    def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Reads it as every checkpoint is read; without what others might have put into it."""
+        return read_checkpoint(Path(path))
+
 
 class BestAndLast(Checkpoint):
     """Saves a checkpoint after each epoch, and keeps the best of them.
@@ -61,6 +70,7 @@ class BestAndLast(Checkpoint):
         self.folder = Path(folder)
         self.monitor = monitor
         self.best = -math.inf
+        self._tried = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Has checkpoints written in their own folder."""
@@ -70,8 +80,8 @@ class BestAndLast(Checkpoint):
         """Saves; after the epoch's validation."""
         last = self.folder / LAST
         value = float(trainer.callback_metrics.get(self.monitor, torch.tensor(math.nan)))
-        improved = value > self.best or not (self.folder / BEST).exists()
-        if improved and not math.isnan(value):
+        improved = value > self.best  # False for NaN, and where this epoch measured nothing
+        if improved:
             self.best = value
         writing = self.folder / f".{LAST}"
         try:
@@ -79,6 +89,8 @@ class BestAndLast(Checkpoint):
         except BaseException:
             writing.unlink(missing_ok=True)  # on a full disk, others need the room
             raise
+        if not self._tried:
+            self._try(writing)
         if trainer.is_global_zero:
             if last.exists():
                 os.replace(last, self.folder / PREVIOUS)
@@ -86,6 +98,19 @@ class BestAndLast(Checkpoint):
                 _link(writing, self.folder / BEST)
             os.replace(writing, last)
         trainer.strategy.barrier("segpets.checkpoint")
+
+    def _try(self, file: Path) -> None:
+        """Reads the first checkpoint back, since what can't be read can't be resumed."""
+        self._tried = True
+        try:
+            read_checkpoint(file)
+        except FileError as error:
+            log.warning(
+                "This run can't be resumed later: what a checkpoint holds %s. A callback's "
+                "state_dict may hold tensors, texts, plain numbers, lists and tables only: a "
+                "number of NumPy becomes plain by float(x)",
+                error.problem,
+            )
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -110,5 +135,6 @@ class BestAndLast(Checkpoint):
         return {"best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores the best value so far."""
-        self.best = state_dict["best"]
+        """Restores the best value so far, if its weights are there."""
+        if (self.folder / BEST).exists():
+            self.best = state_dict["best"]

@@ -27,10 +27,18 @@ from segpets.errors import UserError, nearest
 from segpets.run.confine import check_links
 from segpets.run.directory import find_run
 from segpets.run.files import LATEST, point
+from segpets.run.lock import check_new
 from segpets.run.names import sweep_name
 from segpets.run.trust import Trust
 
 INTERRUPTED = 130
+_OF_A_CLUSTER = {
+    *("SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_NNODES"),
+    *("SLURM_JOB_NAME", "SLURM_NTASKS_PER_NODE", "SLURM_NODELIST"),
+    *("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"),
+    *("MASTER_ADDR", "MASTER_PORT", "KUBERNETES_PORT"),
+    *("PMI_RANK", "OMPI_COMM_WORLD_RANK", "JSM_NAMESPACE_RANK", "LSB_JOBID"),
+}
 
 
 def run_command(name: str, *, example: str, needs: str | None = None) -> None:
@@ -42,6 +50,7 @@ def run_command(name: str, *, example: str, needs: str | None = None) -> None:
         print(help_text(name, example, conf_dir() / f"{name}.yaml", groups(config_dirs(argv))))
         return
     register_resolvers()
+    _be_alone()
     _check_options(argv, name)
     if needs is not None and not any(word.startswith(f"{needs}=") for word in argv):
         fail(f"{needs} has no value: give one, as in {needs}={EXAMPLES.get(needs, '...')}")
@@ -50,6 +59,20 @@ def run_command(name: str, *, example: str, needs: str | None = None) -> None:
     except UserError as error:
         fail(str(error))
     _run(name, argv)
+
+
+def _be_alone() -> None:
+    """Takes away what a cluster's or a notebook's environment says to the libraries.
+
+    segpets starts its own processes. By SLURM's, torchrun's and Kubernetes' variables Lightning
+    would wait for others, or take each of its processes for the first; and a notebook's backend of
+    matplotlib isn't there outside of it.
+    """
+    if "matplotlib" not in sys.modules:
+        os.environ["MPLBACKEND"] = "agg"
+    for variable in list(os.environ):
+        if variable in _OF_A_CLUSTER or variable.startswith("TORCHELASTIC_"):
+            del os.environ[variable]
 
 
 def _run(name: str, argv: Sequence[str]) -> None:
@@ -109,6 +132,10 @@ def _complete(argv: Sequence[str], name: str) -> None:
         _add([f"sweep=sweep-{sweep_name(overrides)}"])
     if resumed := [word.partition("=")[2] for word in argv if word.startswith("resume=")]:
         _add(_directories_of(resumed[-1], name, argv))
+    for word in argv:
+        key, _, value = word.partition("=")
+        if key == "hydra.run.dir" and not resumed and "$" not in value:
+            check_new(Path(value.strip("'\"")), name)  # Hydra writes there first
     if name in DATA_OF_A_RUN:
         sys.argv[1:] = data_changes(sys.argv[1:])
 

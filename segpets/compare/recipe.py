@@ -24,7 +24,8 @@ from segpets.records.record import Record, read_record
 from segpets.report.grid import Grid
 from segpets.report.page import encodable
 from segpets.report.table import as_text, grid_table
-from segpets.run.files import OTHER_FOLDER, make_ready, shown, write_atomically
+from segpets.run.files import COMPARISON, OTHER_FOLDER, make_ready, shown, write_atomically
+from segpets.run.lock import check_new
 from segpets.run.trust import Trust
 
 log = logging.getLogger("segpets.compare")
@@ -85,7 +86,7 @@ def compare(cfg: DictConfig) -> Result:
     findings = (groups, comparisons, unranked)
     for name, text in tables(cfg.metric, *findings):
         write_atomically(result.path / name, encodable(text))
-    write_atomically(result.path / "compare.html", encodable(page(settings, *findings)))
+    write_atomically(result.path / COMPARISON, encodable(page(settings, *findings)))
     _say(cfg, result)
     return result
 
@@ -93,10 +94,7 @@ def compare(cfg: DictConfig) -> Result:
 def _checked(cfg: DictConfig) -> CompareSettings:
     if cfg.runs in (None, []):
         raise UserError("runs names nothing: give a run directory, a sweep's folder, or a list")
-    if (Path(cfg.paths.output_dir) / "compare.html").exists():
-        raise UserError(
-            f"{cfg.paths.output_dir} already holds a compare.html: choose another hydra.run.dir"
-        )
+    check_new(Path(cfg.paths.output_dir), "compare")
     return CompareSettings.of(cfg)
 
 

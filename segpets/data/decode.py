@@ -2,9 +2,12 @@
 
 import io
 import os
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -14,6 +17,7 @@ from torch.nn.functional import interpolate
 
 from segpets.data.source import Mask, Sample, Source
 from segpets.errors import FileError
+from segpets.reading import in_one_line, read_bytes
 
 Pixel8 = NDArray[np.uint8]
 
@@ -26,6 +30,18 @@ is left; benchmarks/data.py shows how far that is from decoding it whole."""
 
 MAX_PIXELS: Final = 89_478_485
 """What a file may claim, decoded 256 MB of RGB: from there on, Pillow takes it for an attack."""
+
+LARGE: Final = 1 << 24
+"""Pixels from which on a picture is worked on in strips, and alone: so many are 50 MB of RGB."""
+
+_SMALL_FILE: Final = 64_000_000
+_BYTES_OF_A_PIXEL: Final = 16
+_LARGEST_TILE: Final = 1 << 22
+_MOST_SCANS: Final = 100
+_MOST_SCANNED: Final = 2_000_000_000
+_LARGEST_WEBP: Final = 1 << 26
+_LARGEST_PLAIN: Final = 1 << 20
+_ALONE: Final = threading.RLock()
 
 # What Pillow warns about is refused here.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -47,10 +63,11 @@ def open_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """
     try:
         # Read whole: what Pillow reads later, lazily, could come from a file that has changed.
-        content = path.read_bytes()
+        content = read_bytes(path, _file_limit(path, max_pixels))
         image = Image.open(io.BytesIO(content), formats=FORMATS)
         if image.width * image.height > max_pixels:
             raise Image.DecompressionBombError(f"Image size ({image.width * image.height} pixels)")
+        _check_cost(image, content)
         return _bmp_of_greys(content) if _is_bmp_of_greys(content, image) else image
     except UnidentifiedImageError as error:
         names = ", ".join(FORMATS)
@@ -65,7 +82,53 @@ def open_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
             "shrink it, or cut it into tiles",
         ) from error
     except Exception as error:  # on damaged bytes Pillow's decoders raise whatever they like
-        raise FileError(path, f"can't be opened ({error})", "replace it") from error
+        raise FileError(path, f"can't be opened ({in_one_line(error)})", "replace it") from error
+
+
+def _file_limit(path: Path, max_pixels: int) -> int:
+    """Computes how many bytes a picture's file may have; a few pixels need no gigabytes."""
+    if path.stat().st_size <= _SMALL_FILE:
+        return _SMALL_FILE
+    with path.open("rb") as stream:  # regular, since a pipe or a device has no size
+        with Image.open(stream, formats=FORMATS) as image:
+            pixels = min(image.width * image.height, max_pixels)
+    return _SMALL_FILE + _BYTES_OF_A_PIXEL * pixels
+
+
+def _check_cost(image: Image.Image, content: bytes) -> None:
+    """Refuses what claims little and costs much: each codec has a way of its own.
+
+    Raises:
+        ValueError: The picture is such a bomb; the message says why.
+    """
+    pixels = image.width * image.height
+    if image.format == "BMP" and int.from_bytes(content[30:34], "little") in (1, 2):
+        raise ValueError("it is a compressed BMP, which few bytes make endless; store it as PNG")
+    if image.format == "TIFF":
+        tags: Any = getattr(image, "tag_v2", {})
+        tile = int(tags.get(322, 0)) * int(tags.get(323, 0))
+        if tile > max(4 * pixels, _LARGEST_TILE):
+            raise ValueError(f"its tiles have {tile:,} pixels each, but the picture {pixels:,}")
+    if image.format in ("JPEG", "MPO"):
+        scans = content.count(b"\xff\xda")
+        if scans > _MOST_SCANS or scans * pixels > _MOST_SCANNED:
+            raise ValueError(f"its {pixels:,} pixels are stored in {scans} scans")
+    if image.format == "WEBP" and pixels > _LARGEST_WEBP:
+        raise ValueError(f"a WebP of {pixels:,} pixels takes gigabytes; store it as PNG")
+    codecs: Any = getattr(image, "tile", None)
+    slow = codecs and codecs[0][0] in ("ppm", "ppm_plain")  # decoded by Python
+    if slow and pixels > _LARGEST_PLAIN:
+        raise ValueError(f"its {pixels:,} pixels are stored in a slow form of PPM; store it as PNG")
+
+
+@contextmanager
+def alone(size: tuple[int, int]) -> Iterator[None]:
+    """Lets only one thread at a time work on a large picture, given its height and width."""
+    if size[0] * size[1] < LARGE:
+        yield
+    else:
+        with _ALONE:
+            yield
 
 
 def _is_bmp_of_greys(content: bytes, image: Image.Image) -> bool:
@@ -119,7 +182,7 @@ def read_image(path: Path, size: int) -> tuple[Pixel8, tuple[int, int]]:
     Raises:
         FileError: The file is truncated, not an image, or claims an absurd size.
     """
-    with open_image(path) as image:
+    with open_image(path) as image, alone(image.size):
         width, height = image.size
         image.draft(None, (DRAFT * size, DRAFT * size))  # ignored unless it is a JPEG
         rgb = np.asarray(to_rgb(load(image, path), path))
@@ -154,7 +217,7 @@ def read_indices(path: Path) -> Mask:
     Raises:
         FileError: The file can't be decoded, or has several channels or more bits.
     """
-    with open_image(path) as mask:
+    with open_image(path) as mask, alone(mask.size):
         if mask.mode not in _INDEX_MODES:
             raise FileError(
                 path,
@@ -213,7 +276,7 @@ def read_lossless(file: Path) -> Image.Image:
     Raises:
         FileError: It can't be decoded, or was compressed with loss.
     """
-    with open_image(file) as opened:
+    with open_image(file) as opened, alone(opened.size):
         if kind := lossy_compression(opened, file):
             raise FileError(
                 file, f"is a mask stored as lossy {kind}, which invents values", "store it as PNG"

@@ -24,11 +24,10 @@ from segpets.inference.trained import load
 from segpets.inference.views import views
 from segpets.run.directory import thread_count
 from segpets.run.files import OTHER_FOLDER, make_ready, write_atomically
+from segpets.run.lock import check_new, held
 from segpets.run.stored import open_run
 from segpets.run.trust import Trust
 from segpets.settings import Natural, Settings, table
-
-RECORD = "evaluation.json"
 
 Width = Annotated[float, Field(gt=0, le=0.5)]
 
@@ -71,10 +70,14 @@ def evaluate(cfg: DictConfig, *, trust: Trust | None = None) -> Result:
     """
     settings = EvaluateSettings.of(cfg)
     folder = Path(cfg.paths.output_dir)
-    if (folder / RECORD).exists():
-        raise UserError(f"{folder} already holds an {RECORD}: choose another hydra.run.dir")
+    check_new(folder, "evaluate")
     make_ready(folder, OTHER_FOLDER)
-    task, data = _task(cfg, settings, trust or Trust.of(cfg.allow))
+    with held(folder):
+        return _evaluated(cfg, settings, folder, trust or Trust.of(cfg.allow))
+
+
+def _evaluated(cfg: DictConfig, settings: EvaluateSettings, folder: Path, trust: Trust) -> Result:
+    task, data = _task(cfg, settings, trust)
     kept: list[Kept] = []
     with threads(thread_count(task.trained.summary)):
         measured = measure(

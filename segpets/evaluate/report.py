@@ -13,7 +13,7 @@ from segpets.evaluate.figures import boundary_figure, reliability_figure
 from segpets.report.figure import confusion_figure
 from segpets.report.grid import Cell, Column, Grid, as_csv, as_markdown, markdown_text
 from segpets.report.table import as_text, grid_table
-from segpets.run.files import shown, write_atomically
+from segpets.run.files import EVALUATION, shown, write_atomically
 
 log = logging.getLogger("segpets.evaluate")
 
@@ -33,7 +33,7 @@ def render(record: Record, rows: Sequence[Mapping[str, object]], folder: Path) -
     listed = "".join(f"- {markdown_text(line)}\n" for line in said)
     write_atomically(folder / "evaluation.md", "\n".join([sections[0], listed, *sections[1:]]))
     text = json.dumps(record, indent=2, allow_nan=False)
-    write_atomically(folder / "evaluation.json", text + "\n")  # last: then all others exist
+    write_atomically(folder / EVALUATION, text + "\n")  # last: then all others exist
     for index, (title, grid) in enumerate(grids.items()):
         if index == 1:
             for line in said:

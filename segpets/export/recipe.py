@@ -31,7 +31,9 @@ from segpets.inference.trained import Trained, load
 from segpets.labels import Item
 from segpets.reading import read_json
 from segpets.report.table import as_text, export_table
+from segpets.run.confine import check_links
 from segpets.run.files import shown, write_atomically
+from segpets.run.lock import waiting
 from segpets.run.stored import open_run
 from segpets.run.trust import Trust
 from segpets.run.versions import versions
@@ -98,6 +100,7 @@ def export(cfg: DictConfig, *, trust: Trust | None = None) -> Result:
     trained = load(run, checkpoint=cfg.checkpoint, device="cpu", precision="32-true")
     folder = Path(cfg.output).expanduser() if cfg.output else run.files.export
     target = folder / FILES[settings.format]
+    check_links(run.path)
     _check_free(target, settings)
     datamodule = _data(cfg, trained, run.data(table(cfg.data)))
     items = _chosen(datamodule, "test", settings.images, settings.seed)
@@ -106,20 +109,23 @@ def export(cfg: DictConfig, *, trust: Trust | None = None) -> Result:
         report = _examine(settings, trained, made, beside, items)
         if report["complaints"]:
             target = target.with_name(f"rejected_{target.name}")
-        else:
+        with waiting(folder / ".lock"):
             _check_free(target, settings)
-        _record(folder / REPORT, target.name, report)
-        os.replace(made, target)
+            os.replace(made, target)
+            _record(folder / REPORT, target.name, report)
+        (folder / ".lock").unlink()
     log.info("%s", as_text(export_table(report)))
     log.info("%s", shown(target))
     return Result(target, report, report["complaints"])
 
 
 def _check_free(target: Path, settings: ExportSettings) -> None:
-    if target.exists() and not settings.overwrite:
-        raise UserError(
-            f"{target} is there already: overwrite=true replaces it, output=FOLDER writes elsewhere"
-        )
+    for file in (target, target.with_name(f"rejected_{target.name}")):
+        if file.exists() and not settings.overwrite:
+            raise UserError(
+                f"{file} is there already: overwrite=true replaces it, output=FOLDER writes "
+                "elsewhere"
+            )
 
 
 @contextmanager

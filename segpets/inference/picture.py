@@ -1,7 +1,6 @@
 """Pictures of any size, orientation and type, in bounded memory."""
 
 import logging
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,16 +13,13 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from segpets.data.decode import DRAFT, load, open_image, to_rgb
+from segpets.data.decode import DRAFT, LARGE, alone, load, open_image, to_rgb
 from segpets.errors import FileError
 
 log = logging.getLogger(__name__)
 
 MAX_PIXELS: Final = 178_956_970
 """What a file may claim; from there on, Pillow refuses by itself to open it. Decoded, 716 MB."""
-
-LARGE: Final = 1 << 24
-"""Pixels from which on a picture is worked on in strips, and alone."""
 
 STRIP: Final = 1 << 20
 """Pixels of a strip."""
@@ -41,7 +37,6 @@ _UPRIGHT = {
 """What turns a picture as EXIF's orientation wants it."""
 
 _ON_ITS_SIDE = (5, 6, 7, 8)
-_ALONE = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -102,16 +97,6 @@ def claiming(max_pixels: int) -> Iterator[None]:
         yield
     finally:
         Image.MAX_IMAGE_PIXELS = before
-
-
-@contextmanager
-def alone(size: tuple[int, int]) -> Iterator[None]:
-    """Lets only one thread at a time work on a large picture, given its height and width."""
-    if size[0] * size[1] < LARGE:
-        yield
-    else:
-        with _ALONE:
-            yield
 
 
 def strip_rows(width: int) -> int:

@@ -174,7 +174,8 @@ def load(
 def _checkpoint_file(run: StoredRun, checkpoint: str | None) -> Path:
     if checkpoint is not None and checkpoint not in CHECKPOINTS:
         raise UserError(f"checkpoint={checkpoint} is unknown: choose best or last")
-    name = checkpoint or tested_weights(run.summary).get("checkpoint", "best")
+    tested = tested_weights(run.summary).get("checkpoint")
+    name = checkpoint or (tested if tested in CHECKPOINTS else "best")
     file = run.files.checkpoint(name)
     if file.is_file():
         return file

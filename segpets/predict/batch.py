@@ -14,14 +14,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from segpets.data.decode import LARGE, alone
 from segpets.errors import FileError, UserError
 from segpets.hardware import threads
 from segpets.inference.layers import Layers, Net, collected, whole_layers
 from segpets.inference.picture import (
-    LARGE,
     MAX_PIXELS,
     Picture,
-    alone,
     opened_alone,
     read_picture,
     read_shrunk,
@@ -30,6 +29,7 @@ from segpets.inference.tiles import tiled
 from segpets.predict import drawing
 from segpets.predict.background import Background
 from segpets.predict.sources import FOLDERS, PictureFile
+from segpets.run.files import umask
 
 log = logging.getLogger(__name__)
 
@@ -232,7 +232,7 @@ def save(image: Image.Image, path: Path) -> None:
         try:
             with os.fdopen(handle, "wb") as file:
                 image.save(file, **_OPTIONS[path.suffix])
-            os.chmod(temporary, 0o644)
+            os.chmod(temporary, 0o666 & ~umask())
             os.replace(temporary, path)
         except BaseException:
             os.unlink(temporary)

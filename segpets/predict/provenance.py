@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from segpets.errors import UserError
-from segpets.reading import read_json
+from segpets.predict.sources import FOLDERS
+from segpets.reading import LARGEST_TABLE, in_one_line, read_json
 from segpets.run.files import shown, write_atomically
 
 FILE: Final = "prediction.json"
+TABLE: Final = "predictions.csv"
 _SETTINGS: Final = ("tile", "foreground")
 _COMPOSITES: Final = ("background", "zoom")
 """What only composites depend on; a folder may have none at first."""
@@ -22,12 +24,43 @@ def fingerprint(checkpoint: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def check_folder(folder: Path) -> None:
+    """Refuses a folder with files, where outputs go, that no prediction left there.
+
+    Raises:
+        UserError: It holds some, but no record of ours; the message names the first.
+    """
+    if not folder.is_dir() or _read(folder / FILE) is not None or (folder / TABLE).is_file():
+        return
+    below = (path for name in FOLDERS for path in sorted((folder / name).rglob("*")))
+    files = (path for path in below if path.is_file() and not path.name.startswith(".segpets-"))
+    if (first := next(files, None)) is not None:
+        raise UserError(
+            f"output={shown(folder)} holds {in_one_line(first.relative_to(folder))}, which no "
+            "prediction left there: choose another folder"
+        )
+
+
+def begun(folder: Path) -> set[str]:
+    """Lists the names of pictures that a prediction has begun, and may not have noted yet."""
+    names = (_read(folder / FILE) or {}).get("begun")
+    return {name for name in names if isinstance(name, str)} if isinstance(names, list) else set()
+
+
+def finish(folder: Path) -> None:
+    """Forgets what was begun, as the table holds it now."""
+    origin = _read(folder / FILE) or {}
+    origin.pop("begun", None)
+    write_atomically(folder / FILE, json.dumps(origin, indent=2, ensure_ascii=False) + "\n")
+
+
 def claim(
     folder: Path,
     origin: Mapping[str, Any],
     *,
     there: Collection[str],
     wanted: Collection[str],
+    names: Collection[str],
     overwrite: bool,
 ) -> None:
     """Records what predicts a folder's pictures, before the first is predicted.
@@ -37,6 +70,7 @@ def claim(
         origin: `run`, `epoch`, `weights` (a fingerprint) and the settings, as plain data.
         there: The pictures that already have predictions in the folder.
         wanted: The pictures that are to be predicted now.
+        names: The names of their outputs.
         overwrite: Whether they are made anew.
 
     Raises:
@@ -55,6 +89,7 @@ def claim(
     kept = dict(origin)
     if before is not None and reason is None and _no_composites(origin):
         kept |= {key: before.get(key) for key in _COMPOSITES}
+    kept["begun"] = sorted({*names, *begun(folder)})
     write_atomically(folder / FILE, json.dumps(kept, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -74,7 +109,7 @@ def _no_composites(origin: Mapping[str, Any]) -> bool:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        content = read_json(path)
+        content = read_json(path, LARGEST_TABLE)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

@@ -21,7 +21,9 @@ from segpets.predict.background import read_background
 from segpets.predict.batch import Outcome, Wanted, predict_all
 from segpets.predict.sources import PictureFile, find_sources
 from segpets.predict.table import Table
+from segpets.reading import in_one_line
 from segpets.run.files import make_ready, shown
+from segpets.run.lock import held
 from segpets.run.stored import open_run
 from segpets.run.trust import Trust
 from segpets.settings import Positive, Settings
@@ -84,11 +86,19 @@ def predict(cfg: DictConfig, *, trust: Trust | None = None) -> Result:
     given = settings.source if isinstance(settings.source, list) else [settings.source]
     words = [str(word) for word in given]
     find_sources(words, output=output)  # before anything is made or loaded
+    provenance.check_folder(output)
+    make_ready(output, OTHERWISE, key=f"output={output}: ")
+    with held(output):
+        return _predicted(cfg, settings, output, words, trust or Trust.of(cfg.allow))
+
+
+def _predicted(
+    cfg: DictConfig, settings: PredictSettings, output: Path, words: Sequence[str], trust: Trust
+) -> Result:
     for folder in (output, *(output / name for name in settings.folders)):
         make_ready(folder, OTHERWISE, key=f"output={output}: ")
     with claiming(settings.max_pixels):
         background = read_background(settings.background, max_pixels=settings.max_pixels)
-        trust = trust or Trust.of(cfg.allow)
         run = open_run(cfg.run, log_dir=cfg.train_log_dir, trust=trust)
         net = load(run, checkpoint=cfg.checkpoint, device=cfg.device, precision=cfg.precision)
         wanted = Wanted(
@@ -105,11 +115,13 @@ def predict(cfg: DictConfig, *, trust: Trust | None = None) -> Result:
         )
         table = Table(output, net.classes)
         sources = find_sources(words, output=output, known=table.names())
+        _check_own(sources, wanted, table)
         provenance.claim(
             output,
             _provenance(settings, net, wanted),
             there=[path for path, row in table.rows.items() if not row["error"]],
             wanted=[str(source.path) for source in sources],
+            names=[source.name for source in sources],
             overwrite=settings.overwrite,
         )
         done = [s for s in sources if not settings.overwrite and _is_done(s, wanted, table.rows)]
@@ -119,6 +131,7 @@ def predict(cfg: DictConfig, *, trust: Trust | None = None) -> Result:
             table.add(_row(outcome, wanted))
             outcomes.append(outcome)
         table.tidy()
+        provenance.finish(output)
     return Result(output, outcomes, len(done))
 
 
@@ -175,6 +188,22 @@ def _provenance(settings: PredictSettings, net: Trained, wanted: Wanted) -> dict
         "background": None if settings.background is None else str(settings.background),
         "zoom": settings.zoom,
     }
+
+
+def _check_own(sources: Sequence[PictureFile], wanted: Wanted, table: Table) -> None:
+    """Refuses to take files for predictions, or to replace them, that no prediction wrote.
+
+    Raises:
+        UserError: There is one in the place of an output.
+    """
+    own, begun = table.files(), provenance.begun(wanted.folder)
+    for source in sources:
+        for file in wanted.existing(source).values():
+            if str(file.relative_to(wanted.folder)) not in own and source.name not in begun:
+                raise UserError(
+                    f"{in_one_line(shown(file))} is there, and no prediction wrote it: move it "
+                    "away, or choose another output="
+                )
 
 
 def _is_done(source: PictureFile, wanted: Wanted, rows: Mapping[str, Mapping[str, str]]) -> bool:

@@ -7,11 +7,11 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from segpets.errors import UserError
+from segpets.predict.provenance import TABLE
 from segpets.predict.sources import FOLDERS
 from segpets.reading import LARGEST_TABLE, csv_cell, from_csv_cell, read_bytes
 from segpets.run.files import shown, write_atomically
 
-FILE: Final = "predictions.csv"
 _KEYS: Final = ("source", "name", "width", "height")
 _SHARE: Final = "share_"
 _LAST: Final = ("confidence", "error")
@@ -35,7 +35,7 @@ class Table:
     """
 
     def __init__(self, folder: Path, classes: Sequence[str]) -> None:
-        self.path = folder / FILE
+        self.path = folder / TABLE
         self.classes = list(classes)
         shares = [f"{_SHARE}{name}" for name in classes]
         self.columns = [*_KEYS, *FOLDERS, *shares, *_LAST]
@@ -78,6 +78,10 @@ class Table:
     def names(self) -> dict[str, str]:
         """Maps each source's path to the name of its outputs."""
         return {source: row["name"] for source, row in self.rows.items()}
+
+    def files(self) -> set[str]:
+        """Lists the outputs that it names, relative to its folder."""
+        return {row[folder] for row in self.rows.values() for folder in FOLDERS} - {""}
 
     def add(self, row: Mapping[str, object]) -> None:
         """Appends a row; missing values stay empty."""

@@ -68,6 +68,21 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     return dict(saved)
 
 
+def verify(file: Path) -> None:
+    """Compares a checkpoint's records with their checksums, which PyTorch writes but never reads.
+
+    Raises:
+        FileError: Some bytes aren't those that were written.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            damaged = archive.testzip()
+    except Exception as error:  # damaged bytes can raise anything
+        raise FileError(file, f"can't be read ({_reason(error)})", "restore it") from error
+    if damaged is not None:
+        raise FileError(file, "is damaged: its checksum is another", "restore it")
+
+
 class ForeignError(ValueError):
     """A checkpoint names something besides tensors and plain data."""
 

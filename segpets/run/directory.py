@@ -26,7 +26,7 @@ from segpets.run.files import (
     shown,
     write_atomically,
 )
-from segpets.run.lock import held, holder_of
+from segpets.run.lock import check_new, held, holder_of
 from segpets.run.versions import versions
 
 log = logging.getLogger(__name__)
@@ -58,12 +58,11 @@ class Run:
             UserError: Another process holds the directory, or it holds another run.
         """
         self.path.mkdir(parents=True, exist_ok=True)
+        if not resuming and holder_of(self.path) is None:
+            check_new(self.path, "train")
         with held(self.path):
-            if not resuming and self.files.summary.exists():
-                raise UserError(
-                    f"{self.path} already holds a run: choose another hydra.run.dir, or continue "
-                    "it with resume=RUN"
-                )
+            if not resuming:
+                check_new(self.path, "train")  # another process may have been quicker
             if resuming:
                 self.summary = _summary_or_none(self.path)
                 self._seconds_before = self.summary.get("seconds", 0.0)
@@ -133,8 +132,12 @@ def _summary_or_none(path: Path) -> dict[str, Any]:
 def keep_damaged(path: Path, why: object) -> None:
     """Renames a run's damaged summary, since nothing is overwritten, and says so."""
     file = RunFiles(path).summary
-    file.rename(file.with_name(f"damaged-{SUMMARY}"))
-    log.warning("%s. A new one is begun; the old one is damaged-%s", why, SUMMARY)
+    aside, number = file.with_name(f"damaged-{SUMMARY}"), 1
+    while aside.exists():
+        number += 1
+        aside = file.with_name(f"damaged-{number}-{SUMMARY}")
+    file.rename(aside)
+    log.warning("%s. A new one is begun; the old one is %s", why, aside.name)
 
 
 def find_run(run: str | Path, *, log_dir: Path, key: str = "run") -> Path:

@@ -4,6 +4,8 @@
         checkpoints/  predictions/  export/  tensorboard/  .hydra/  .lock
 """
 
+import functools
+import logging
 import os
 import tempfile
 from dataclasses import dataclass
@@ -12,6 +14,8 @@ from typing import Final
 
 from segpets.errors import UserError
 
+log = logging.getLogger(__name__)
+
 SUMMARY: Final = "summary.json"
 CONFIG: Final = "config.yaml"
 METRICS: Final = "metrics.csv"
@@ -19,7 +23,17 @@ COUNTS: Final = "predictions/test/counts.csv"
 BENCHMARK: Final = "benchmark.json"
 CHECKPOINTS: Final = "checkpoints"
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
+TRIAL: Final = "trial.json"
 LATEST: Final = "latest"
+
+EVALUATION, COMPARISON, BROWSING = "evaluation.json", "compare.html", "browse.html"
+RECORDS: Final = {
+    SUMMARY: "a run: choose another hydra.run.dir, or continue it with resume=RUN",
+    EVALUATION: f"an {EVALUATION}: choose another hydra.run.dir",
+    COMPARISON: f"a {COMPARISON}: choose another hydra.run.dir",
+    BROWSING: f"a {BROWSING}: choose another hydra.run.dir",
+}
+"""What shows that a command has ended in a folder, and what to do instead."""
 
 OTHER_FOLDER: Final = "choose another by hydra.run.dir=FOLDER or paths.log_dir=FOLDER"
 """The remedy where results can't be written."""
@@ -58,7 +72,7 @@ class RunFiles:
     @property
     def trial(self) -> Path:
         """The number of the run's trial, if a search started it."""
-        return self.path / "trial.json"
+        return self.path / TRIAL
 
     @property
     def benchmark(self) -> Path:
@@ -128,14 +142,15 @@ def write_atomically(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
+        os.chmod(temporary, 0o666 & ~umask())
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
         raise
 
 
-def _umask() -> int:
+@functools.cache
+def umask() -> int:
     """Reads the mask of permissions, which the system gives only in exchange for another."""
     mask = os.umask(0o077)
     os.umask(mask)
@@ -148,9 +163,12 @@ def point(link: Path, target: Path) -> None:
     if link.exists() and not link.is_symlink():
         return
     temporary = link.with_name(f".{link.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(os.path.relpath(target, link.parent))
-    os.replace(temporary, link)
+    try:
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(os.path.relpath(target, link.parent))
+        os.replace(temporary, link)
+    except OSError as error:  # some file systems have no links, and it is a convenience
+        log.info("%s can't be made here (%s): name the run itself", link, error.strerror)
 
 
 def make_ready(folder: Path, otherwise: str, *, key: str = "") -> Path:

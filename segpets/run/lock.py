@@ -11,18 +11,20 @@ import os
 import re
 import socket
 import stat
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Final
 
 from segpets.errors import UserError
 from segpets.reading import in_one_line
-from segpets.run.files import RunFiles
+from segpets.run.files import OTHER_FOLDER, RECORDS, TRIAL, RunFiles
 
 log = logging.getLogger(__name__)
 
 _NO_LOCKS: Final = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
+_TRIES: Final = 3
 _HOLDER: Final = re.compile(r"process (\d+) on (\S+)")
 
 
@@ -32,21 +34,21 @@ class HeldError(UserError):
 
 @contextmanager
 def held(path: Path) -> Iterator[None]:
-    """Holds a run directory.
+    """Holds a run directory, or another folder that a command writes.
+
+    The lock is removed in the end, so one that nobody holds was left by a command that was killed.
 
     Raises:
         HeldError: Another process does.
         UserError: Something else lies in the place of the lock.
     """
     file = RunFiles(path).lock
-    try:
-        opened = _opened(file, os.O_RDWR | os.O_CREAT)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.EINVAL, errno.EISDIR, errno.ENXIO):
-            raise UserError(f"{in_one_line(file)} is no regular file: remove it") from error
-        raise
-    with opened as lock:
-        if _taken(lock, fcntl.LOCK_EX):
+    with _current(file) as lock:
+        for _ in range(_TRIES):  # who only looks whether it is held has it for an instant
+            if not (taken := _taken(lock, fcntl.LOCK_EX)):
+                break
+            time.sleep(0.02)
+        if taken:
             raise HeldError(
                 f"{path} is being written by {holder_of(path) or 'another process'}: wait until "
                 "it ends"
@@ -58,8 +60,40 @@ def held(path: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            lock.seek(0)
-            lock.truncate(0)
+            with suppress(OSError):
+                file.unlink()
+
+
+def check_new(folder: Path, task: str) -> None:
+    """Refuses a folder in which a command would write among files that aren't its own.
+
+    Its own are Hydra's, and whatever stands beside a lock that nobody removed: a command that was
+    killed before it had written its record goes on there.
+
+    Args:
+        folder: It may be missing.
+        task: The command.
+
+    Raises:
+        UserError: It holds other files; the message names the first.
+    """
+    try:
+        names = {path.name for path in folder.iterdir()}
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise UserError(f"{folder} can't be read ({error.strerror}): {OTHER_FOLDER}") from error
+    for record, what in RECORDS.items():
+        if record in names:
+            raise UserError(f"{folder} already holds {what}")
+    if RunFiles(folder).lock.name in names:
+        return
+    hydras = {".hydra", f"{task}.log", TRIAL} if ".hydra" in names else {TRIAL}
+    if others := sorted(names - hydras):
+        raise UserError(
+            f"{folder} isn't empty, it holds {in_one_line(others[0])}: choose a new or empty "
+            "folder by hydra.run.dir=FOLDER"
+        )
 
 
 @contextmanager
@@ -93,6 +127,21 @@ def holder_of(path: Path) -> str | None:
             return in_one_line(lock.read(200).strip()) or "another process"
     except OSError:
         return None
+
+
+def _current(file: Path) -> IO[Any]:
+    """Opens the lock that has its name now, and not one that was just removed."""
+    while True:
+        try:
+            lock = _opened(file, os.O_RDWR | os.O_CREAT)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.EINVAL, errno.EISDIR, errno.ENXIO):
+                raise UserError(f"{in_one_line(file)} is no regular file: remove it") from error
+            raise
+        with suppress(FileNotFoundError):
+            if os.fstat(lock.fileno()).st_ino == os.stat(file).st_ino:
+                return lock
+        lock.close()
 
 
 def _opened(file: Path, flags: int) -> IO[Any]:

@@ -22,7 +22,7 @@ from segpets.run.job import in_short
 from segpets.run.jobs import Job, State, look, may_start, planning, remember
 from segpets.run.names import CONTROLS, HOW, fingerprint, safe_name
 from segpets.run.standing import standing
-from segpets.run.study import open_study
+from segpets.run.study import check_trials, of_the_space, open_study
 from segpets.run.versions import code_revision
 from segpets.sweep.grid import check, composed, launch_all, watched
 from segpets.sweep.space import as_overrides, distribution, examples
@@ -121,7 +121,7 @@ def run_search(
             if not all([_tell(study, number, job) for number, job, _ in jobs]):
                 break
     own = [s.path for s in base.hydra.runtime.config_sources if s.provider == "command-line"]
-    _conclude(study, folder, fixed, is_group, own=own)
+    _conclude(study, space, folder, fixed, is_group, own=own)
 
 
 def _space(
@@ -160,12 +160,15 @@ def _study(
             startup_trials=options.startup_trials,
             prune_after=options.prune_after,
         )
-        known = study.user_attrs.get("space", described)
+        known = study.user_attrs.get("space")
+        if known is None and not study.get_trials(deepcopy=False):
+            known = described
         if known != described and config.sweep_mismatch == "refuse":
             raise UserError(
                 f"{shown(folder)} holds a search over other values, or by another config or code: "
                 "sweep=NAME begins another, sweep_mismatch=accept goes on with the new ones"
             )
+        check_trials(study, space, folder, accept=config.sweep_mismatch == "accept")
         study.set_user_attr("space", described)
         may_start(folder)
     return study
@@ -207,8 +210,7 @@ def _batch(
     left = [
         trial
         for trial in trials
-        if trial.state == TrialState.RUNNING
-        and look(folder / trial.user_attrs.get("job", "."))[0] != State.RUNNING
+        if trial.state == TrialState.RUNNING and look(folder / _job_of(trial))[0] != State.RUNNING
     ]
     if left:
         return list(left[: options.n_jobs])
@@ -221,6 +223,12 @@ def _batch(
         )
         asked.append(study.ask(dict(space)))
     return asked
+
+
+def _job_of(trial: "FrozenTrial") -> str:
+    """The name of a trial's folder within the sweep's; "." if it has none."""
+    name = trial.user_attrs.get("job")
+    return name if isinstance(name, str) and Path(name).name == name else "."
 
 
 def _tell(study: "Study", number: int, job: Job) -> bool:
@@ -243,6 +251,7 @@ def _tell(study: "Study", number: int, job: Job) -> bool:
 
 def _conclude(
     study: "Study",
+    space: Mapping[str, "BaseDistribution"],
     folder: Path,
     fixed: Words,
     is_group: Callable[[str], bool],
@@ -256,7 +265,7 @@ def _conclude(
     from segpets.report.table import as_text, facts_table, jobs_table
 
     trials = study.get_trials(deepcopy=False)
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    complete = of_the_space([t for t in trials if t.state == TrialState.COMPLETE], space)
     counts = {state: sum(trial.state == state for trial in trials) for state in TrialState}
     told = ", ".join(f"{count} {state.name.lower()}" for state, count in counts.items() if count)
     log.info("%d trials: %s", len(trials), told)

@@ -38,6 +38,9 @@ def say_end(cfg: DictConfig, run: Run, metrics: dict[str, float]) -> None:
     stage = "test" if cfg.test else "val"
     if f"{stage}/mean_iou" in metrics:
         log.info("%s", as_text(class_table(metrics, cfg.data.classes, stage=stage)))
+    tested = run.summary.get("protocol", {}).get("tested_weights", {})
+    if cfg.train and cfg.test and tested == {"checkpoint": "last"}:
+        log.info("Tested are the last weights, as no epoch was chosen by validation")
     if absent := run.summary["absent_classes"]:
         log.info("Neither truth nor prediction has %s: left out of the means", ", ".join(absent))
     log.info("%.0f s. Everything lies in %s:", run.seconds, shown(run.path))

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from segpets.callback import MetricsCSV
 from segpets.errors import FileError, UserError
-from segpets.run.checkpoint import read_checkpoint
+from segpets.run.checkpoint import read_checkpoint, verify
 from segpets.run.confine import check_links, check_paths
 from segpets.run.directory import Run
 from segpets.run.files import RunFiles
@@ -128,25 +128,63 @@ def _moved(node: Any, old: str, new: str) -> Any:
 
 
 def newest_checkpoint(files: RunFiles, trainer: Trainer) -> Path | None:
-    """Finds a run's newest readable checkpoint; None if the run has to start over.
+    """Finds the checkpoint from which a run goes on; None if it had saved none.
 
-    It has to if it had saved none, or if it has lost its best weights and they come from an epoch
-    that would not be trained again.
+    A damaged one is kept aside, and the one before is taken. Nothing begins anew over checkpoints
+    that are there: they may be sound, and unreadable for a while or for this PyTorch only.
+
+    Raises:
+        UserError: None can be read, or the best weights can't, which no later epoch brings back.
     """
     last, best = files.last, files.best
-    if best.exists() and _read(best) is None:
-        if not (last.exists() and last.samefile(best)):
-            log.warning("%s can't be read, and with it the best weights are lost", best)
-            log.info("The run begins anew")
-            return None
-        best.unlink()  # the last epoch was the best; it is trained again
-    for file in (last, files.previous):
-        if (saved := _read(file)) is not None:
-            log.info("Continuing from %s", file)
-            _complete_csv(trainer, saved)
-            return file
-    log.info("The run has no checkpoint yet: it begins anew")
+    there = [file for file in (last, files.previous) if file.exists()]
+    reasons = {file: reason for file in {*there, best} if (reason := _unreadable(file))}
+    sound = [file for file in there if file not in reasons]
+    if best in reasons and not (last.exists() and last.samefile(best)):
+        raise UserError(
+            f"{best} {reasons[best]}, and with it the best weights are lost. Put a copy back; or "
+            "move it away, and resume=RUN goes on and chooses the best of the epochs to come; "
+            "or begin a new run with init_from=RUN"
+        )
+    if there and not sound:
+        raise UserError(
+            f"{there[0]} {reasons[there[0]]}, and there is no sound checkpoint beside it. It is "
+            "left as it is: if PyTorch, the disk or the memory is to blame, mend that and resume; "
+            "else begin a new run"
+        )
+    if not there:
+        log.info("The run has no checkpoint yet: it begins anew")
+        return None
+    if last in reasons:
+        aside = _aside(last)
+        log.warning(
+            "%s %s: the one before is taken; it is kept as %s", last, reasons[last], aside.name
+        )
+        if best in reasons:  # the same file
+            best.unlink()  # the last epoch was the best; it is trained again
+    log.info("Continuing from %s", sound[0])
+    _complete_csv(trainer, read_checkpoint(sound[0]))
+    return sound[0]
+
+
+def _unreadable(file: Path) -> str | None:
+    """Says what is wrong with a checkpoint; None if nothing is, or it isn't there."""
+    try:
+        if file.exists():
+            verify(file)
+            read_checkpoint(file)
+    except FileError as error:
+        return error.problem
     return None
+
+
+def _aside(file: Path) -> Path:
+    """Renames a file to a name that nothing has yet."""
+    number = 1
+    while (aside := file.with_name(f"{file.name}.damaged-{number}")).exists():
+        number += 1
+    file.rename(aside)
+    return aside
 
 
 def _complete_csv(trainer: Trainer, saved: dict[str, Any]) -> None:
@@ -158,13 +196,3 @@ def _complete_csv(trainer: Trainer, saved: dict[str, Any]) -> None:
     for logger in trainer.loggers:
         if isinstance(logger, MetricsCSV):
             logger.complete(saved["global_step"] - 1, measured)
-
-
-def _read(file: Path) -> dict[str, Any] | None:
-    if not file.exists():
-        return None
-    try:
-        return read_checkpoint(file)
-    except FileError as error:
-        log.warning("%s can't be read (%s): the one before is taken", file, error.problem)
-        return None

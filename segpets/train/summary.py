@@ -65,6 +65,7 @@ class Summary(Callback):
         self.epochs, self.peak_memory = 0, 0.0
         self.last: dict[str, float] = {}
         self.best: dict[str, float] = {}
+        self.best_value = -math.inf
 
     def begin(self, trainer: Trainer) -> None:
         """Writes and shows what is known before the first step."""
@@ -82,8 +83,8 @@ class Summary(Callback):
 
     def weights_to_test(self) -> Path | None:
         """Chooses the best weights; the last where val must not choose; None for the current."""
-        name = "last" if self.splits.val_is_test else "best"
-        file = self.run.files.checkpoint(name)
+        files = self.run.files
+        file = files.last if self.splits.val_is_test or not files.best.exists() else files.best
         return file if self.cfg.train and file.exists() else None
 
     def end(self, trainer: Trainer) -> dict[str, float]:
@@ -119,10 +120,11 @@ class Summary(Callback):
         self.peak_memory = max(self.peak_memory, peak_memory_mb(pl_module.device))
         if self.monitor is None or self.splits.val_is_test:
             return
-        values = {k: v for k, v in _values(trainer).items() if k.startswith("val/")}
-        before = self.best.get(f"best/{self.monitor}", math.nan)
-        value = values.get(self.monitor, math.nan)
-        if not self.best or value > before or (math.isnan(before) and not math.isnan(value)):
+        measured = _values(trainer)
+        values = {k: v for k, v in measured.items() if k.startswith("val/")}
+        value = measured.get(self.monitor, math.nan)
+        if value > self.best_value:  # as BestAndLast decides
+            self.best_value = value
             self.best = {"best/epoch": self.epochs} | {f"best/{k}": v for k, v in values.items()}
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -135,7 +137,11 @@ class Summary(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the best metrics so far, and what they were measured with."""
-        return {"best": self.best, "peak_memory_mb": self.peak_memory}
+        return {
+            "best": self.best,
+            "best_value": self.best_value,
+            "peak_memory_mb": self.peak_memory,
+        }
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -150,10 +156,14 @@ class Summary(Callback):
         state = checkpoint.get("callbacks", {}).get(self.state_key)
         if state is not None:
             self.best, self.peak_memory = dict(state["best"]), float(state["peak_memory_mb"])
-        elif self.run.files.best.exists():  # an earlier version's checkpoint holds no such state
+        if not self.run.files.best.exists():
+            self.best = {}
+        elif state is None:  # an earlier version's checkpoint holds no such state
             saved = read_checkpoint(self.run.files.best)
             values = {f"best/{k}": v for k, v in saved["metrics"].items() if k.startswith("val/")}
             self.best = {"best/epoch": saved["epoch"] + 1, **values}
+        value = (state or {}).get("best_value", self.best.get(f"best/{self.monitor}", -math.inf))
+        self.best_value = value if self.best else -math.inf
 
     def _limits(self) -> dict[str, Any]:
         limits = {stage: self.cfg.trainer[f"limit_{stage}_batches"] for stage in _STAGES}

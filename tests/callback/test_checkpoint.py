@@ -1,5 +1,6 @@
 """best.ckpt and last.ckpt: which epochs they are, and that a crash leaves them whole."""
 
+import math
 import os
 from pathlib import Path
 
@@ -30,7 +31,9 @@ class Scripted(Callback):
         self.on_train_epoch_start(trainer, pl_module)
 
     def epoch_of(self, name: str) -> int:
-        epoch: int = load(self.folder / f"{name}.ckpt")["epoch"]
+        file = self.folder / f"{name}.ckpt"
+        epoch = load(file)["epoch"] if file.exists() else -1
+        assert isinstance(epoch, int)
         return epoch
 
 
@@ -53,7 +56,7 @@ def scripted(take_part: TakePart, tmp_path: Path) -> Scripted:
         ([0.1, 0.2, 0.3], [0, 1, 2]),
         ([0.3, 0.1, 0.2], [0, 0, 0]),
         ([0.1, 0.3, 0.3], [0, 1, 1]),  # the first of equals: what later ones add is not worth more
-        ([float("nan"), 0.0, 0.1], [0, 1, 2]),  # NaN is worse than anything
+        ([float("nan"), 0.0, 0.1], [-1, 1, 2]),  # NaN chooses nothing
         ([0.2, float("nan"), 0.3], [0, 0, 2]),
     ],
 )
@@ -122,9 +125,11 @@ def test_a_crash_while_saving_leaves_the_checkpoints_of_before(
         assert load(folder / name)["epoch"] == 0
 
 
-def test_the_best_value_survives_a_resume() -> None:
-    first = BestAndLast(folder="anywhere")
+def test_the_best_value_survives_a_resume_with_its_weights_only(tmp_path: Path) -> None:
+    first, second = (BestAndLast(folder=str(tmp_path)) for _ in range(2))
     first.best = 0.7
-    second = BestAndLast(folder="anywhere")
+    second.load_state_dict(first.state_dict())
+    assert second.best == -math.inf, "the best of the epochs to come would never be saved"
+    (tmp_path / "best.ckpt").touch()
     second.load_state_dict(first.state_dict())
     assert second.best == 0.7

@@ -328,7 +328,8 @@ def test_a_name_in_the_table_leads_nowhere_else(
     predict(config("outputs=[masks]"))
     table = tmp_path / "out" / "predictions.csv"
     table.write_text(table.read_text().replace("a.jpg,a,", "a.jpg,../../stolen,"))
-    predict(config("outputs=[masks]"))
+    with pytest.raises(UserError, match=r"masks/a\.png is there, and no prediction wrote it"):
+        predict(config("outputs=[masks]"))
     assert not list(tmp_path.rglob("stolen*"))
 
 

@@ -224,10 +224,14 @@ def test_damage_and_growth(command: Command, words: list[str], own: Path, tmp_pa
     note.write_text(note.read_text().replace('"completed"', '"interrupted"'))
     shutil.rmtree(whole["seed=3"]["path"])
 
+    lost = command(*words, "seed=1,2,3,4", **environment(own))
+    assert "2 new, 2 to go on" in lost.stdout
+    assert lost.returncode == 1
+    assert re.search(r"(best|last)\.ckpt can't be read", lost.stdout), lost.stdout
     again = command(*words, "seed=1,2,3,4", **environment(own))
     assert again.returncode == 0, again.stdout
-    assert "2 new, 2 to go on" in again.stdout
-    assert "can't be read" in again.stdout and "the one before is taken" in again.stdout
+    failed = whole["seed=2"]["path"].with_name(f"{whole['seed=2']['path'].name}.failed-1")
+    assert (failed / "checkpoints" / "previous.ckpt").is_file(), "what was sound is kept"
     mended = jobs(tmp_path)
     assert set(mended) == {"seed=1", "seed=2", "seed=3", "seed=4"}
     for seed, before in whole.items():
