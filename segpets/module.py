@@ -13,6 +13,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from segpets.errors import UserError
 from segpets.labels import Batch
@@ -149,6 +150,8 @@ class SegmentationModule(LightningModule):
                 "rate schedule can be made: set one of them"
             )
         schedule = self.make_scheduler(optimizer, total_steps=int(steps))
+        if isinstance(schedule["scheduler"], ReduceLROnPlateau):  # it counts validations
+            schedule["frequency"] = self.trainer.check_val_every_n_epoch or 1
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def confusion(self, stage: str) -> Tensor:

@@ -1,12 +1,16 @@
 """Folders that segpets uses beside those that it is given."""
 
 import os
+import tempfile
 from pathlib import Path
 
 
 def user_cache() -> Path:
     """The folder for what can be made anew: `$XDG_CACHE_HOME/segpets`, else `~/.cache/segpets`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "segpets"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "segpets"
+    except RuntimeError:  # a container's user without a name, nor HOME
+        return Path(tempfile.gettempdir(), f"segpets-{os.getuid()}")
 
 
 def conf_dir() -> Path:

@@ -1,6 +1,7 @@
 """Translates the ways in which Lightning ends into the words of the rest of segpets."""
 
 import logging
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -40,6 +41,12 @@ def in_our_words(run: Run) -> Iterator[None]:
         ) from exit_
     except Exception as error:
         log.debug("the run failed", exc_info=error)
+        if isinstance(error, RuntimeError) and str(error).startswith("Early stopping conditioned"):
+            name = (re.findall(r"`([^`]+)`", str(error)) or ["its metric"])[0]
+            raise UserError(
+                f"callback.early_stopping.monitor: no epoch measures {name}. Is it misspelt, or is "
+                "there no validation (trainer.limit_val_batches=0)?"
+            ) from error
         if type(error).__name__ == "ProcessRaisedException":  # its text is a traceback
             reason = str(error).strip().splitlines()[-1]
             raise UserError(reason.removeprefix("segpets.errors.UserError: ")) from error

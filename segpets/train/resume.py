@@ -140,17 +140,17 @@ def newest_checkpoint(files: RunFiles, trainer: Trainer) -> Path | None:
     there = [file for file in (last, files.previous) if file.exists()]
     reasons = {file: reason for file in {*there, best} if (reason := _unreadable(file))}
     sound = [file for file in there if file not in reasons]
-    if best in reasons and not (last.exists() and last.samefile(best)):
-        raise UserError(
-            f"{best} {reasons[best]}, and with it the best weights are lost. Put a copy back; or "
-            "move it away, and resume=RUN goes on and chooses the best of the epochs to come; "
-            "or begin a new run with init_from=RUN"
-        )
     if there and not sound:
         raise UserError(
             f"{there[0]} {reasons[there[0]]}, and there is no sound checkpoint beside it. It is "
             "left as it is: if PyTorch, the disk or the memory is to blame, mend that and resume; "
             "else begin a new run"
+        )
+    if best in reasons and not (last.exists() and last.samefile(best)):
+        raise UserError(
+            f"{best} {reasons[best]}, and with it the best weights are lost. Put a copy back; or "
+            "move it away, and resume=RUN goes on and chooses the best of the epochs to come; "
+            "or begin a new run with init_from=RUN"
         )
     if not there:
         log.info("The run has no checkpoint yet: it begins anew")
