@@ -28,10 +28,10 @@ LATEST: Final = "latest"
 
 EVALUATION, COMPARISON, BROWSING = "evaluation.json", "compare.html", "browse.html"
 RECORDS: Final = {
-    SUMMARY: "a run: choose another hydra.run.dir, or continue it with resume=RUN",
-    EVALUATION: f"an {EVALUATION}: choose another hydra.run.dir",
-    COMPARISON: f"a {COMPARISON}: choose another hydra.run.dir",
-    BROWSING: f"a {BROWSING}: choose another hydra.run.dir",
+    SUMMARY: "already holds a run: choose another hydra.run.dir, or continue it with resume=RUN",
+    EVALUATION: f"already holds an {EVALUATION}: choose another hydra.run.dir",
+    COMPARISON: f"already holds a {COMPARISON}: choose another hydra.run.dir",
+    BROWSING: f"already holds a {BROWSING}: choose another hydra.run.dir",
 }
 """What shows that a command has ended in a folder, and what to do instead."""
 

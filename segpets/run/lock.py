@@ -85,7 +85,7 @@ def check_new(folder: Path, task: str) -> None:
         raise UserError(f"{folder} can't be read ({error.strerror}): {OTHER_FOLDER}") from error
     for record, what in RECORDS.items():
         if record in names:
-            raise UserError(f"{folder} already holds {what}")
+            raise UserError(f"{folder} {what}")
     if RunFiles(folder).lock.name in names:
         return
     hydras = {".hydra", f"{task}.log", TRIAL} if ".hydra" in names else {TRIAL}

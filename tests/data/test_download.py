@@ -9,12 +9,14 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from email.utils import formatdate
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from torchvision.datasets import OxfordIIITPet
 from segpets.build.objects import build_data
 from segpets.config import compose
 from segpets.data import OxfordPets
+from segpets.data.download import fetch as fetching
 from segpets.data.download.archives import FOLDER, RECORD
 from segpets.data.download.fetch import fetch
 from segpets.data.download.unpack import unpack
@@ -352,6 +355,57 @@ def test_a_server_that_says_nothing_is_given_up(tmp_path: Path, server: ArchiveS
         never.set()
 
 
+@contextmanager
+def dripping(text: bytes, seconds: float) -> Iterator[str]:
+    """A server that sends a text a letter at a time."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        stop = threading.Event()
+
+        def serve() -> None:
+            with suppress(OSError):
+                while not stop.is_set():
+                    connection, _ = listening.accept()
+                    with connection, suppress(OSError):
+                        for letter in text:
+                            connection.sendall(bytes([letter]))
+                            if stop.wait(seconds):
+                                return
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        finally:
+            stop.set()
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join(5)
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"HTTP/1.1 200 OK\r\nX: " + b"x" * 9999, b"HTTP/1.1 100 Continue\r\n\r\n" * 999],
+    ids=["head", "continue"],
+)
+def test_a_server_that_drips_its_head_is_left_for_the_next(
+    tmp_path: Path, server: ArchiveServer, text: bytes
+) -> None:
+    with dripping(text, 0.05) as slow:
+        began = time.monotonic()
+        assert whole(get(tmp_path, slow, server.address, timeout=0.5, attempts=1))
+        assert time.monotonic() - began < 30
+
+
+def test_a_server_that_drips_its_content_is_left_for_the_next(
+    tmp_path: Path, server: ArchiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "_WINDOW", 0.2)  # a minute
+    with dripping(HEAD + CONTENT, 0.005) as slow:
+        assert whole(get(tmp_path, slow, server.address, timeout=5, attempts=1))
+
+
 @pytest.mark.parametrize("form", ["file://{}", "file://localhost{}", "{}", "{}/"])
 def test_files_are_copied_and_resumed_in_the_same_way(tmp_path: Path, form: str) -> None:
     mirror = tmp_path / "of mine"
@@ -425,6 +479,10 @@ HOSTILE = {
     "many": (tar(*(member(f"images/{n}", b"") for n in range(101))), "or 100 files"),
     "headers_without_end": (
         tar(member("images/a", pax_headers={"comment": "x" * 2**27})),
+        "has headers without end",
+    ),
+    "slow_header": (
+        tar(member("images/a", pax_headers={"comment": "1" * 100_000})),
         "has headers without end",
     ),
     "claims_3_gb": (

@@ -33,6 +33,8 @@ FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _ALGORITHMS: Final = {32: "md5", 40: "sha1", 64: "sha256"}
 _PROGRESS: Final = 2**16  # bytes after which a dropped connection counts as progress
 _LONGEST_WAIT: Final = 60.0  # seconds
+_WINDOW: Final = 60.0  # seconds over which a speed is measured
+_LEAST_SPEED: Final = 1000  # bytes a second; a server that is slower is left for the next
 _TELL_EVERY: Final = 30.0  # seconds between lines where there is no terminal
 
 Tell = Callable[[int, int | None], None]
@@ -241,9 +243,14 @@ def _receive(address: str, part: _Part, limit: int, timeout: float, tell: Tell) 
 
 
 def _append(answer: Answer, path: Path, limit: int, tell: Tell) -> None:
-    size = answer.start
+    size = window = answer.start
+    since = time.monotonic()
     with path.open("ab", buffering=0) as file:
         while block := answer.read():
+            if time.monotonic() - since > _WINDOW:
+                if size - window < _LEAST_SPEED * _WINDOW:
+                    raise Failure(f"it sends less than {_LEAST_SPEED:,} bytes a second")
+                window, since = size, time.monotonic()
             view = memoryview(block)
             while view:
                 view = view[file.write(view) :]

@@ -6,19 +6,23 @@ import os
 import re
 import socket
 import ssl
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from segpets.errors import UserError
 
 CHUNK: Final = 2**18
+
+T = TypeVar("T")
 
 
 _BUSY: Final = {408, 425, 429, 500, 502, 503, 504}
@@ -107,7 +111,8 @@ def opened(address: str, start: int, version: str, timeout: float) -> Iterator[A
         if version:
             headers["If-Range"] = version
     try:
-        response = _OPENER.open(urllib.request.Request(address, headers=headers), timeout=timeout)
+        request = urllib.request.Request(address, headers=headers)
+        response = _within(4 * timeout, lambda: _OPENER.open(request, timeout=timeout))
     except urllib.error.HTTPError as error:
         with error:
             raise _of_status(error) from error
@@ -115,6 +120,30 @@ def opened(address: str, start: int, version: str, timeout: float) -> Iterator[A
         raise _of_error(error) from error
     with response:
         yield _answer(response, start)
+
+
+def _within(seconds: float, function: Callable[[], T]) -> T:
+    """Calls a function in a thread, and waits for it no longer than that.
+
+    A socket's own time limit begins anew with each byte, so a server that sends its head a letter
+    at a time would be waited for without end.
+
+    Raises:
+        TimeoutError: It takes longer; the thread is left to itself.
+    """
+    outcome: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(function())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        return outcome.result(seconds)
+    except TimeoutError as error:
+        raise TimeoutError(f"its answer takes more than {seconds:.0f} s") from error
 
 
 def _answer(response: http.client.HTTPResponse, start: int) -> Answer:
