@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.segpets-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all check browse doctor compare tensorboard benchmark benchmark-data docs clean evaluate latency notebooks export predict
+.PHONY: fuzz help setup train test test-all check browse doctor compare tensorboard benchmark benchmark-data docs clean evaluate latency notebooks export predict
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -76,6 +76,9 @@ latency: setup  ## measure what a model costs and how fast it is: ARGS="model=se
 
 benchmark: setup  ## measure the training loop against a bare PyTorch loop
 	$(BIN)/python benchmarks/train_step.py $(ARGS)
+
+fuzz: setup  ## give mutated files to every reader: SECONDS=600
+	$(BIN)/python scripts/fuzz.py --seconds $(or $(SECONDS),600) $(ARGS)
 
 benchmark-data: setup  ## measure reading and augmenting against the article's and torchvision's way
 	$(BIN)/python benchmarks/data.py $(ARGS)

@@ -13,6 +13,8 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from segpets.errors import FileError
+from segpets.reading import in_one_line, read_csv
 from segpets.run.files import write_atomically
 
 SECONDS_BETWEEN_SAVES = 10.0
@@ -61,7 +63,7 @@ class MetricsCSV(Logger):
         if self._rows is None:
             # Only now, since a process that was spawned for the training may have written before.
             self._rows = self._read()
-            if any(name.startswith("train/") for name in metrics):
+            if not any(name.startswith("test/") for name in metrics):
                 # The rest is what the run did after the checkpoint from which it goes on.
                 self._rows = {at: row for at, row in self._rows.items() if at < step}
         row = self._rows.setdefault(step, {"step": str(step)})
@@ -91,11 +93,20 @@ class MetricsCSV(Logger):
             self._write()
 
     def _read(self) -> dict[int, dict[str, str]]:
-        if not self._path.is_file():
+        try:
+            lines = read_csv(self._path)
+            head = next(lines, ["step"])
+            if "step" not in head:
+                raise ValueError("it has no column step")
+            rows = [dict(zip(head, line, strict=True)) for line in lines]
+            return {int(row["step"]): {k: v for k, v in row.items() if v} for row in rows}
+        except FileNotFoundError:
             return {}
-        with self._path.open(newline="", encoding="utf-8") as file:
-            rows = [{k: v for k, v in row.items() if v} for row in csv.DictReader(file)]
-        return {int(row["step"]): row for row in rows}
+        except (OSError, ValueError) as error:
+            reason = in_one_line(error)[:200]
+            raise FileError(
+                self._path, f"is no table of a training ({reason})", "move it away"
+            ) from error
 
     def _write(self) -> None:
         if not self._rows:

@@ -115,7 +115,8 @@ def _check_plain(config: Mapping[str, Any]) -> None:
             if len(path) < 2 and isinstance(node.get("defaults"), list | dict):
                 raise ValueError("it holds a list of defaults, but is never composed")
             pending += [(key, path) for key in node]
-            pending += [(value, (*path, str(key))) for key, value in node.items()]
+            # Of a path, the first two keys matter; of a table within itself it has no end.
+            pending += [(value, (*path, str(key))[:2]) for key, value in node.items()]
         elif isinstance(node, list):
             pending += [(value, path) for value in node]
         elif not isinstance(node, _PLAIN):

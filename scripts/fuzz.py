@@ -1,0 +1,476 @@
+"""Mutates real files of each kind and gives them to the readers: `make fuzz SECONDS=600`.
+
+A reader must answer with a result or with an error of segpets, within 5 s and 2 GB, and write
+nothing elsewhere. What breaks that is written to tests/fuzzed/, where a test gives it again.
+"""
+
+import argparse
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import random
+import resource
+import shutil
+import tarfile
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from PIL import Image
+
+import segpets
+from segpets.callback import MetricsCSV
+from segpets.data import Coco, Folder, OxfordPets, Sample
+from segpets.data.cache import PixelCache, build
+from segpets.data.decode import read_image
+from segpets.data.download.unpack import unpack
+from segpets.data.source import Splits, leave_out
+from segpets.errors import UserError
+from segpets.inference.picture import read_shrunk
+from segpets.predict.provenance import begun, check_folder
+from segpets.predict.table import Table
+from segpets.records.record import read_record
+from segpets.run.standing import standing
+from segpets.run.study import open_study
+
+ROOT = Path(__file__).resolve().parents[1]
+FUZZED = ROOT / "tests" / "fuzzed"
+RUN, TRIMAPS = "tests/run/old_run", "segpets/data/pets_mini/annotations/trimaps"
+PETS = ROOT / "segpets" / "data" / "pets_mini"
+LONGEST, LARGEST = 5.0, 2e9
+BATCH = 200
+TOKENS = [
+    b"\0",
+    b"\n",
+    b"\xff\xfe",
+    b"'",
+    b'"',
+    b"${x}",
+    b"../",
+    b"\x1b[2J",
+    b"1e999",
+    b"-1",
+    b"NaN",
+]
+ODD: list[Any] = [
+    *(
+        None,
+        True,
+        -1,
+        0,
+        2**70,
+        1e308,
+        float("nan"),
+        "",
+        "x",
+        "x" * 5000,
+        [],
+        {},
+        [[]],
+        "../x",
+        "a/b",
+    ),
+    *("\x1b[31m", "\n", "\0", "${x}", "=1+1", "os.system", "1:1", [None], {"": None}, "é\u202e"),
+]
+
+Read = Callable[[Path], Any]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of files.
+
+    Attributes:
+        seeds: Sound files of that kind.
+        read: Gives one, at a path in an empty folder, to all that read it.
+        allowed: The errors that a reader may answer with.
+        tree: Reads it as plain data and writes it, where it is a tree.
+    """
+
+    seeds: Callable[[], list[bytes]]
+    read: Read
+    allowed: tuple[type[Exception], ...] = (UserError,)
+    tree: tuple[Callable[[bytes], Any], Callable[[Any], bytes]] | None = None
+
+
+def _bytes(*patterns: str) -> Callable[[], list[bytes]]:
+    return lambda: [f.read_bytes() for p in patterns for f in sorted(ROOT.glob(p))[:6]]
+
+
+def _every(*calls: Callable[[], Any]) -> None:
+    """Makes all calls; an error of segpets of one doesn't spare the others."""
+    first: UserError | None = None
+    for call in calls:
+        try:
+            call()
+        except UserError as error:
+            first = first or error
+    if first is not None:
+        raise first
+
+
+def _pictures() -> list[bytes]:
+    photo = Image.open(PETS / "images" / "Abyssinian_100.jpg").resize((48, 40))
+    seeds = []
+    for kind, mode in (
+        *(("PNG", "RGB"), ("PNG", "P"), ("PNG", "LA"), ("GIF", "P"), ("BMP", "RGB"), ("BMP", "L")),
+        *(("PPM", "L"), ("PPM", "RGB"), ("TIFF", "RGB"), ("TIFF", "I;16"), ("WEBP", "RGB")),
+        *(("JPEG", "RGB"), ("JPEG", "L"), ("PNG", "1"), ("TIFF", "1")),
+    ):
+        stream = io.BytesIO()
+        image = photo.convert("L" if mode == "I;16" else mode)
+        if mode == "I;16":
+            image = Image.fromarray(np.asarray(image).astype(np.uint16) * 9)
+        image.save(stream, kind)
+        seeds.append(stream.getvalue())
+    return seeds
+
+
+def _picture(file: Path) -> None:
+    _every(lambda: read_image(file, 32), lambda: read_shrunk(file, 32))
+
+
+def _mask(file: Path) -> None:
+    sample = Sample("x", file, file, {"species": "cat"})
+    folder = Folder(classes=["a", "b"], root=file.parent, values={0: "a", 255: "b"})
+    colours = Folder(classes=["a"], root=file.parent, values={"0 0 0": "a"})
+    lines = Folder(classes=["a", "b"], root=file.parent, threshold=128)
+    pets = OxfordPets(root=file.parent)
+    _every(*(lambda s=s: s.mask(sample) for s in (folder, colours, lines, pets)))
+
+
+def _coco_seeds() -> list[bytes]:
+    box = [[1, 1, 9, 1, 9, 9, 1, 9]]
+    run = {"size": [16, 16], "counts": [0, 5, 251]}
+    one = {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "area": 64, "bbox": [1, 1, 8, 8]}
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 16, "width": 16}],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+        "annotations": [one | {"segmentation": box}, one | {"id": 2, "segmentation": run}],
+    }
+    return [json.dumps(content).encode()]
+
+
+def _coco(file: Path) -> None:
+    Image.new("RGB", (16, 16)).save(file.parent / "a.png")
+    source = Coco(annotations=file, images=file.parent)
+    splits = source.splits()
+    for samples in splits.stages().values():
+        for sample in samples:
+            source.mask(sample)
+
+
+def _pairs(file: Path) -> None:
+    for name in ("a", "b", "c"):
+        Image.new("L", (8, 8)).save(file.parent / f"{name}.png")
+    _every(
+        lambda: Folder(classes=["a"], pairs=file).splits(),
+        lambda: leave_out(Splits([], [], []), file),
+        lambda: Folder(classes=["a"], root=file.parent, images=file.parent, masks=file.parent,
+                       split="files", files={"train": file, "val": file}).splits(),
+    )  # fmt: skip
+
+
+def _in_a_run(name: str, *readers: Callable[[Path], Any]) -> Read:
+    def read(file: Path) -> None:
+        run = file.parent / "run"
+        shutil.copytree(ROOT / RUN, run)
+        target = run / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        file.rename(target)
+        _every(*(lambda reader=reader: reader(run) for reader in readers))
+
+    return read
+
+
+def _resume_metrics(run: Path) -> None:
+    logger = MetricsCSV(path=str(run / "metrics.csv"))
+    logger.complete(3, {"train/x": 1.0})
+    logger.log_metrics({"train/x": 1.0}, step=2)
+    logger.save()
+
+
+def _sweep(file: Path) -> None:
+    file.rename(file.parent / "sweep.json")
+    str(standing(file.parent))
+
+
+def _journal_seeds() -> list[bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        study = open_study(Path(folder), prune_after=1)
+        study.set_user_attr("space", {"x": "y"})
+        for value in (0.1, 0.2):
+            trial = study.ask()
+            trial.suggest_float("optimizer.lr", 0, 1)
+            trial.report(value, 1)
+            study.tell(trial, value)
+        return [(Path(folder) / "optuna.journal").read_bytes()]
+
+
+def _journal(file: Path) -> None:
+    file.rename(file.parent / "optuna.journal")
+    open_study(file.parent)
+
+
+def _cache_seeds() -> list[bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "x")
+
+        def fill(put: Any) -> str:
+            for row in range(3):
+                put(row, row, np.full((3, 8, 8), row, np.uint8), np.zeros((8, 8), np.uint8))
+            return "fingerprint"
+
+        build(path, count=3, size=8, fill=fill)
+        return [path.read_bytes()]
+
+
+def _cache(file: Path) -> None:
+    cache = PixelCache(file, count=3, size=8)
+    assert cache.fingerprint == "fingerprint", "another name for the data"
+    for row in range(3):
+        pixels = cache.read(row)
+        assert pixels is None or (pixels[0] == row).all(), "a wrong pixel"
+
+
+def _archives() -> list[bytes]:
+    seeds = []
+    for mode, kind in (("w", tarfile.PAX_FORMAT), ("w:gz", tarfile.GNU_FORMAT)):
+        stream = io.BytesIO()
+        with tarfile.open(fileobj=stream, mode=mode, format=kind) as tar:  # type: ignore[call-overload]
+            for name in ("images/a.jpg", "images/" + "b" * 150, "images/._c"):
+                info = tarfile.TarInfo(name)
+                info.size = 300
+                tar.addfile(info, io.BytesIO(bytes(300)))
+        seeds.append(stream.getvalue())
+    return seeds
+
+
+def _unpack(file: Path) -> None:
+    unpack(file, file.parent / "into", top="images", limit=100_000, max_files=100)
+
+
+def _prediction_seeds() -> list[bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        table = Table(Path(folder), ["a", "b"])
+        for name in ("x", "y"):
+            row = {"source": f"/photos/{name}.jpg", "name": name, "masks": f"masks/{name}.png"}
+            table.add(row | {"confidence": 0.5, "share_a": 0.25, "share_b": 0.75})
+        return [Path(folder, "predictions.csv").read_bytes()]
+
+
+def _predictions(file: Path) -> None:
+    file.rename(file.parent / "predictions.csv")
+    table = Table(file.parent, ["a", "b"])
+    table.names(), table.files()
+    table.add({"source": "/photos/z.jpg", "name": "z"})
+    table.tidy()
+
+
+def _origin(file: Path) -> None:
+    file.rename(file.parent / "prediction.json")
+    _every(lambda: begun(file.parent), lambda: check_folder(file.parent))
+
+
+def _as_json(tree: Any) -> bytes:
+    return json.dumps(tree).encode()
+
+
+def _as_yaml(tree: Any) -> bytes:
+    return yaml.safe_dump(tree, allow_unicode=True).encode("utf-8", "surrogatepass")
+
+
+def _records(run: Path) -> None:
+    _every(lambda: segpets.load(run), lambda: read_record(run), lambda: str(standing(run.parent)))
+
+
+_JSON = (json.loads, _as_json)
+_YAML = (yaml.safe_load, _as_yaml)
+_PAIRS = b"image,mask,split\na.png,b.png,train\nb.png,c.png,val\nc.png,a.png,test\n"
+_SWEEP = {"metric": "val/mean_iou", "jobs": {"a": ["seed=1"]}, "begun": {"a": "x"}, "threads": 1}
+_ORIGIN = {"run": "a", "epoch": 1, "weights": "x", "tile": None, "begun": ["x"]}
+_COUNTS = "predictions/test/counts.csv"
+KINDS = {
+    "picture": Kind(_pictures, _picture),
+    "mask": Kind(lambda: _pictures() + _bytes(f"{TRIMAPS}/*")(), _mask),
+    "coco": Kind(_coco_seeds, _coco, tree=_JSON),
+    "pairs": Kind(lambda: [_PAIRS], _pairs),
+    "config": Kind(
+        _bytes(f"{RUN}/config.yaml"),
+        _in_a_run("config.yaml", segpets.load, read_record),
+        tree=_YAML,
+    ),
+    "checkpoint": Kind(
+        _bytes(f"{RUN}/checkpoints/best.ckpt"), _in_a_run("checkpoints/best.ckpt", segpets.load)
+    ),
+    "summary": Kind(_bytes(f"{RUN}/summary.json"), _in_a_run("summary.json", _records), tree=_JSON),
+    "metrics": Kind(
+        _bytes(f"{RUN}/metrics.csv"), _in_a_run("metrics.csv", read_record, _resume_metrics)
+    ),
+    "counts": Kind(_bytes(f"{RUN}/{_COUNTS}"), _in_a_run(_COUNTS, read_record)),
+    "sweep": Kind(lambda: [_as_json(_SWEEP)], _sweep, tree=_JSON),
+    "journal": Kind(_journal_seeds, _journal),
+    "cache": Kind(_cache_seeds, _cache, allowed=(ValueError, OSError)),
+    "archive": Kind(_archives, _unpack),
+    "predictions": Kind(_prediction_seeds, _predictions),
+    "origin": Kind(lambda: [_as_json(_ORIGIN)], _origin, tree=_JSON),
+}
+
+
+def mutated(seed: bytes, kind: Kind, rng: random.Random) -> bytes:
+    """Changes a sound file in one to a few places."""
+    if kind.tree is not None and rng.random() < 0.6:
+        parse, write = kind.tree
+        tree = parse(seed)
+        for _ in range(rng.choice([1, 1, 2, 4])):
+            tree = _odd_node(tree, rng)
+        try:
+            return write(tree)
+        except (ValueError, TypeError, yaml.YAMLError, OverflowError):
+            return seed[: rng.randrange(len(seed))]
+    content = bytearray(seed)
+    for _ in range(rng.choice([1, 1, 2, 4, 16])):
+        at = rng.randrange(len(content) + 1)
+        length = rng.choice([1, 2, 4, 16, 256])
+        match rng.randrange(7):
+            case 0 if content:
+                content[min(at, len(content) - 1)] ^= 1 << rng.randrange(8)
+            case 1 if content:
+                content[min(at, len(content) - 1)] = rng.randrange(256)
+            case 2:
+                del content[at : at + length]
+            case 3:
+                content[at:at] = content[at : at + length] * rng.choice([1, 2, 50])
+            case 4:
+                del content[at:]
+            case 5:
+                content[at : at + 4] = rng.choice([0, 1, 2**31 - 1, 2**32 - 1, 255]).to_bytes(
+                    4, "little"
+                )
+            case _:
+                content[at:at] = rng.choice(TOKENS)
+    return bytes(content)
+
+
+def _odd_node(node: Any, rng: random.Random) -> Any:
+    """Replaces a random node of a tree, removes it, or gives it another name."""
+    places = (
+        list(node) if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else []
+    )
+    if not places or rng.random() < 0.15:
+        return rng.choice(ODD)
+    place = rng.choice(list(places))
+    if isinstance(node, dict) and rng.random() < 0.15:
+        value = node.pop(place)
+        if rng.random() < 0.5:
+            node[str(rng.choice(ODD))[:100]] = value
+    else:
+        node[place] = _odd_node(node[place], rng)
+    return node
+
+
+def answer(kind: Kind, content: bytes, folder: Path) -> str:
+    """Gives one input to the readers of its kind; returns "" or what is wrong with the answer."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    file = folder / "input"
+    file.write_bytes(content)
+    began = time.process_time()
+    try:
+        kind.read(file)
+    except kind.allowed:
+        pass
+    except BaseException as error:
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if "/segpets/" in f.filename]
+        place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
+        return f"{type(error).__name__} at {place}: {str(error)[:200]}"
+    if time.process_time() - began > LONGEST:
+        return f"{time.process_time() - began:.0f} s"
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return f"{peak / 1e9:.1f} GB" if peak > LARGEST else ""
+
+
+def _batch(name: str, seed: int, folder: Path, pipe: Connection) -> None:
+    os.chdir(folder)
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, 1), os.dup2(devnull, 2)
+    kind = KINDS[name]
+    seeds = kind.seeds()
+    for number in range(BATCH):
+        rng = random.Random(f"{name} {seed} {number}")
+        content = mutated(rng.choice(seeds), kind, rng)
+        pipe.send(("begin", content))
+        pipe.send(("end", answer(kind, content, folder / "work")))
+
+
+def fuzz(name: str, seconds: float, seed: int) -> Iterator[tuple[str, bytes]]:
+    """Yields what is wrong with the answers to mutated files of a kind, and these files."""
+    until = time.monotonic() + seconds
+    context = multiprocessing.get_context("fork")
+    while time.monotonic() < until:
+        with tempfile.TemporaryDirectory() as folder:
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_batch, args=(name, seed, Path(folder), theirs))
+            process.start()
+            theirs.close()
+            content = b""
+            try:
+                while True:
+                    if not ours.poll(3 * LONGEST):
+                        process.kill()
+                        yield "hangs", content
+                        break
+                    word, value = ours.recv()
+                    if word == "begin":
+                        content = value
+                    elif value:
+                        yield value, content
+                    else:
+                        yield "", content
+            except EOFError:
+                process.join()
+                if process.exitcode:
+                    yield f"the process ended with {process.exitcode}", content
+            process.join()
+            if strays := {p.name for p in Path(folder).iterdir()} - {"work"}:
+                yield f"it wrote {sorted(strays)}", content
+        seed += 1
+
+
+def main() -> None:
+    """Fuzzes every kind, or those that are named, in turns."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=list(KINDS))
+    given = parser.parse_args()
+    failed = 0
+    for name in given.kinds:
+        answers: Counter[str] = Counter()
+        for problem, content in fuzz(name, given.seconds / len(given.kinds), given.seed):
+            key = problem.partition(":")[0] + problem.partition(":")[2].partition(":")[0]
+            answers[key] += 1
+            if problem and answers[key] == 1:
+                failed += 1
+                place = FUZZED / name / hashlib.sha256(content).hexdigest()[:16]
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(content)
+                print(f"{name}: {problem}\n  {place.relative_to(ROOT)}", flush=True)
+        wrong = sum(count for key, count in answers.items() if key)
+        print(f"{name}: {sum(answers.values()):,} inputs, {wrong:,} wrong answers", flush=True)
+    raise SystemExit(bool(failed))
+
+
+if __name__ == "__main__":
+    main()
