@@ -1,6 +1,7 @@
 """What `make fuzz` once found is answered in words, in time, and within memory."""
 
 import importlib.util
+import random
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -31,8 +32,6 @@ def test_what_was_found_is_mended(fuzz: ModuleType, file: Path, tmp_path: Path) 
 def test_the_seeds_are_sound_and_mutants_differ(
     fuzz: ModuleType, kind: str, tmp_path: Path
 ) -> None:
-    import random
-
     rng = random.Random(0)
     for seed in fuzz.KINDS[kind].seeds():
         fuzz.KINDS[kind].read(_written(tmp_path / "sound", seed))
