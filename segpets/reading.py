@@ -143,7 +143,7 @@ def from_csv_cell(text: str) -> str:
 
 
 class PrintableFormatter(logging.Formatter):
-    """What a log shows: without anything that steers a terminal, whatever a message quotes."""
+    """Formats log records without anything that steers a terminal, whatever a message quotes."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Formats a record as text that can be shown."""

@@ -157,7 +157,9 @@ class Place:
         words = [word.replace("FOLDER", folder) for word in words]
         if task == "benchmark":
             words = [word for word in words if not word.startswith("variants=")]
-            return [*words, "variants=[channels_last]", "repeats=2", "batch_sizes=[1]"]
+            return [*words, "variants=[channels_last]", "seconds=0.1", "batch_sizes=[1]"]
+        if task == "export" or (task == "predict" and (self.path / "predicted").exists()):
+            return [*words, "overwrite=true"]  # another page may have done it before
         if task != "train":
             return words
         if not any(word.startswith("resume=") for word in words):

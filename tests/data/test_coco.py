@@ -566,7 +566,7 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
         "is no JSON of instances",
     ),
     "more": (lambda file: file.write_text(file.read_text() + "{}"), "Extra data"),
-    "a_list": (text('[{"categories": [{"id": 1, "name": "a"}]}]'), "names no categories"),
+    "a_list": (text('[{"categories": [{"id": 1, "name": "a"}]}]'), "holds no table"),
     "latin1": (
         lambda file: file.write_bytes(file.read_bytes().replace(b"000001.jpg", b"00000\xfc.jpg")),
         "export it anew, as UTF-8",

@@ -423,40 +423,34 @@ def test_an_extended_job_is_not_what_the_sweep_began(
 
 @pytest.mark.slow
 def test_a_kill_while_a_checkpoint_is_written_costs_no_epoch_before(
-    words: list[str], own: Path, tmp_path: Path
+    start: Start, words: list[str], own: Path, tmp_path: Path
 ) -> None:
     # 12 M parameters and their moments: 145 MB, which take a part of a second to write.
     out = ("model.widths=", "trainer.max_epochs=")
     words = [word for word in words if not word.startswith(out)]
     words += ["model.widths=[32,64,128,1024]", "trainer.max_epochs=6", "seed=1"]
     words += ["trainer.limit_train_batches=1", "trainer.limit_val_batches=1"]
-    line = [sys.executable, "-m", "segpets.train", *words]
+    begin: dict[str, Callable[[], Forked]] = {}
     for name in ("killed", "straight"):
         (tmp_path / name).mkdir()
-    straight = killed(line, own, tmp_path / "straight", kills=0, longest=0)
+        begin[name] = partial(start, *words, folder=tmp_path / name, **environment(own))
+    straight = begin["straight"]().wait()
     assert straight.returncode == 0, straight.stdout
-    process = subprocess.Popen(
-        line,
-        cwd=tmp_path / "killed",
-        env=os.environ | environment(own),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    process = begin["killed"]()
     sweep = tmp_path / "killed" / "logs" / "train" / "multiruns" / "s"
     caught = False
     while not caught and process.poll() is None:
         if list(sweep.glob("*/checkpoints/.last.ckpt")):  # stopped, so that it can be looked at
-            os.killpg(process.pid, signal.SIGSTOP)
+            process.kill(signal.SIGSTOP)
             writing = list(sweep.glob("*/checkpoints/.last.ckpt"))
             caught = bool(writing) and bool(list(sweep.glob("*/checkpoints/last.ckpt")))
-            os.killpg(process.pid, signal.SIGKILL if caught else signal.SIGCONT)
+            process.kill(signal.SIGKILL if caught else signal.SIGCONT)
     process.wait()
     assert caught
     (last,) = sweep.glob("*/checkpoints/last.ckpt")
     assert writing[0].stat().st_size <= last.stat().st_size
     done = torch.load(last, weights_only=True, mmap=True)["epoch"] + 1
-    again = killed(line, own, tmp_path / "killed", kills=0, longest=0)
+    again = begin["killed"]().wait()
     assert again.returncode == 0, again.stdout
     assert "1 to go on" in again.stdout
     assert f"epoch {done + 1} of 6" in again.stdout and f"epoch {done} of 6" not in again.stdout
