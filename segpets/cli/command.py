@@ -135,7 +135,7 @@ def _complete(argv: Sequence[str], name: str) -> None:
     for word in argv:
         key, _, value = word.partition("=")
         if key == "hydra.run.dir" and not resumed and "$" not in value:
-            check_new(Path(value.strip("'\"")), name)  # Hydra writes there first
+            check_new(Path(value.strip("'\"")), name, before_hydra=True)
     if name in DATA_OF_A_RUN:
         sys.argv[1:] = data_changes(sys.argv[1:])
 

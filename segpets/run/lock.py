@@ -64,7 +64,7 @@ def held(path: Path) -> Iterator[None]:
                 file.unlink()
 
 
-def check_new(folder: Path, task: str) -> None:
+def check_new(folder: Path, task: str, *, before_hydra: bool = False) -> None:
     """Refuses a folder in which a command would write among files that aren't its own.
 
     Its own are Hydra's, and whatever stands beside a lock that nobody removed: a command that was
@@ -73,6 +73,7 @@ def check_new(folder: Path, task: str) -> None:
     Args:
         folder: It may be missing.
         task: The command.
+        before_hydra: Hydra has written nothing there yet, so a log by itself is the user's.
 
     Raises:
         UserError: It holds other files; the message names the first.
@@ -88,7 +89,9 @@ def check_new(folder: Path, task: str) -> None:
             raise UserError(f"{folder} {what}")
     if RunFiles(folder).lock.name in names:
         return
-    hydras = {".hydra", f"{task}.log", TRIAL} if ".hydra" in names else {TRIAL}
+    hydras = {".hydra", f"{task}.log", TRIAL}
+    if before_hydra and ".hydra" not in names:
+        hydras = set()
     if others := sorted(names - hydras):
         raise UserError(
             f"{folder} isn't empty, it holds {in_one_line(others[0])}: choose a new or empty "
@@ -167,6 +170,7 @@ def _taken(lock: IO[Any], operation: int, *, quiet: bool = False) -> bool:
     except OSError as error:
         if not quiet:
             _say_no_locks(Path(lock.name), error)
+        lock.seek(0)
         return _names_another(lock.read(200))
     return False
 

@@ -10,6 +10,9 @@ from segpets.module import SegmentationModule
 from segpets.run.checkpoint import read_checkpoint
 from segpets.run.directory import find_run
 from segpets.run.files import RunFiles
+from segpets.run.schema import read_plain
+from segpets.run.stored import upgraded
+from segpets.settings import table
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +28,9 @@ def start_from(cfg: DictConfig, module: SegmentationModule) -> None:
         UserError: There are no such weights, they can't be loaded, or too few of them fit.
     """
     run = cfg.init_from
-    file = RunFiles(find_run(run, log_dir=Path(cfg.paths.log_dir), key="init_from")).best
+    files = RunFiles(find_run(run, log_dir=Path(cfg.paths.log_dir), key="init_from"))
+    _check_meaning(cfg, files)
+    file = files.best
     if not file.is_file():
         raise UserError(
             f"init_from={run}: {file} is missing; that run has no weights to start from"
@@ -48,3 +53,31 @@ def start_from(cfg: DictConfig, module: SegmentationModule) -> None:
     log.info("Weights from %s: %d of %d tensors fit", file, len(fitting), len(own))
     if left:
         log.info("  not taken over: %s", ", ".join(left))
+
+
+def _check_meaning(cfg: DictConfig, files: RunFiles) -> None:
+    """Compares what gives the weights their meaning: classes, their order, and normalisation.
+
+    Raises:
+        UserError: It differs, and the weights are to be tested as they are.
+    """
+    try:
+        before = upgraded(read_plain(files.config)).get("data")
+    except UserError as error:
+        log.warning("init_from=%s: %s, so its classes aren't known", cfg.init_from, error)
+        return
+    now = table(cfg.data)
+    other = [
+        f"data.{key}=[{','.join(map(str, before[key]))}]"
+        for key in ("classes", "mean", "std")
+        if isinstance(before, dict) and isinstance(before.get(key), list)
+        if before[key] != now[key]
+    ]
+    if not other:
+        return
+    if not cfg.train:
+        raise UserError(
+            f"init_from={cfg.init_from}: its weights were trained with {' '.join(other)}, so their "
+            "test under other ones means nothing: say the same here"
+        )
+    log.warning("init_from=%s was trained with %s", cfg.init_from, " ".join(other))

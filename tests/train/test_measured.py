@@ -130,6 +130,24 @@ def test_a_damaged_last_checkpoint_is_kept_aside(train_tiny: Train) -> None:
 
 
 @pytest.mark.parametrize(
+    "word",
+    [
+        "data.classes=[background,pet,border]",
+        "data.mean=[0.5,0.5,0.5]",
+        "data.std=[0.5,0.5,0.5]",
+    ],
+)
+def test_weights_are_not_tested_under_another_meaning(
+    train_tiny: Train, finished: Result, word: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = word.partition("=")[0]
+    with pytest.raises(UserError, match=rf"were trained with {key}=\[.*say the same here"):
+        train_tiny(word, f"init_from={finished.path}", "train=false", "logger=[]")
+    train_tiny(word, f"init_from={finished.path}", "trainer.max_epochs=1", folder="other")
+    assert f"was trained with {key}=[" in caplog.text
+
+
+@pytest.mark.parametrize(
     "variables",
     [
         {"MPLBACKEND": "module://matplotlib_inline.not_there"},
