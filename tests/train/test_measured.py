@@ -157,7 +157,7 @@ def test_weights_are_not_tested_under_another_meaning(
             **{"SLURM_NNODES": "1", "SLURM_NODELIST": "localhost"},
         },
         {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "x", "MASTER_PORT": "1"},
-        {"HOME": "/nowhere", "XDG_CACHE_HOME": ""},
+        {"HOME": "FOLDER/not/there", "XDG_CACHE_HOME": ""},
     ],
     ids=["a notebook", "slurm", "torchrun", "no home"],
 )
@@ -165,7 +165,8 @@ def test_what_surrounds_a_training_does_not_change_it(
     command: Command, tmp_path: Path, variables: dict[str, str]
 ) -> None:
     words = ["debug=smoke", "model.widths=[4,8]", "hydra.run.dir=run", "trainer=cpu"]
-    done = command(*words, **variables)
+    here = {k: v.replace("FOLDER", str(tmp_path)) for k, v in variables.items()}
+    done = command(*words, **here)
     assert done.returncode == 0, done.stdout
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["status"] == "completed"
