@@ -12,6 +12,13 @@ from omegaconf import OmegaConf
 CLASSES = ("pet", "background", "border")
 
 
+def edit(run: Path, key: str, value: Any) -> None:
+    """Writes another value into a run's stored config."""
+    config = OmegaConf.load(run / "config.yaml")
+    OmegaConf.update(config, key, value, force_add=True)
+    OmegaConf.save(config, run / "config.yaml")
+
+
 def summarised(confusion: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
     """The test metrics of a confusion matrix in which each class occurs."""
     hit, true, pred = np.diagonal(confusion), confusion.sum(1), confusion.sum(0)

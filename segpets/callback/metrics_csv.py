@@ -66,10 +66,11 @@ class MetricsCSV(Logger):
             if not any(name.startswith("test/") for name in metrics):
                 # The rest is what the run did after the checkpoint from which it goes on; but an
                 # earlier end was tested at this very step.
-                tested = {step} & {
-                    at for at, row in self._rows.items() if any(k.startswith("test/") for k in row)
+                self._rows = {
+                    at: row
+                    for at, row in self._rows.items()
+                    if at < step or (at == step and any(k.startswith("test/") for k in row))
                 }
-                self._rows = {k: v for k, v in self._rows.items() if k < step or k in tested}
         row = self._rows.setdefault(step, {"step": str(step)})
         row.update({name: f"{float(value):.9g}" for name, value in metrics.items()})
         if any(name.startswith("val/") for name in metrics):

@@ -113,7 +113,7 @@ def export(cfg: DictConfig, *, trust: Trust | None = None) -> Result:
             _check_free(target, settings)
             os.replace(made, target)
             _record(folder / REPORT, target.name, report)
-        (folder / ".lock").unlink()
+        (folder / ".lock").unlink(missing_ok=True)  # another export may have been quicker
     log.info("%s", as_text(export_table(report)))
     log.info("%s", shown(target))
     return Result(target, report, report["complaints"])

@@ -149,6 +149,14 @@ def write_atomically(path: Path, text: str) -> None:
         raise
 
 
+def set_aside(path: Path, why: str) -> Path:
+    """Renames a file or folder to a name that nothing has yet, `NAME.WHY-1`; returns the name."""
+    number = 1
+    while (beside := path.with_name(f"{path.name}.{why}-{number}")).exists():
+        number += 1
+    return path.rename(beside)
+
+
 @functools.cache
 def umask() -> int:
     """Reads the mask of permissions, which the system gives only in exchange for another."""

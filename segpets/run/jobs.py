@@ -20,7 +20,7 @@ from typing import Any, Final
 from segpets.errors import UserError
 from segpets.reading import in_one_line, read_json
 from segpets.run.directory import keep_damaged, read_summary
-from segpets.run.files import CONFIG, SUMMARY, write_atomically
+from segpets.run.files import CONFIG, SUMMARY, set_aside, write_atomically
 from segpets.run.lock import holder_of, waiting
 from segpets.run.versions import code_revision
 
@@ -174,10 +174,7 @@ def _difference(job: Job, summary: Mapping[str, Any], code: str) -> str | None:
 
 
 def _put_aside(path: Path, why: str) -> None:
-    number = 1
-    while (beside := path.with_name(f"{path.name}.{why}-{number}")).exists():
-        number += 1
-    path.rename(beside)
+    beside = set_aside(path, why)
     log.info("%s is tried again; what it left is kept in %s", path.name, beside.name)
 
 

@@ -15,7 +15,7 @@ from segpets.errors import FileError, UserError
 from segpets.run.checkpoint import read_checkpoint, verify
 from segpets.run.confine import check_links, check_paths
 from segpets.run.directory import Run
-from segpets.run.files import RunFiles
+from segpets.run.files import RunFiles, set_aside
 from segpets.run.names import fingerprint
 from segpets.run.stored import ACTING, StoredRun, on_this_machine, open_run
 from segpets.run.trust import Trust
@@ -156,7 +156,7 @@ def newest_checkpoint(files: RunFiles, trainer: Trainer) -> Path | None:
         log.info("The run has no checkpoint yet: it begins anew")
         return None
     if last in reasons:
-        aside = _aside(last)
+        aside = set_aside(last, "damaged")
         log.warning(
             "%s %s: the one before is taken; it is kept as %s", last, reasons[last], aside.name
         )
@@ -176,15 +176,6 @@ def _unreadable(file: Path) -> str | None:
     except FileError as error:
         return error.problem
     return None
-
-
-def _aside(file: Path) -> Path:
-    """Renames a file to a name that nothing has yet."""
-    number = 1
-    while (aside := file.with_name(f"{file.name}.damaged-{number}")).exists():
-        number += 1
-    file.rename(aside)
-    return aside
 
 
 def _complete_csv(trainer: Trainer, saved: dict[str, Any]) -> None:

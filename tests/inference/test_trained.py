@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 from fixture_types import Command
+from made_runs import edit
 from omegaconf import OmegaConf
 
 import segpets
@@ -24,13 +25,6 @@ def copied(finished: Result, tmp_path: Path) -> Path:
     copy = tmp_path / "copy"
     shutil.copytree(finished.path, copy)
     return copy
-
-
-def edit(run: Path, key: str, value: Any) -> None:
-    """Writes another value into a run's stored config."""
-    config = OmegaConf.load(run / "config.yaml")
-    OmegaConf.update(config, key, value, force_add=True)
-    OmegaConf.save(config, run / "config.yaml")
 
 
 def test_the_loaded_model_is_the_one_that_was_tested(finished: Result) -> None:

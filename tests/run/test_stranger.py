@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from fixture_types import Command
-from omegaconf import OmegaConf
+from made_runs import edit
 
 import segpets
 from segpets.config import compose
@@ -34,12 +34,6 @@ def run(finished: Result, tmp_path: Path) -> Path:
     copy = tmp_path / "run"
     shutil.copytree(finished.path, copy)
     return copy
-
-
-def edit(run: Path, key: str, value: Any) -> None:
-    config = OmegaConf.load(run / "config.yaml")
-    OmegaConf.update(config, key, value, force_add=True)
-    OmegaConf.save(config, run / "config.yaml")
 
 
 def append(run: Path, text: str) -> None:
