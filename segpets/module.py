@@ -149,10 +149,30 @@ class SegmentationModule(LightningModule):
                 "trainer.max_epochs and trainer.max_steps are both without a limit, so no learning "
                 "rate schedule can be made: set one of them"
             )
+        if self.trainer.ckpt_path is not None:
+            # To count steps Lightning made the loader before it knew where a resumed run stands:
+            # worker processes would begin with the order of epoch 0, at the start of the epoch.
+            self.trainer.fit_loop._combined_loader = None
         schedule = self.make_scheduler(optimizer, total_steps=int(steps))
         if isinstance(schedule["scheduler"], ReduceLROnPlateau):  # it counts validations
             schedule["frequency"] = self.trainer.check_val_every_n_epoch or 1
         return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the counts of the training images so far, of all processes together."""
+        reduce = self.trainer.strategy.reduce
+        checkpoint["counts"] = {
+            name: reduce(state.clone(), reduce_op="sum")
+            for name, state in self._metrics_of("train").metric_state.items()
+            if isinstance(state, Tensor)
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restores those counts, in one process of all."""
+        metrics = self._metrics_of("train")
+        for name, value in checkpoint.get("counts", {}).items():
+            getattr(metrics, name).copy_(value if self.trainer.is_global_zero else value * 0)
+            metrics._update_count = 1  # or it would warn that nothing was counted
 
     def confusion(self, stage: str) -> Tensor:
         """The confusion matrix of a stage's last epoch, (C, C), truth in rows."""

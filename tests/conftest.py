@@ -2,13 +2,14 @@
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from fixture_types import Command, Start, Tiny, Train
 from fork_server import Forked, ForkServer
+from lightning.pytorch import Callback
 
 from segpets.config import compose
 from segpets.train import Result, train
@@ -75,9 +76,9 @@ def tiny(tiny_pets: Path) -> Tiny:
 def train_tiny(tiny: Tiny, tmp_path: Path) -> Train:
     """train_tiny("loss=dice", folder="a") trains in tmp_path/a, in this process."""
 
-    def run(*overrides: str, folder: str = "run") -> Result:
+    def run(*overrides: str, folder: str = "run", callbacks: Sequence[Callback] = ()) -> Result:
         cfg = compose([*tiny(*overrides), f"hydra.run.dir={tmp_path / folder}"])
-        return train(cfg)
+        return train(cfg, callbacks=callbacks)
 
     return run
 

@@ -57,7 +57,7 @@ SHARED = {
     "model": {"pad", "separable"},
     "loss": {"base"},
     "augment": {"pair"},
-    "callback": {"tensorboard"},
+    "callback": {"signals", "tensorboard"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 OF_A_RUN = {

@@ -4,20 +4,36 @@ import io
 import logging
 import math
 import os
+import random
 import shutil
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import TorchCheckpointIO
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from segpets.callback.signals import stop_after_step
+from segpets.data.datamodule import batches_done, epochs_done
 from segpets.errors import FileError
 from segpets.run.checkpoint import read_checkpoint
 from segpets.run.files import BEST, LAST, PREVIOUS
 
 log = logging.getLogger(__name__)
+
+_STEPS_BETWEEN_CLOCKS: Final = 16
+"""Several processes agree on the time at every so many steps, since that waits for all."""
+
+_COUNTS: Final = ("ready", "started", "processed", "completed")
+"""Lightning's counts of batches."""
 
 
 def _link(file: Path, name: Path) -> None:
@@ -44,7 +60,10 @@ class InPlace(TorchCheckpointIO):
         whole = io.BytesIO()
         torch.save(checkpoint, whole)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_bytes(whole.getbuffer())
+        with Path(path).open("wb") as file:
+            file.write(whole.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut could leave an empty file under the new name
 
     def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Reads it as every checkpoint is read; without what others might have put into it."""
@@ -52,37 +71,112 @@ class InPlace(TorchCheckpointIO):
 
 
 class BestAndLast(Checkpoint):
-    """Saves a checkpoint after each epoch, and keeps the best of them.
+    """Saves a checkpoint after each epoch, in between, and when stopped; keeps the best epoch's.
 
     Lightning's ModelCheckpoint can link `last` only to the newest *best* file, or writes the
     weights twice; here the best is a hard link to the file that was the last. Each is written
-    under another name and then moved, so a kill leaves the one before; and that of the epoch before
-    stays, in case a disk damages the last. A checkpoint holds the
-    metrics of its epoch under `metrics`, and the state of torch's random numbers, with which
-    dropout goes on where it was.
+    under another name and then moved, so a kill leaves the one before; and the one before stays,
+    in case a disk damages the last.
+
+    A checkpoint holds the metrics of its epoch under `metrics`, the states of all random numbers,
+    with which dropout goes on where it was, and in mid-epoch the number of batches under
+    `batches`, and the gradients, where they are being accumulated. SIGTERM, SIGUSR1 and the first
+    Ctrl-C save after the step and end the training; a validation begins anew.
 
     Args:
         folder: Where to.
         monitor: A logged metric; larger is better.
+        every_n_steps: Saves in mid-epoch, too, after so many optimizer steps; None doesn't.
+        every_n_minutes: Saves in mid-epoch, too, after so many minutes; None doesn't.
     """
 
-    def __init__(self, *, folder: str, monitor: str = "val/mean_iou") -> None:
+    def __init__(
+        self,
+        *,
+        folder: str,
+        monitor: str = "val/mean_iou",
+        every_n_steps: int | None = None,
+        every_n_minutes: float | None = None,
+    ) -> None:
+        for name, every in (("steps", every_n_steps), ("minutes", every_n_minutes)):
+            if every is not None and not every > 0:
+                raise ValueError(f"every_n_{name} is {every}: give a number above 0, or null")
         self.folder = Path(folder)
         self.monitor = monitor
+        self.every_n_steps, self.every_n_minutes = every_n_steps, every_n_minutes
         self.best = -math.inf
         self._tried = False
+        self._saved = time.monotonic()
+        self._gradients: dict[str, Tensor] = {}
+        self._metrics: dict[str, float] = {}
+        self._epoch_is_over = True
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Has checkpoints written in their own folder."""
         trainer.strategy.checkpoint_io = InPlace()
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lets signals end the training after a step, and completes what was restored."""
+        stop_after_step()
+        self._saved = time.monotonic()
+        for name, parameter in pl_module.named_parameters() if self._gradients else ():
+            if name in self._gradients:
+                parameter.grad = self._gradients[name].to(parameter.device)
+        self._gradients = {}
+        if not self._epoch_is_over:  # it may have been validated
+            restored = {name: torch.tensor(value) for name, value in self._metrics.items()}
+            trainer.callback_metrics.update(restored)
+            self._metrics = {}
+        for config in trainer.lr_scheduler_configs:
+            # Lightning shows a plateau schedule an epoch's metrics after the epoch's checkpoint.
+            due = epochs_done(trainer) % config.frequency == 0
+            if config.reduce_on_plateau and due and config.monitor in self._metrics:
+                assert isinstance(config.scheduler, ReduceLROnPlateau)
+                counted = trainer.fit_loop.epoch_loop.scheduler_progress
+                counted.increment_ready()
+                config.scheduler.step(self._metrics[config.monitor])
+                counted.increment_completed()
+        self._metrics = {}
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Saves what the steps before have reached, if it is time; they are logged by now."""
+        between_steps = batch_idx % trainer.accumulate_grad_batches == 0
+        if batch_idx > 0 and between_steps and self._is_due(trainer):
+            self._save(trainer, improved=False)
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves; after the epoch's validation."""
-        last = self.folder / LAST
         value = float(trainer.callback_metrics.get(self.monitor, torch.tensor(math.nan)))
         improved = value > self.best  # False for NaN, and where this epoch measured nothing
         if improved:
             self.best = value
+        self._save(trainer, improved=improved)
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Saves in mid-epoch when a signal ends the training; other processes couldn't follow."""
+        stopped = isinstance(exception, SIGTERMException) and trainer.state.fn == TrainerFn.FITTING
+        if stopped and trainer.world_size == 1 and batches_done(trainer):
+            self._save(trainer, improved=False)
+
+    def _is_due(self, trainer: Trainer) -> bool:
+        step = trainer.global_step
+        if self.every_n_steps is not None and step % self.every_n_steps == 0:
+            return True
+        if self.every_n_minutes is None or (
+            trainer.world_size > 1 and step % _STEPS_BETWEEN_CLOCKS
+        ):
+            return False
+        due = time.monotonic() - self._saved >= 60 * self.every_n_minutes
+        return due if trainer.world_size == 1 else bool(trainer.strategy.broadcast(due))
+
+    def _save(self, trainer: Trainer, *, improved: bool) -> None:
+        last = self.folder / LAST
+        for logger in trainer.loggers:
+            _flush(logger)  # a resumed run keeps what was logged before its checkpoint
         writing = self.folder / f".{LAST}"
         try:
             trainer.save_checkpoint(writing)
@@ -98,6 +192,7 @@ class BestAndLast(Checkpoint):
                 _link(writing, self.folder / BEST)
             os.replace(writing, last)
         trainer.strategy.barrier("segpets.checkpoint")
+        self._saved = time.monotonic()
 
     def _try(self, file: Path) -> None:
         """Reads the first checkpoint back, since what can't be read can't be resumed."""
@@ -115,17 +210,27 @@ class BestAndLast(Checkpoint):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Adds the epoch's metrics and the random state."""
+        """Adds the epoch's metrics, the random states, and where in its epoch the training is."""
         checkpoint["metrics"] = {k: v.item() for k, v in trainer.callback_metrics.items()}
         checkpoint["rng_state"] = torch.get_rng_state()
+        checkpoint["other_rng_states"] = _random_states()
         if torch.cuda.is_available():
             checkpoint["cuda_rng_state"] = torch.cuda.get_rng_state_all()
+        if batches := batches_done(trainer):
+            checkpoint["batches"] = batches
+            _count_only_whole_batches(checkpoint["loops"]["fit_loop"], trainer, batches)
+            if batches % trainer.accumulate_grad_batches:
+                gradients = {k: p.grad for k, p in pl_module.named_parameters()}
+                checkpoint["gradients"] = {k: g for k, g in gradients.items() if g is not None}
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Restores the random state."""
+        """Restores the random states, and keeps gradients that were being accumulated."""
         torch.set_rng_state(checkpoint["rng_state"])
+        _restore_random_states(checkpoint.get("other_rng_states", {}))
+        self._gradients = checkpoint.get("gradients", {})
+        self._metrics, self._epoch_is_over = checkpoint["metrics"], not checkpoint.get("batches")
         states = checkpoint.get("cuda_rng_state", [])
         if states and len(states) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(states)
@@ -138,3 +243,51 @@ class BestAndLast(Checkpoint):
         """Restores the best value so far, if its weights are there."""
         if (self.folder / BEST).exists():
             self.best = state_dict["best"]
+
+
+def _count_only_whole_batches(loop: dict[str, Any], trainer: Trainer, batches: int) -> None:
+    """Makes the saved loop say that so many batches are done and none has begun.
+
+    From any other state in mid-epoch Lightning (2.6.6) counts a batch twice, or logs at other
+    steps.
+    """
+    progress = loop["epoch_loop.batch_progress"]
+    progress["is_last_batch"] = False
+    for counts in (progress["current"], progress["total"]):
+        counts.update(dict.fromkeys(_COUNTS, counts["processed"]))
+    if trainer.validating:  # it begins anew
+        progress = loop["epoch_loop.val_loop.batch_progress"]
+        progress["is_last_batch"] = False
+        progress["current"].update(dict.fromkeys(_COUNTS, 0))
+        progress["total"].update(dict.fromkeys(_COUNTS, 0) | {"ready": 1, "started": 1})
+        return
+    every = trainer.val_check_batch
+    if isinstance(every, int) and not batches % trainer.accumulate_grad_batches:
+        per_epoch = trainer.check_val_every_n_epoch is not None
+        if progress["current" if per_epoch else "total"]["processed"] % every == 0:
+            # It doesn't validate again, but counts the step again.
+            loop["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
+
+
+def _flush(logger: Logger) -> None:
+    for one in (logger, logger.experiment):  # ours, and TensorBoard's writer
+        if callable(flush := getattr(one, "flush", None)):
+            flush()
+
+
+def _random_states() -> dict[str, Any]:
+    """Reads the states of Python's and NumPy's random numbers, as tensors and plain numbers."""
+    version, state, gauss = random.getstate()
+    name, keys, *rest = np.random.get_state(legacy=True)
+    return {
+        "python": [version, torch.tensor(state), gauss],
+        "numpy": [str(name), torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest],
+    }
+
+
+def _restore_random_states(states: dict[str, Any]) -> None:
+    if states:
+        version, state, gauss = states["python"]
+        random.setstate((version, tuple(state.tolist()), gauss))
+        name, keys, *rest = states["numpy"]
+        np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))

@@ -34,4 +34,5 @@ class ConfusionMatrixFigure(Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         figure.savefig(self.folder / f"confusion_{stage}.png")
         if writer := writer_of(trainer):
-            writer.add_figure(f"{stage}/confusion", figure, trainer.global_step)
+            step = trainer.global_step - (stage == "val")  # as its metrics
+            writer.add_figure(f"{stage}/confusion", figure, step)

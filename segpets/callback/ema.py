@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 
@@ -45,6 +46,13 @@ class EMA(WeightAveraging):
         """Starts an average for a training; for a test, the loaded weights are the average."""
         self._average_model = None
         super().setup(trainer, pl_module, stage)
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Puts the training's own weights back when a signal ends a validation."""
+        if isinstance(exception, SIGTERMException) and trainer.validating and self._average_model:
+            self._swap_models(pl_module)
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import math
 import time
 from argparse import Namespace
 from collections.abc import Mapping
@@ -24,14 +23,14 @@ class MetricsCSV(Logger):
     """Keeps the rows of a resumed run, which Lightning's CSVLogger deletes.
 
     Args:
-        path: The file. Rows that are there already stay, up to the step at which a resumed run
-            goes on.
+        path: The file. Rows that are there already stay, up to where `go_on` says.
     """
 
     def __init__(self, *, path: str) -> None:
         super().__init__()
         self._path = Path(path)
         self._rows: dict[int, dict[str, str]] | None = None
+        self._step: int | None = None
         self._saved = time.monotonic()
 
     @property
@@ -63,39 +62,39 @@ class MetricsCSV(Logger):
         if self._rows is None:
             # Only now, since a process that was spawned for the training may have written before.
             self._rows = self._read()
-            if not any(name.startswith("test/") for name in metrics):
+            if self._step is not None and not any(name.startswith("test/") for name in metrics):
                 # The rest is what the run did after the checkpoint from which it goes on; but an
                 # earlier end was tested at this very step.
                 self._rows = {
                     at: row
                     for at, row in self._rows.items()
-                    if at < step or (at == step and any(k.startswith("test/") for k in row))
+                    if at < self._step
+                    or (at == self._step and any(k.startswith("test/") for k in row))
                 }
         row = self._rows.setdefault(step, {"step": str(step)})
         row.update({name: f"{float(value):.9g}" for name, value in metrics.items()})
-        if any(name.startswith("val/") for name in metrics):
-            self._saved = -math.inf  # a checkpoint follows, and a resume keeps what is before it
 
     @rank_zero_only
-    def complete(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Adds values that a row of an earlier process lacks.
+    def go_on(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Goes on with the table of an earlier process.
 
         Args:
-            step: The row's; nothing is done if there is none.
-            metrics: By name.
+            step: The first step that is logged anew.
+            metrics: Values that the row before may lack, by name.
         """
-        rows = self._read()
-        if step in rows and any(name not in rows[step] for name in metrics):
-            rows[step] = {k: f"{v:.9g}" for k, v in metrics.items()} | rows[step]
+        self._step = step
+        rows, last = self._read(), step - 1
+        if last in rows and any(name not in rows[last] for name in metrics):
+            rows[last] = {k: f"{v:.9g}" for k, v in metrics.items()} | rows[last]
             self._rows = rows
-            self._write()
+            self.flush()
             self._rows = None
 
     @rank_zero_only
     def save(self) -> None:
         """Writes the file, every few seconds at most; Lightning calls this at each logging step."""
         if time.monotonic() - self._saved >= SECONDS_BETWEEN_SAVES:
-            self._write()
+            self.flush()
 
     def _read(self) -> dict[int, dict[str, str]]:
         try:
@@ -113,7 +112,9 @@ class MetricsCSV(Logger):
                 self._path, f"is no table of a training ({reason})", "move it away"
             ) from error
 
-    def _write(self) -> None:
+    @rank_zero_only
+    def flush(self) -> None:
+        """Writes the file."""
         if not self._rows:
             return
         names = dict.fromkeys(name for row in self._rows.values() for name in row)
@@ -128,4 +129,4 @@ class MetricsCSV(Logger):
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Writes the file."""
-        self._write()
+        self.flush()

@@ -108,5 +108,5 @@ class Pictures(Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(sheet).save(self.folder / f"{name}.png")
         if writer := writer_of(trainer):
-            step = trainer.global_step
+            step = trainer.global_step - (stage == "val")  # as its metrics
             writer.add_image(f"{stage}/predictions", sheet, step, dataformats="HWC")

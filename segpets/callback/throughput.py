@@ -17,6 +17,10 @@ class Throughput(Callback):
     def __init__(self) -> None:
         self._seconds, self._since, self._images = 0.0, 0.0, 0
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the clock for what is left of an epoch."""
+        self.on_train_epoch_start(trainer, pl_module)
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock."""
         self._since, self._images = time.perf_counter(), 0

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from pydantic import Field
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -68,6 +68,11 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.length, self.seed, self.shuffle = length, seed, shuffle
         self.rank, self.world = rank, world
         self.epoch = 0
+        self._done = (0, 0)
+
+    def go_on(self, epoch: int, done: int) -> None:
+        """Leaves out the first samples of one epoch, which a resumed run has trained on."""
+        self._done = (epoch, done)
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch; Lightning calls it."""
@@ -78,10 +83,11 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch = self.epoch
+        indices = self._indices()[self._done[1] if epoch == self._done[0] else 0 :]
         if not self.shuffle:
-            return ((epoch, index) for index in self._indices())
+            return ((epoch, index) for index in indices)
         order = np.random.default_rng([self.seed, epoch]).permutation(self.length)
-        return ((epoch, int(order[i])) for i in self._indices())
+        return ((epoch, int(order[i])) for i in indices)
 
     def _indices(self) -> range:
         end = self.length // self.world * self.world if self.shuffle else self.length
@@ -135,6 +141,48 @@ class SegmentationDataset(Dataset[Item]):
         with threads(1):
             pairs = self.pixels.several(rows, threads=several)
             return [self._item(key, *pair) for key, pair in zip(keys, pairs, strict=True)]
+
+
+class TrainLoader(DataLoader[Item]):
+    """A loader of training batches that goes on in mid-epoch.
+
+    Lightning saves and restores its state beside the loop's, which counts batches but replays
+    their loader from the start.
+
+    Args:
+        trainer: The trainer that counts; None if there is none.
+        sampler: The order.
+        options: Of PyTorch's loader.
+    """
+
+    def __init__(self, *, trainer: Trainer | None, sampler: EpochSampler, **options: Any) -> None:
+        super().__init__(sampler=sampler, **options)
+        self.trainer, self.order = trainer, sampler
+
+    def state_dict(self) -> dict[str, int]:
+        """Returns the epoch and its samples that have been trained on."""
+        assert self.trainer is not None and self.batch_size is not None
+        batches = batches_done(self.trainer)
+        return {"epoch": self.trainer.current_epoch, "samples": batches * self.batch_size}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Goes on after those samples."""
+        self.order.go_on(state["epoch"], state["samples"])
+
+
+def batches_done(trainer: Trainer) -> int:
+    """Counts the batches of an epoch that isn't over; 0 between two epochs."""
+    loop = trainer.fit_loop
+    if epochs_done(trainer) == loop.epoch_progress.current.ready:
+        return 0
+    batches: int = loop.epoch_loop.batch_progress.state_dict()["current"]["processed"]
+    return batches
+
+
+def epochs_done(trainer: Trainer) -> int:
+    """Counts epochs whose batches are all done and validated."""
+    epochs: int = trainer.fit_loop.epoch_progress.state_dict()["current"]["processed"]
+    return epochs
 
 
 class SegmentationDataModule(LightningDataModule):
@@ -263,19 +311,21 @@ class SegmentationDataModule(LightningDataModule):
                 f"data.batch_size={self.batch_size} is larger than the {len(sampler)} training "
                 f"images of each of the {sampler.world} processes: choose a smaller one"
             )
-        return DataLoader(
-            dataset,
-            sampler=sampler,
-            batch_size=self.batch_size,
-            drop_last=train,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            pin_memory=torch.cuda.is_available(),
+        options: dict[str, Any] = {
+            "dataset": dataset,
+            "batch_size": self.batch_size,
+            "drop_last": train,
+            "num_workers": workers,
+            "persistent_workers": workers > 0,
+            "pin_memory": torch.cuda.is_available(),
             # Each iterator draws one number, which nothing here uses. From torch's global stream
             # it would move dropout, and persistent workers draw it less often than no workers.
-            generator=torch.Generator(),
-            collate_fn=collate,
-        )
+            "generator": torch.Generator(),
+            "collate_fn": collate,
+        }
+        if train:
+            return TrainLoader(trainer=trainer, sampler=sampler, **options)
+        return DataLoader(sampler=sampler, **options)
 
 
 def collate(items: Sequence[Item]) -> Batch:

@@ -37,12 +37,16 @@ class Run:
 
     Args:
         path: The directory; created if it is missing.
+
+    Attributes:
+        extended: Whether it goes on although it had ended.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         self.files = RunFiles(self.path)
         self.summary: dict[str, Any] = {}
+        self.extended = False
         self._begun, self._seconds_before = time.monotonic(), 0.0
 
     @property
@@ -66,6 +70,7 @@ class Run:
             if resuming:
                 self.summary = _summary_or_none(self.path)
                 self._seconds_before = self.summary.get("seconds", 0.0)
+                self.extended = self.summary.get("status") == "completed"
             write_atomically(self.files.config, OmegaConf.to_yaml(config))
             started = datetime.now(UTC).isoformat(timespec="seconds")
             begun = {"status": "running", "started": started, "error": None, "traceback": None}

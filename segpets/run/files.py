@@ -1,6 +1,7 @@
 """The names of a run's files, and writing that never leaves half a file.
 
 <run>/  summary.json  config.yaml  train.log  metrics.csv  model.txt  trial.json  benchmark.json
+        failed_step.json
         checkpoints/  predictions/  export/  tensorboard/  .hydra/  .lock
 """
 
@@ -24,6 +25,7 @@ BENCHMARK: Final = "benchmark.json"
 CHECKPOINTS: Final = "checkpoints"
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 TRIAL: Final = "trial.json"
+FAILED_STEP: Final = "failed_step.json"
 LATEST: Final = "latest"
 
 EVALUATION, COMPARISON, BROWSING = "evaluation.json", "compare.html", "browse.html"
@@ -73,6 +75,11 @@ class RunFiles:
     def trial(self) -> Path:
         """The number of the run's trial, if a search started it."""
         return self.path / TRIAL
+
+    @property
+    def failed_step(self) -> Path:
+        """The step at which the training stopped, if its numbers were none."""
+        return self.path / FAILED_STEP
 
     @property
     def benchmark(self) -> Path:

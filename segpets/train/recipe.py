@@ -17,6 +17,7 @@ from segpets.run.files import LATEST
 from segpets.run.job import attempt, is_job
 from segpets.run.trust import Trust
 from segpets.train.interruption import in_our_words, quiet
+from segpets.train.replay import replay
 from segpets.train.resume import newest_checkpoint, opened
 from segpets.train.summary import PointLatest, Summary
 from segpets.train.weights import start_from
@@ -65,7 +66,7 @@ def train(
             trainer = build_trainer(cfg, extra_callbacks=[summary, *callbacks])
             summary.begin(trainer)
             if cfg.train:
-                checkpoint = newest_checkpoint(run.files, trainer) if resuming else None
+                checkpoint = newest_checkpoint(run, trainer) if resuming else None
                 trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
             if cfg.test:
                 weights = summary.weights_to_test()
@@ -76,6 +77,9 @@ def train(
 
 def main(cfg: DictConfig, trust: Trust) -> float | None:
     """Runs the command, or a job of a sweep; returns the value that a search maximises."""
+    if "replay_step" in cfg:
+        replay(cfg, trust)
+        return None
     if is_job():
         attempt(cfg, train=lambda job: train(job, trust=trust))
         return None

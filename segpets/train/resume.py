@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
 
@@ -15,7 +16,7 @@ from segpets.errors import FileError, UserError
 from segpets.run.checkpoint import read_checkpoint, verify
 from segpets.run.confine import check_links, check_paths
 from segpets.run.directory import Run
-from segpets.run.files import RunFiles, set_aside
+from segpets.run.files import set_aside
 from segpets.run.names import fingerprint
 from segpets.run.stored import ACTING, StoredRun, on_this_machine, open_run
 from segpets.run.trust import Trust
@@ -77,10 +78,10 @@ def opened(cfg: DictConfig, trust: Trust) -> tuple[DictConfig, Run, dict[str, An
                 "only, such as trainer.max_epochs"
             )
         OmegaConf.update(config, key, OmegaConf.select(cfg, key), force_add=True)
-    moved = _moved(OmegaConf.to_container(config), _old_place(stored), str(stored.path))
-    check_paths(moved, stored.path, own=table(cfg))
+    here = moved(OmegaConf.to_container(config), _old_place(stored), str(stored.path))
+    check_paths(here, stored.path, own=table(cfg))
     own_paths = table(cfg.paths) | {"output_dir": str(stored.path)}
-    config = OmegaConf.create(moved | {"paths": own_paths})
+    config = OmegaConf.create(here | {"paths": own_paths})
     assert isinstance(config, DictConfig)
     begun_with = stored.summary.get("overrides", stored.config.get("overrides", []))
     facts = {"overrides": begun_with, "resumed": [*stored.summary.get("resumed", []), changes]}
@@ -116,18 +117,18 @@ def _with_facts(cfg: DictConfig, facts: dict[str, Any]) -> tuple[DictConfig, Run
     return resolved, Run(Path(resolved.paths.output_dir)), facts
 
 
-def _moved(node: Any, old: str, new: str) -> Any:
+def moved(node: Any, old: str, new: str) -> Any:
     """Copies a config, with the paths below one folder below another."""
     if isinstance(node, dict):
-        return {key: _moved(value, old, new) for key, value in node.items()}
+        return {key: moved(value, old, new) for key, value in node.items()}
     if isinstance(node, list):
-        return [_moved(value, old, new) for value in node]
+        return [moved(value, old, new) for value in node]
     if isinstance(node, str) and (node == old or node.startswith(f"{old}/")):
         return new + node.removeprefix(old)
     return node
 
 
-def newest_checkpoint(files: RunFiles, trainer: Trainer) -> Path | None:
+def newest_checkpoint(run: Run, trainer: Trainer) -> Path | None:
     """Finds the checkpoint from which a run goes on; None if it had saved none.
 
     A damaged one is kept aside, and the one before is taken. Nothing begins anew over checkpoints
@@ -136,6 +137,7 @@ def newest_checkpoint(files: RunFiles, trainer: Trainer) -> Path | None:
     Raises:
         UserError: None can be read, or the best weights can't, which no later epoch brings back.
     """
+    files = run.files
     last, best = files.last, files.best
     there = [file for file in (last, files.previous) if file.exists()]
     reasons = {file: reason for file in {*there, best} if (reason := _unreadable(file))}
@@ -154,6 +156,7 @@ def newest_checkpoint(files: RunFiles, trainer: Trainer) -> Path | None:
         )
     if not there:
         log.info("The run has no checkpoint yet: it begins anew")
+        _prepare_loggers(trainer, {"global_step": 0, "batches": 0, "metrics": {}}, tested=False)
         return None
     if last in reasons:
         aside = set_aside(last, "damaged")
@@ -162,8 +165,10 @@ def newest_checkpoint(files: RunFiles, trainer: Trainer) -> Path | None:
         )
         if best in reasons:  # the same file
             best.unlink()  # the last epoch was the best; it is trained again
-    log.info("Continuing from %s", sound[0])
-    _complete_csv(trainer, read_checkpoint(sound[0]))
+    saved = read_checkpoint(sound[0])
+    place = f", epoch {saved['epoch'] + 1} after batch {n}" if (n := saved.get("batches")) else ""
+    log.info("Continuing from %s%s", sound[0], place)
+    _prepare_loggers(trainer, saved, tested=run.extended)
     return sound[0]
 
 
@@ -178,12 +183,18 @@ def _unreadable(file: Path) -> str | None:
     return None
 
 
-def _complete_csv(trainer: Trainer, saved: dict[str, Any]) -> None:
-    """Adds to the learning curves what the checkpoint's epoch measured, if a kill kept it out.
+def _prepare_loggers(trainer: Trainer, saved: dict[str, Any], *, tested: bool) -> None:
+    """Lets the learning curves go on from a checkpoint without gaps or doubles.
 
-    Lightning gives an epoch's training metrics to loggers after the epoch's checkpoint.
+    Lightning gives an epoch's training metrics to loggers after the epoch's checkpoint, so a kill
+    may have kept them out. TensorBoard leaves out what a killed process logged after the
+    checkpoint; the results of an earlier end, which were logged at the very step, stay.
     """
-    measured = {k: v for k, v in saved["metrics"].items() if k.startswith("train/")}
+    step, within = saved["global_step"], bool(saved.get("batches"))
+    metrics = {} if within else saved["metrics"]
+    measured = {k: v for k, v in metrics.items() if k.startswith("train/")}
     for logger in trainer.loggers:
         if isinstance(logger, MetricsCSV):
-            logger.complete(saved["global_step"] - 1, measured)
+            logger.go_on(step, measured)
+        if isinstance(logger, TensorBoardLogger):
+            logger._kwargs["purge_step"] = step + (tested and not within)

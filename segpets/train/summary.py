@@ -152,7 +152,7 @@ class Summary(Callback):
         metrics = checkpoint.get("metrics", {})
         facts = ("lr-", "epochs", "peak_memory_mb")
         self.last = {k: v for k, v in metrics.items() if not k.startswith(facts)}
-        self.epochs = int(checkpoint["epoch"]) + 1
+        self.epochs = int(checkpoint["epoch"]) + (not checkpoint.get("batches"))
         state = checkpoint.get("callbacks", {}).get(self.state_key)
         if state is not None:
             self.best, self.peak_memory = dict(state["best"]), float(state["peak_memory_mb"])

@@ -34,6 +34,7 @@ def test_a_resume_keeps_the_rows_up_to_its_checkpoint(tmp_path: Path) -> None:
         first.log_metrics({"train/loss": float(step)}, step=step)
     first.finalize("success")
     second = MetricsCSV(path=str(path))
+    second.go_on(3, {})
     second.log_metrics({"train/loss": 30.0, "val/loss": 3.0}, step=3)
     second.log_metrics({"train/loss": 40.0}, step=4)
     second.finalize("success")
@@ -50,14 +51,14 @@ def test_a_resume_that_logs_nothing_loses_nothing(tmp_path: Path) -> None:
     assert [row["step"] for row in rows(path)] == ["7"]
 
 
-def test_steps_wait_to_be_written_but_a_validation_does_not(tmp_path: Path) -> None:
+def test_steps_wait_to_be_written_until_a_checkpoint_is_saved(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     logger = MetricsCSV(path=str(path))
     logger.log_metrics({"train/loss": 1.0}, step=1)
     logger.save()
     assert not path.exists()
     logger.log_metrics({"val/mean_iou": 0.5}, step=1)
-    logger.save()
+    logger.flush()
     assert rows(path) == [{"step": "1", "epoch": "", "train/loss": "1", "val/mean_iou": "0.5"}]
 
 
@@ -90,5 +91,5 @@ def test_what_a_kill_kept_from_a_row_comes_from_the_checkpoint(
     assert "train/mean_iou" in late
     assert rows(path) != whole
     measured = {k: v for k, v in saved["metrics"].items() if k.startswith("train/")}
-    MetricsCSV(path=str(path)).complete(step, measured)
+    MetricsCSV(path=str(path)).go_on(step + 1, measured)
     assert rows(path) == whole

@@ -236,7 +236,7 @@ def test_the_article_split_reports_the_last_epoch(train_tiny: Train) -> None:
     assert same(dict(result.module.state_dict()), weights(result, "last"))
 
 
-@pytest.mark.parametrize("debug", options("debug", "overfit", "smoke"))
+@pytest.mark.parametrize("debug", options("debug", "overfit", "replay", "smoke"))
 def test_debug_configs_run(debug: str, tmp_path: Path) -> None:
     small = ["data.size=32", "model.widths=[4,8]", "trainer=cpu", "logger=[csv]"]
     result = train(compose([f"debug={debug}", *small, f"hydra.run.dir={tmp_path}/run"]))
