@@ -69,7 +69,7 @@ predict: setup  ## predict pictures: ARGS="run=latest source=photos output=predi
 	$(BIN)/python -m segpets.predict $(ARGS)
 
 tensorboard: setup  ## compare runs in TensorBoard
-	$(BIN)/tensorboard --logdir logs/train $(ARGS)
+	$(BIN)/tensorboard $(if $(findstring logdir,$(ARGS)),,--logdir_spec runs:logs/train/runs,sweeps:logs/train/multiruns) $(ARGS)
 
 latency: setup  ## measure what a model costs and how fast it is: ARGS="model=segnet" or ARGS="run=latest"
 	$(BIN)/python -m segpets.benchmark $(ARGS)

@@ -78,6 +78,10 @@ SEGPETS = [
 ]
 
 
+QUICK = ("README.md", "docs/get-started.md", "docs/errors.md")
+"""Pages whose commands the fast suite composes; those of all others, the slow one."""
+
+
 def of(name: str) -> list[str]:
     """The commands of one program, each once."""
     return sorted({line for _, line in SHOWN if program(line) == name})
@@ -105,7 +109,10 @@ def compose_words(words: str, folder: Path) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize(("page", "task", "words"), SEGPETS)
+@pytest.mark.parametrize(
+    ("page", "task", "words"),
+    [case if case[0] in QUICK else pytest.param(*case, marks=pytest.mark.slow) for case in SEGPETS],
+)
 def test_a_command_of_a_page_composes(
     page: str, task: str, words: str, tmp_path: Path, finished: Result
 ) -> None:

@@ -139,6 +139,7 @@ def own(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_model_and_the_loss_of_the_page_train_and_are_used(
     own: Path, command: Command, tiny: Tiny
 ) -> None:

@@ -145,6 +145,7 @@ def test_the_first_cell_installs_a_clone_where_segpets_is_not(clone: str, tmp_pa
     assert str(tmp_path / "new") in done.stdout.splitlines()[-1], done.stdout
 
 
+@pytest.mark.slow
 @each
 def test_its_commands_compose(file: Path, tmp_path: Path) -> None:
     search = own_configs(file, tmp_path)

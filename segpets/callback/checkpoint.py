@@ -270,7 +270,7 @@ def _count_only_whole_batches(loop: dict[str, Any], trainer: Trainer, batches: i
 
 
 def _flush(logger: Logger) -> None:
-    for one in (logger, logger.experiment):  # ours, and TensorBoard's writer
+    for one in (logger, getattr(logger, "experiment", None)):  # ours, and TensorBoard's writer
         if callable(flush := getattr(one, "flush", None)):
             flush()
 

@@ -31,6 +31,8 @@ from segpets.run.lock import check_new
 from segpets.run.names import sweep_name
 from segpets.run.trust import Trust
 
+log = logging.getLogger("segpets.command")
+
 INTERRUPTED = 130
 _OF_A_CLUSTER = {
     *("SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_NNODES"),
@@ -85,7 +87,9 @@ def _run(name: str, argv: Sequence[str]) -> None:
             return _begin(name, cfg)
         except Exception as error:
             failure.append(error)  # Hydra would print the overrides again, and a traceback
-            folders.append(HydraConfig.get().runtime.output_dir)
+            log.debug("%s failed", name, exc_info=error)
+            if _logs_to_a_file():
+                folders.append(HydraConfig.get().runtime.output_dir)
             return None
 
     logging.raiseExceptions = False  # a log on a full disk adds nothing to the error itself
@@ -107,6 +111,10 @@ def _run(name: str, argv: Sequence[str]) -> None:
     finally:
         if not wants_traceback:
             os.environ.pop(FULL_ERROR, None)
+
+
+def _logs_to_a_file() -> bool:
+    return any(isinstance(handler, logging.FileHandler) for handler in logging.getLogger().handlers)
 
 
 def _begin(name: str, cfg: DictConfig) -> Any:

@@ -70,11 +70,8 @@ def explain(
         missing = re.search(r"[Mm]issing[^\n]*?\b((?:\w+\.)+\w+)", str(error))
         key = missing[1] if missing else getattr(error, "full_key", None) or str(error)
         return f"{key} has no value: give one, as in {key}={EXAMPLES.get(key, '...')}"
-    file = f"the run's {name}.log" if folder is None else Path(folder, f"{name}.log")
-    return (
-        f"{type(error).__name__}: {error}\n"
-        f"The traceback is in {file}; {FULL_ERROR}=1 before the command prints it"
-    )
+    where = "" if folder is None else f"The traceback is in {Path(folder, f'{name}.log')}; "
+    return f"{type(error).__name__}: {error}\n{where}{FULL_ERROR}=1 before the command prints it"
 
 
 def _no_numbers(name: str, argv: Sequence[str]) -> list[str]:

@@ -3,7 +3,9 @@
 import json
 import logging
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,6 +49,8 @@ FILES: Final = {
     "torch_export": "model.pt2",
 }
 REPORT: Final = "export.json"
+_MAKING: Final = ".making-"
+_LONG_AGO: Final = 24 * 3600.0
 
 Limit = Annotated[float, Field(ge=0)] | None
 
@@ -130,10 +134,16 @@ def _check_free(target: Path, settings: ExportSettings) -> None:
 
 @contextmanager
 def _workshop(folder: Path) -> Iterator[Path]:
-    """Makes a folder inside another, on the same disk, for files that aren't known to be good."""
+    """Makes a folder inside another, on the same disk, for files that aren't known to be good.
+
+    Other exports may be at work beside it; what one left that was killed a day ago is removed.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".making-") as workshop:
+        for left in folder.glob(f"{_MAKING}*"):
+            if not left.is_symlink() and time.time() - left.stat().st_mtime > _LONG_AGO:
+                shutil.rmtree(left)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=_MAKING) as workshop:
             yield Path(workshop)
     except OSError as error:
         raise FileError(

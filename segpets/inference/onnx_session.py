@@ -1,12 +1,16 @@
 """ONNX files, run by ONNX Runtime."""
 
 import importlib.util
+import threading
 from pathlib import Path
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
 from segpets.errors import UserError
+
+_LONGEST: Final = 120
 
 
 def need_onnx() -> None:
@@ -40,8 +44,32 @@ class OnnxModel:
         self._session = onnxruntime.InferenceSession(
             file, options, providers=["CPUExecutionProvider"]
         )
+        self._file, self._first = file, True
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Maps uint8 (B, 3, H, W) to float32 logits (B, C, H, W)."""
-        (logits,) = self._session.run(["logits"], {"image": image.numpy()})
+        """Maps uint8 (B, 3, H, W) to float32 logits (B, C, H, W).
+
+        Raises:
+            UserError: The first pass doesn't end: a file from others may hold an endless loop.
+        """
+        if not self._first:
+            return self._run(image, None)
+        from onnxruntime import RunOptions
+
+        self._first, options = False, RunOptions()
+        timer = threading.Timer(_LONGEST, setattr, (options, "terminate", True))
+        timer.start()
+        try:
+            return self._run(image, options)
+        except Exception as error:
+            if options.terminate:
+                raise UserError(
+                    f"{self._file} doesn't end within {_LONGEST} s: export the run again"
+                ) from error
+            raise
+        finally:
+            timer.cancel()
+
+    def _run(self, image: Tensor, options: Any) -> Tensor:
+        (logits,) = self._session.run(["logits"], {"image": image.numpy()}, options)
         return torch.from_numpy(logits)

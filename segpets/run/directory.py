@@ -23,6 +23,7 @@ from segpets.run.files import (
     LATEST,
     SUMMARY,
     RunFiles,
+    remove_unfinished,
     shown,
     write_atomically,
 )
@@ -68,6 +69,8 @@ class Run:
             if not resuming:
                 check_new(self.path, "train")  # another process may have been quicker
             if resuming:
+                for file in (self.files.summary, self.files.config, self.files.metrics):
+                    remove_unfinished(file)
                 self.summary = _summary_or_none(self.path)
                 self._seconds_before = self.summary.get("seconds", 0.0)
                 self.extended = self.summary.get("status") == "completed"

@@ -156,6 +156,16 @@ def write_atomically(path: Path, text: str) -> None:
         raise
 
 
+def remove_unfinished(path: Path) -> None:
+    """Removes what `write_atomically` began beside a file when it was killed.
+
+    Only for who holds the folder's lock, since another process may be writing.
+    """
+    for file in path.parent.glob(f".{path.name}.{'?' * 8}"):
+        if file.is_file() and not file.is_symlink():
+            file.unlink(missing_ok=True)
+
+
 def set_aside(path: Path, why: str) -> Path:
     """Renames a file or folder to a name that nothing has yet, `NAME.WHY-1`; returns the name."""
     number = 1

@@ -78,6 +78,7 @@ def attempt(cfg: DictConfig, *, train: Callable[[DictConfig], Any]) -> None:
         full = disk_is_full(error)
         how = "was interrupted" if full else "failed"
         log.error("%s %s: %s: %s", path.name, how, type(error).__name__, in_short(error))
+        log.debug("the traceback", exc_info=error)
         try:
             if not full:  # if it is, the job goes on when there is room
                 record_failure(path, overrides, error, text)

@@ -47,4 +47,4 @@ def say_end(cfg: DictConfig, run: Run, metrics: dict[str, float]) -> None:
     log.info("  %s  %s  checkpoints/  predictions/  tensorboard/", SUMMARY, METRICS)
     if run.files.test_picture.exists():
         log.info("Look at %s", shown(run.files.test_picture))
-    log.info("Compare runs: make tensorboard, or tensorboard --logdir %s", cfg.paths.log_dir)
+    log.info("Compare runs: make tensorboard, or tensorboard --logdir %s", shown(run.path.parent))

@@ -30,7 +30,6 @@ def in_our_words(run: Run) -> Iterator[None]:
         # After Ctrl-C Lightning exits, and ignores SIGINT from then on.
         stopped = isinstance(exit_, SIGTERMException)
         if not stopped and not isinstance(exit_.__context__, KeyboardInterrupt):
-            log.debug("the run failed", exc_info=exit_)
             raise
         signal.signal(signal.SIGINT, signal.default_int_handler)
         place = shown(run.path)
@@ -40,7 +39,6 @@ def in_our_words(run: Run) -> Iterator[None]:
             else f"{place} has no checkpoint yet: give the same command again"
         ) from exit_
     except Exception as error:
-        log.debug("the run failed", exc_info=error)
         if isinstance(error, RuntimeError) and str(error).startswith("Early stopping conditioned"):
             name = (re.findall(r"`([^`]+)`", str(error)) or ["its metric"])[0]
             raise UserError(

@@ -102,6 +102,7 @@ def test_an_argument_that_a_transform_does_not_have_is_refused() -> None:
         AlbumentationsAugment(transforms=[flip])
 
 
+@pytest.mark.slow
 def test_loading_it_asks_nothing_of_the_network() -> None:
     # Albumentations asks a server for news at import, and warns where that fails, as it does behind
     # a proxy that isn't there.

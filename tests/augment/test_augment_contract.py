@@ -219,6 +219,7 @@ def test_the_default_flips_half_of_the_pairs_left_to_right(name: str) -> None:
     assert 160 <= flips <= 240  # 200 +- 4 standard deviations
 
 
+@pytest.mark.slow
 def test_data_workers_give_what_the_main_process_gives() -> None:
     dataset = Together()
     loader = DataLoader(dataset, batch_size=None, num_workers=2, multiprocessing_context="spawn")

@@ -79,6 +79,7 @@ def test_a_model_without_a_run_is_measured_with_random_weights(tmp_path: Path) -
     assert f"{found['mult_adds']:,}" in page
 
 
+@pytest.mark.slow
 def test_a_runs_cost_is_that_of_its_summary_and_comparing_finds_its_latency(
     run: Path, tmp_path: Path, command: Command
 ) -> None:

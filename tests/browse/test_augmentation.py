@@ -35,6 +35,7 @@ def problems(augment: Augment) -> list[str]:
     return [f.problem for f in findings]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", AUGMENTS)
 def test_what_conf_offers_is_sound(option: str, tmp_path: Path) -> None:
     cfg = compose([f"augment={option}", f"hydra.run.dir={tmp_path}"])

@@ -357,6 +357,27 @@ def test_a_run_goes_to_logs_in_the_working_directory(
         assert file in hydras_own or file.read_bytes() == content, file
 
 
+def test_the_log_that_the_message_names_holds_the_traceback(
+    command: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.py").write_text(
+        "from segpets.data import OxfordPets\n\n\n"
+        "class Data(OxfordPets):\n"
+        "    def splits(self):\n"
+        "        raise ZeroDivisionError('broken on purpose')\n"
+    )
+    words = ("data._target_=broken.Data", "hydra.run.dir=here")
+    done = command(*words, module="segpets.browse")
+    assert done.returncode == 1
+    assert "ZeroDivisionError: broken on purpose" in done.stdout
+    log = tmp_path / "here" / "browse.log"
+    assert f"The traceback is in {log}" in done.stdout
+    assert "Traceback" not in done.stdout
+    text = log.read_text()
+    assert "Traceback" in text
+    assert "broken.py" in text
+
+
 def test_an_error_inside_a_run_is_recorded(command: Command, tiny: Tiny, tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text(
         "from torch import nn\n\n\n"

@@ -351,6 +351,7 @@ def damaged(run: Path, how: str) -> None:
 LOST = "#1: of 5 predicted masks 5 are missing, can't be read, or are of other classes or sizes"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "on_the_console", "on_the_page", "tests"),
     [

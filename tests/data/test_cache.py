@@ -233,6 +233,7 @@ def test_a_read_only_data_folder_sends_the_cache_elsewhere_and_says_where(
     assert not own(pets).exists()
 
 
+@pytest.mark.slow
 def test_a_cache_in_a_folder_that_has_become_read_only_is_used(pets: PetFolder) -> None:
     built = pixels(pets, cache="disk")
     assert built.cache is not None
@@ -255,6 +256,7 @@ def test_on_a_full_disk_auto_goes_on_and_disk_refuses(
     assert str(folder) in done.stderr + done.stdout
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_nothing_behind(pets: PetFolder, tmp_path: Path) -> None:
     # A limit on the size of files is what a process can set for itself; the error is another
     # number, so the cache is tried with it through the same path as a full disk's.
@@ -372,6 +374,7 @@ def test_a_worker_process_opens_the_cache_for_itself(pets: PetFolder) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_nothing_that_the_next_one_takes_for_whole(tmp_path: Path) -> None:
     pets = PetFolder(tmp_path / "pets", trainval=100, test=20, width=300, height=300)
     expected = pixels(pets).fingerprint

@@ -267,6 +267,7 @@ def test_the_config_gives_the_source_its_classes() -> None:
     assert (built.root, built.split, built.seed) == (Path("nowhere"), "files", 3)
 
 
+@pytest.mark.slow
 def test_a_training_by_the_command_line(command: Command, tmp_path: Path) -> None:
     noise = np.random.default_rng(0)
     for part, stem in (

@@ -173,6 +173,7 @@ def test_data_labels_says_the_same_as_labels(measure: Measure) -> None:
     assert measure("data.labels=border_as_pet", folder="b").metrics == one
 
 
+@pytest.mark.slow
 def test_a_model_without_a_border_knows_the_protocols_without_one(
     train_tiny: Train, measure: Measure
 ) -> None:
@@ -206,6 +207,7 @@ def test_at_the_original_size_masks_are_taken_as_they_are(
     assert total.sum() == sum(int(row["pixels"]) for row in table(found.path / "images.csv"))
 
 
+@pytest.mark.slow
 def test_several_views_stand_beside_the_plain_one(measure: Measure) -> None:
     plain = measure(folder="a")
     both = measure("tta=[flip,1.5]", folder="b")
@@ -217,6 +219,7 @@ def test_several_views_stand_beside_the_plain_one(measure: Measure) -> None:
     assert plain.record["tta"] is None
 
 
+@pytest.mark.slow
 def test_other_stages_are_seen_without_augmentation(finished: Result, measure: Measure) -> None:
     train = measure("stage=train")
     assert (
@@ -225,6 +228,7 @@ def test_other_stages_are_seen_without_augmentation(finished: Result, measure: M
     assert measure("stage=train", folder="again").metrics == train.metrics
 
 
+@pytest.mark.slow
 def test_val_images_of_the_article_are_not_augmented_here(
     train_tiny: Train, measure: Measure
 ) -> None:
@@ -309,6 +313,7 @@ def test_an_evaluation_is_never_overwritten(measure: Measure) -> None:
         measure()
 
 
+@pytest.mark.slow
 def test_masks_without_a_class_count_nowhere(
     train_tiny: Train, measure: Measure, tmp_path: Path
 ) -> None:

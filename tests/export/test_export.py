@@ -100,7 +100,10 @@ def compared(segmenter: Segmenter, items: list[Item], file: Path, size: int) -> 
     return complaints(found, STRICT)
 
 
-@pytest.mark.parametrize("model", SMALL)
+@pytest.mark.parametrize(
+    "model",
+    [m if m in ("unet", "vit_tiny") else pytest.param(m, marks=pytest.mark.slow) for m in SMALL],
+)
 def test_onnx_predicts_what_the_net_does_at_any_size(
     model: str, finished: Trained, tmp_path: Path
 ) -> None:
@@ -161,6 +164,7 @@ def test_the_metadata_says_all_that_a_caller_needs(balanced: Path) -> None:
     assert str(ROOT).encode() not in file.read_bytes()
 
 
+@pytest.mark.slow
 def test_int8_is_quantised_and_measured_beside_onnx(balanced: Path) -> None:
     import onnx
 
@@ -186,6 +190,7 @@ def test_torch_export_needs_nothing_of_segpets(balanced: Path) -> None:
     torch.testing.assert_close(found, segpets.load(balanced, device="cpu").logits(image))
 
 
+@pytest.mark.slow
 def test_what_differs_is_rejected_and_a_good_file_stays(copied: Path) -> None:
     good = copied / "export" / "model.onnx"
     good.parent.mkdir()

@@ -29,7 +29,16 @@ def by_name(config: Path) -> str:
     return config.stem
 
 
-@pytest.fixture(scope="module", params=CONFIGS, ids=by_name)
+def slow_but(quick: set[str], configs: list[Path]) -> list[object]:
+    """Leaves all but some to the slow suite."""
+    slow = pytest.mark.slow
+    return [c if c.stem in quick else pytest.param(c, marks=slow, id=c.stem) for c in configs]
+
+
+QUICK = {"fcn", "lraspp_mobilenet", "segnet_dsc", "smp", "unet", "unet_dsc", "vit_tiny"}
+
+
+@pytest.fixture(scope="module", params=slow_but(QUICK, CONFIGS), ids=by_name)
 def net(request: pytest.FixtureRequest) -> nn.Module:
     torch.manual_seed(0)
     return build(request.param)
@@ -143,10 +152,14 @@ def test_weights_are_fetched_when_asked_for_and_only_then(
         build(other)
 
 
-SMALL = ["fcn", "lraspp_mobilenet", "segnet_dsc", "smp", "unet", "unet_dsc", "vit_tiny"]
+SMALL = QUICK
 
 
-@pytest.mark.parametrize("config", [c for c in CONFIGS if c.stem in SMALL], ids=by_name)
+@pytest.mark.parametrize(
+    "config",
+    slow_but({"unet", "vit_tiny"}, [c for c in CONFIGS if c.stem in SMALL]),
+    ids=by_name,
+)
 def test_two_images_can_be_overfitted(config: Path) -> None:
     torch.manual_seed(0)
     net = build(config, classes=3)

@@ -71,6 +71,7 @@ def test_positions_are_stretched_row_by_row_at_another_size() -> None:
     assert stretched[4, 0, 0] - stretched[3, 0, 0] == pytest.approx(0.5, abs=0.2)
 
 
+@pytest.mark.slow
 def test_a_graph_exported_for_any_size_agrees_at_the_size_of_training_too() -> None:
     torch.manual_seed(0)
     net = small(depth=1).eval()

@@ -128,6 +128,7 @@ def test_what_is_no_picture_is_refused_in_words(
         trained.predict(image)
 
 
+@pytest.mark.slow
 def test_the_command_writes_what_one_sees(command: Command, finished: Result, photos: Path) -> None:
     (photos / "bad.jpg").write_text("no picture")
     words = [f"run={finished.path}", f"source='{photos}'", "output=out", "background=blur"]

@@ -7,16 +7,19 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
-from fixture_types import Command
+from fixture_types import Command, Train
 from PIL import Image
 
+from segpets.config import compose
 from segpets.errors import UserError
+from segpets.export import export
 from segpets.run.files import point
 from segpets.run.lock import HeldError, check_new, held, holder_of
-from segpets.train import Result
+from segpets.train import Result, train
 
 ROOT = Path(__file__).parents[2]
 
@@ -138,3 +141,24 @@ def test_files_have_the_modes_that_the_user_s_mask_allows(tmp_path: Path) -> Non
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "x")], check=True, cwd=ROOT)
     assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o600
+
+
+def test_a_resume_removes_what_a_kill_left_half_written(train_tiny: Train) -> None:
+    path = train_tiny("trainer.max_epochs=1", "logger=[csv]").path
+    for name in (".summary.json.abcdefgh", ".metrics.csv.12345678"):
+        (path / name).write_text("{")
+    own = path / ".summary.json.my-notes-of-it"
+    own.write_text("mine")
+    train(compose([f"resume={path}", "trainer.max_epochs=2"]))
+    assert [file.name for file in path.glob(".*.*")] == [own.name]
+
+
+def test_an_export_removes_what_one_left_that_was_killed_long_ago(
+    finished: Result, tmp_path: Path
+) -> None:
+    for name, age in ((".making-old", 2 * 86400), (".making-now", 0)):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, times=(time.time() - age, time.time() - age))
+    words = [f"run={finished.path}", "format=torch_export", f"output={tmp_path}", "images=2"]
+    export(compose(words, task="export"))
+    assert sorted(file.name for file in tmp_path.glob(".making-*")) == [".making-now"]

@@ -155,6 +155,7 @@ def test_failed_and_nan_trials_are_recorded_and_passed_over(
     assert "holds a search over other values" in other.stdout
 
 
+@pytest.mark.slow
 def test_values_that_give_no_config_are_named_or_passed_over(
     command: Command, words: list[str], tmp_path: Path
 ) -> None:
@@ -187,6 +188,7 @@ def test_values_that_give_no_config_are_named_or_passed_over(
     assert "the job loss=dice experiment=part can't be composed: it has failed" in done.stdout
 
 
+@pytest.mark.slow
 def test_hopeless_trials_end_early(command: Command, words: list[str], tmp_path: Path) -> None:
     words = [word for word in words if not word.startswith("trainer.max_epochs")]
     options = ["hydra.sweeper.startup_trials=2", "hydra.sweeper.prune_after=1"]
@@ -210,6 +212,7 @@ def test_hopeless_trials_end_early(command: Command, words: list[str], tmp_path:
         assert mine < sorted(before)[len(before) // 2]
 
 
+@pytest.mark.slow
 def test_a_search_that_was_killed_goes_on(start: Start, words: list[str], tmp_path: Path) -> None:
     words = [*words, "n_trials=3", "loss.mood=slow"]
     first = start(*words, **environment(tmp_path))

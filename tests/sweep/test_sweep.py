@@ -183,6 +183,7 @@ def test_fail_fast_starts_no_further_job(
     assert again.returncode == 0, again.stdout
 
 
+@pytest.mark.slow
 def test_another_base_config_is_noticed(
     command: Command, words: list[str], own: Path, tmp_path: Path
 ) -> None:
@@ -206,6 +207,7 @@ def test_another_base_config_is_noticed(
     assert json.loads((old / "summary.json").read_text())["seed"] == 7
 
 
+@pytest.mark.slow
 def test_damage_and_growth(command: Command, words: list[str], own: Path, tmp_path: Path) -> None:
     words = [word for word in words if not word.startswith("trainer.max_epochs")]
     words += ["trainer.max_epochs=3", "+callback.names._target_=names.Names"]
@@ -395,6 +397,7 @@ def test_a_job_whose_process_dies_takes_no_other_with_it(
     }
 
 
+@pytest.mark.slow
 def test_a_file_in_the_place_of_a_job_is_put_aside(
     command: Command, words: list[str], own: Path, tmp_path: Path
 ) -> None:
@@ -408,6 +411,7 @@ def test_a_file_in_the_place_of_a_job_is_put_aside(
     assert path.with_name(f"{path.name}.replaced-1").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_an_extended_job_is_not_what_the_sweep_began(
     command: Command, words: list[str], own: Path, tmp_path: Path
 ) -> None:

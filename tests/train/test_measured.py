@@ -129,6 +129,7 @@ def test_a_damaged_last_checkpoint_is_kept_aside(train_tiny: Train) -> None:
         assert torch.equal(value, checkpoint(result.path)["state_dict"][name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "word",
     [
@@ -147,6 +148,7 @@ def test_weights_are_not_tested_under_another_meaning(
     assert f"was trained with {key}=[" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "variables",
     [

@@ -51,6 +51,7 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
     assert epochs == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_moved_goes_on_where_it_is(train_tiny: Train, tmp_path: Path) -> None:
     train_tiny("trainer.max_epochs=1", folder="before")
     (tmp_path / "before").rename(tmp_path / "after")

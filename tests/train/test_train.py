@@ -34,12 +34,24 @@ BRIEF = (
     "trainer.limit_val_batches=1",
     "trainer.limit_test_batches=1",
 )
-SLOW = {"deeplabv3_resnet50", "unet_2015", "vit"}  # more than a few seconds even so
+QUICK = {
+    *(
+        "unet",
+        "vit_tiny",
+        "segnet_dsc",
+        "combined",
+        "focal",
+        "torchvision",
+        "albumentations_strong",
+    ),
+    *("adamw", "sgd", "onecycle", "plateau"),
+}
+"""Options that train in the fast suite; the others, which contract tests try, in the slow one."""
 
 
 def options(group: str, *without: str) -> list[object]:
     return [
-        pytest.param(option, marks=pytest.mark.slow) if option in SLOW else option
+        option if option in QUICK else pytest.param(option, marks=pytest.mark.slow)
         for option in GROUPS[group]
         if option not in without
     ]
@@ -188,6 +200,7 @@ def test_every_schedule_trains(train_tiny: Train, scheduler: str) -> None:
     assert_sound(train_tiny(f"scheduler={scheduler}", "logger=[csv]"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trainer", ["auto", "cpu"])
 def test_the_trainers_of_every_machine_train(train_tiny: Train, trainer: str) -> None:
     precision = str(compose([f"trainer={trainer}", "hydra.run.dir=x"]).trainer.precision)
@@ -196,6 +209,7 @@ def test_the_trainers_of_every_machine_train(train_tiny: Train, trainer: str) ->
     assert summary_of(result)["precision"] == precision
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
@@ -236,6 +250,7 @@ def test_the_article_split_reports_the_last_epoch(train_tiny: Train) -> None:
     assert same(dict(result.module.state_dict()), weights(result, "last"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("debug", options("debug", "overfit", "replay", "smoke"))
 def test_debug_configs_run(debug: str, tmp_path: Path) -> None:
     small = ["data.size=32", "model.widths=[4,8]", "trainer=cpu", "logger=[csv]"]
@@ -258,7 +273,10 @@ def test_eight_images_are_learnt_by_heart(tmp_path: Path) -> None:
     "model",
     [
         ["model=unet", "model.widths=[4,8]"],
-        ["model=vit", "model.width=16", "model.depth=2", "model.heads=2"],  # it has dropout
+        pytest.param(  # it has dropout
+            ["model=vit", "model.width=16", "model.depth=2", "model.heads=2"],
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["unet", "vit"],
 )
