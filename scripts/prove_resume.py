@@ -1,6 +1,7 @@
 """Kills trainings at random moments, resumes them, and compares their end with an undisturbed one.
 
     python scripts/prove_resume.py --kills 30 --signal KILL --seed 1
+    python scripts/prove_resume.py --full-disk 12    # as root: it mounts small disks
 
 Each training is a process of its own, of six epochs, and saves after every optimizer step. A third
 of the signals arrive while a checkpoint is being written, the others at any moment after the start.
@@ -87,6 +88,41 @@ def disturb(run: Path, words: tuple[str, ...], kills: int, args: argparse.Namesp
     return arrived
 
 
+def fill(name: str, folder: Path, sizes: int) -> int:
+    """Trains on disks of memory that become full, each at another moment, and makes room.
+
+    Returns:
+        The number of trainings that failed in other words, or ended otherwise.
+    """
+    words, whole, bad = COMMON + TRAININGS[name], folder / "undisturbed", 0
+    end(begin((*words, f"hydra.run.dir={whole}"), folder / "undisturbed.log"), folder)
+    expected = left_by(whole)
+    everything = sum(file.stat().st_size for file in whole.rglob("*") if file.is_file())
+    for number in range(sizes):
+        size = int(everything * 1.1 * (number + 0.5) / sizes) // 1024
+        disk, log = folder / "disk", folder / f"disk-{number}.log"
+        disk.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", disk], check=True)
+        try:
+            run = disk / "run"
+            code = begin((*words, f"hydra.run.dir={run}"), log).wait()
+            said = log.read_text(errors="replace").strip().splitlines()[-1]
+            subprocess.run(["mount", "-o", "remount,size=1g", disk], check=True)
+            if code:
+                there = (run / "summary.json").exists()
+                go_on = (f"resume={run}",) if there else (*words, f"hydra.run.dir={run}")
+                end(begin(go_on, log), log)
+            found = list(differences(expected, left_by(run)))
+            wrong = bool(code) and not said.startswith("error: ")
+            bad += bool(found) or wrong
+            result = ", ".join(found[:5]) or "equal to the last bit"
+            print(f"{name}, disk of {size} kB: {said[:100]}; {result}", flush=True)
+        finally:
+            subprocess.run(["umount", disk], check=True)
+            disk.rmdir()
+    return bad
+
+
 def state_of(run: Path) -> str:
     """Says what a killed training has left."""
     file = run / "checkpoints" / "last.ckpt"
@@ -138,13 +174,17 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=30, help="signals for each training")
     parser.add_argument("--each", type=int, default=6, help="signals until a training may end")
     parser.add_argument("--signal", default="KILL", choices=("KILL", "TERM", "USR1", "INT"))
+    parser.add_argument("--full-disk", type=int, metavar="N", help="N full disks instead")
     parser.add_argument("--seed", type=int, default=1, help="of the moments")
     parser.add_argument("--only", choices=TRAININGS, help="one training; else both")
     args = parser.parse_args()
     bad = 0
     for name in [args.only] if args.only else TRAININGS:
         with tempfile.TemporaryDirectory() as folder:
-            bad += prove(name, Path(folder), args)
+            if args.full_disk is not None:
+                bad += fill(name, Path(folder), args.full_disk)
+            else:
+                bad += prove(name, Path(folder), args)
     sys.exit(bad > 0)
 
 

@@ -1,6 +1,7 @@
 """Every config composes, and names things that exist."""
 
 import importlib
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ GROUPS = groups([conf_dir()])
 COMMANDS = sorted(file.stem for file in conf_dir().glob("*.yaml"))
 CHOICES = [(group, option) for group, options in GROUPS.items() for option in options]
 
+INDEPENDENT = ("data", "augment", "model", "loss", "optimizer", "scheduler", "trainer")
 
 # What an option wants from its user.
 NEEDS = {
@@ -55,22 +57,34 @@ def locate(target: str) -> Any:
     raise AssertionError(f"{target} can't be imported")
 
 
-@pytest.mark.parametrize(("group", "option"), CHOICES, ids=lambda word: word)
+def together() -> list[list[tuple[str, str]]]:
+    """Options that are composed at once: one of each group that has no say in the others."""
+    alone = [[choice] for choice in CHOICES if choice[0] not in INDEPENDENT]
+    columns = [[(group, option) for option in GROUPS[group]] for group in INDEPENDENT]
+    rows = itertools.zip_longest(*columns)
+    return [[choice for choice in row if choice is not None] for row in rows] + alone
+
+
+@pytest.mark.parametrize("choices", together(), ids=lambda row: " ".join("=".join(c) for c in row))
 def test_every_option_composes_and_names_what_exists(
-    group: str, option: str, tmp_path: Path
+    choices: list[tuple[str, str]], tmp_path: Path
 ) -> None:
-    # callback=[default,ema]: what is added to the default list is chosen along with it
-    value = f"[default,{option}]" if group == "callback" and option != "default" else option
-    cfg = composed([f"{group}={value}", *NEEDS.get(f"{group}={option}", [])], tmp_path)
-    found = list(targets(cfg))
+    overrides = []
+    for group, option in choices:
+        # callback=[default,ema]: what is added to the default list is chosen along with it
+        value = f"[default,{option}]" if group == "callback" and option != "default" else option
+        overrides += [f"{group}={value}", *NEEDS.get(f"{group}={option}", [])]
+    found = list(targets(composed(overrides, tmp_path)))
     assert found
     for target in found:
         assert callable(locate(target)), target
-    chosen = OmegaConf.load(conf_dir() / group / f"{option}.yaml")
-    if "_target_" in chosen:
-        target = chosen["_target_"]
-        assert callable(locate(target))
-        assert target in found or group.startswith("hydra")  # compose() keeps no config of Hydra's
+    for group, option in choices:
+        chosen = OmegaConf.load(conf_dir() / group / f"{option}.yaml")
+        if "_target_" in chosen:
+            target = chosen["_target_"]
+            assert callable(locate(target))
+            # compose() keeps no config of Hydra's
+            assert target in found or group.startswith("hydra")
 
 
 def test_the_parametrisation_leaves_no_config_out() -> None:

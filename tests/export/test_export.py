@@ -102,7 +102,7 @@ def compared(segmenter: Segmenter, items: list[Item], file: Path, size: int) -> 
 
 @pytest.mark.parametrize(
     "model",
-    [m if m in ("unet", "vit_tiny") else pytest.param(m, marks=pytest.mark.slow) for m in SMALL],
+    [m if m == "unet" else pytest.param(m, marks=pytest.mark.slow) for m in SMALL],
 )
 def test_onnx_predicts_what_the_net_does_at_any_size(
     model: str, finished: Trained, tmp_path: Path

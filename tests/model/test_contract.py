@@ -111,7 +111,9 @@ def test_the_memory_format_makes_no_difference(net: nn.Module) -> None:
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_an_exported_graph_of_a_fitting_size_has_no_padding(net: nn.Module) -> None:
+@pytest.mark.parametrize("config", slow_but({"unet", "vit_tiny"}, CONFIGS), ids=by_name)
+def test_an_exported_graph_of_a_fitting_size_has_no_padding(config: Path) -> None:
+    net = build(config)
     assert 96 % net.stride == 0
     assert 64 % net.stride == 0
     image = image_of(1, 64, 96)
