@@ -33,10 +33,12 @@ class PointLatest(Callback):
 
     def __init__(self, link: Path, run: Path) -> None:
         self.link, self.run = link, run
+        self._moved = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Moves the link; not before, since init_from=latest is another run."""
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and not self._moved:
+            self._moved = True
             point(self.link, self.run)
 
 
