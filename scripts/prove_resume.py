@@ -11,6 +11,7 @@ bit, and so must the rows of metrics.csv and the points of TensorBoard.
 
 import argparse
 import csv
+import logging
 import random
 import signal
 import subprocess
@@ -52,13 +53,26 @@ def end(process: subprocess.Popen[bytes], log: Path) -> None:
         sys.exit(f"a training failed: see {log}")
 
 
-def moment(run: Path, chance: random.Random, longest: float) -> Iterator[None]:
-    """Waits for a random moment: one while a checkpoint is being written, or any."""
-    writing, began = run / "checkpoints" / ".last.ckpt", time.monotonic()
-    after = chance.uniform(0, longest)
-    in_a_write = chance.random() < 1 / 3
-    while time.monotonic() - began < after or (in_a_write and not writing.exists()):
+def moment(run: Path, chance: random.Random, args: argparse.Namespace) -> Iterator[None]:
+    """Waits for a random moment: of the steps, of a write of theirs, or of the start."""
+    folder, now, began = run / "checkpoints", time.time(), time.monotonic()
+    if chance.random() < 0.8:
+        while _written(folder / "last.ckpt") < now:
+            yield
+        began = time.monotonic()
+    after, in_a_write = chance.uniform(0, args.longest), chance.random() < 1 / 3
+    while time.monotonic() - began < after:
         yield
+    while in_a_write and _written(folder / ".last.ckpt") < time.time() - 1:
+        yield
+
+
+def _written(file: Path) -> float:
+    """Returns when a file was written; 0 if it isn't there."""
+    try:
+        return file.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def disturb(run: Path, words: tuple[str, ...], kills: int, args: argparse.Namespace) -> int:
@@ -69,11 +83,11 @@ def disturb(run: Path, words: tuple[str, ...], kills: int, args: argparse.Namesp
     """
     chance = random.Random(f"{args.seed} {run}")
     log, first = run.with_suffix(".log"), (*words, f"hydra.run.dir={run}")
-    longest, arrived = args.longest, 0
+    arrived = 0
     while arrived < kills:
         go_on = (f"resume={run}",) if (run / "summary.json").exists() else first
         process = begin(go_on, log)
-        for _ in moment(run, chance, longest):
+        for _ in moment(run, chance, args):
             time.sleep(0.0005)
             if process.poll() is not None:
                 break
@@ -129,7 +143,7 @@ def state_of(run: Path) -> str:
     if not file.exists():
         return "no checkpoint yet"
     saved = torch.load(file, weights_only=True)
-    partial = ", while writing the next" if (file.with_name(".last.ckpt")).exists() else ""
+    partial = ", beside half of one" if (file.with_name(".last.ckpt")).exists() else ""
     return f"last checkpoint: epoch {saved['epoch']}, batch {saved.get('batches', 0)}{partial}"
 
 
@@ -170,6 +184,7 @@ def left_by(run: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Runs it."""
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it says what it leaves out
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=30, help="signals for each training")
     parser.add_argument("--each", type=int, default=6, help="signals until a training may end")
@@ -191,11 +206,15 @@ def main() -> None:
 def prove(name: str, folder: Path, args: argparse.Namespace) -> int:
     """Trains undisturbed and disturbed; returns the number of trainings that differ."""
     words = COMMON + TRAININGS[name]
-    began, whole = time.monotonic(), folder / "undisturbed"
-    end(begin((*words, f"hydra.run.dir={whole}"), folder / "undisturbed.log"), folder)
+    whole = folder / "undisturbed"
+    process = begin((*words, f"hydra.run.dir={whole}"), folder / "undisturbed.log")
+    while process.poll() is None and not (whole / "checkpoints" / "last.ckpt").exists():
+        time.sleep(0.01)
+    began = time.monotonic()
+    end(process, folder / "undisturbed.log")
     args.longest = time.monotonic() - began
     expected = left_by(whole)
-    print(f"{name}: {args.longest:.0f} s undisturbed", flush=True)
+    print(f"{name}: {args.longest:.0f} s from the first checkpoint on, undisturbed", flush=True)
     arrived = bad = count = 0
     while arrived < args.kills:
         count += 1

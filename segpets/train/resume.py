@@ -188,13 +188,15 @@ def _prepare_loggers(trainer: Trainer, saved: dict[str, Any], *, tested: bool) -
 
     Lightning gives an epoch's training metrics to loggers after the epoch's checkpoint, so a kill
     may have kept them out. TensorBoard leaves out what a killed process logged after the
-    checkpoint; the results of an earlier end, which were logged at the very step, stay.
+    checkpoint; the results of an earlier end, which were logged at the very step, stay, unless that
+    end is measured again.
     """
     step, within = saved["global_step"], bool(saved.get("batches"))
+    at_its_end = saved.get("epoch", 0) + 1 == trainer.max_epochs and not within
     metrics = {} if within else saved["metrics"]
     measured = {k: v for k, v in metrics.items() if k.startswith("train/")}
     for logger in trainer.loggers:
         if isinstance(logger, MetricsCSV):
             logger.go_on(step, measured)
         if isinstance(logger, TensorBoardLogger):
-            logger._kwargs["purge_step"] = step + (tested and not within)
+            logger._kwargs["purge_step"] = step + (tested and not within and not at_its_end)

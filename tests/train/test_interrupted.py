@@ -211,3 +211,18 @@ def test_it_saves_in_mid_epoch_as_often_as_asked(
 def test_a_period_is_above_zero(train_tiny: Train, key: str) -> None:
     with pytest.raises(UserError, match=f"{key} is 0: give a number above 0, or null"):
         train_tiny(f"callback.best_and_last.{key}=0")
+
+
+def test_a_run_that_had_ended_logs_its_test_once_and_keeps_that_of_an_earlier_end(
+    train_tiny: Train, tmp_path: Path
+) -> None:
+    train_tiny("trainer.max_epochs=1")
+    run = tmp_path / "run"
+    train(compose([f"resume={run}"]))
+    once = left_by(run)["points"]
+    assert len(once["test/mean_iou"]) == len(once["val/mean_iou"]) == 1
+    train(compose([f"resume={run}", "trainer.max_epochs=2"]))
+    points = left_by(run)["points"]
+    assert points["test/mean_iou"][:1] == once["test/mean_iou"]
+    assert [step for step, _ in points["test/mean_iou"]] == [3, 6]
+    assert [step for step, _ in points["train/loss"]] == list(range(6))
