@@ -19,7 +19,7 @@ from omegaconf.errors import (
 from segpets.cli.suggest import composed, config_dirs, groups, suggest, unreadable
 from segpets.errors import JobError, UserError, disk_is_full, out_of_memory
 from segpets.reading import printable
-from segpets.run.files import OTHER_FOLDER
+from segpets.run.files import OTHER_FOLDER, RunFiles
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 EXAMPLES = {
@@ -61,7 +61,9 @@ def explain(
     if (mendable := _user_error(error)) is not None:
         return str(mendable)
     if disk_is_full(error):
-        return f"{error}: make room, and give the same command again"
+        begun = name == "train" and folder is not None and RunFiles(Path(folder)).summary.exists()
+        again = f"resume={folder} goes on" if begun else "give the same command again"
+        return f"{error}: make room, and {again}"
     if out_of_memory(error):
         remedy = SMALLER.get(name, "a smaller data.batch_size")
         why = str(error).partition("DefaultCPUAllocator: ")[2] or str(error) or "MemoryError"
