@@ -57,8 +57,8 @@ class StopOnNaN(Callback):
         if not self._is_due(trainer, pl_module) or _scales(trainer):
             return
         gradients = {k: p.grad for k, p in pl_module.named_parameters() if p.grad is not None}
-        norms = torch._foreach_norm(list(gradients.values()))
-        if not torch.isfinite(torch.stack(norms)).all():
+        norms = torch._foreach_norm(list(gradients.values())) if gradients else ()
+        if norms and not torch.isfinite(torch.stack(norms)).all():
             odd = [k for k, n in zip(gradients, norms, strict=True) if not torch.isfinite(n)]
             # It runs from the last layer to the first, and what is before the culprit is odd, too.
             self._stop(
@@ -95,8 +95,7 @@ class StopOnNaN(Callback):
             step=step, epoch=epoch, batch=self._number, what=what, layer=layer, images=images
         )
         run = RunFiles(Path(trainer.default_root_dir))
-        if trainer.is_global_zero:
-            note.write(run)
+        note.write(run)
         where = f", first in {layer}" if layer else ""
         shown = ", ".join(images[:_MOST_IMAGES])
         more = f" and {len(images) - _MOST_IMAGES} more" if len(images) > _MOST_IMAGES else ""
