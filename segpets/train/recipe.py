@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lightning.pytorch import Callback, seed_everything
+from lightning.pytorch import Callback
 from omegaconf import DictConfig
 
-from segpets.build.objects import build_data, build_module, build_net, build_trainer
+from segpets.build.objects import build_trainer
 from segpets.data import SegmentationDataModule
 from segpets.hardware import threads
 from segpets.module import SegmentationModule
@@ -17,10 +17,10 @@ from segpets.run.files import LATEST
 from segpets.run.job import attempt, is_job
 from segpets.run.trust import Trust
 from segpets.train.interruption import in_our_words, quiet
+from segpets.train.parts import seeded_parts
 from segpets.train.replay import replay
 from segpets.train.resume import newest_checkpoint, opened
 from segpets.train.summary import PointLatest, Summary
-from segpets.train.weights import start_from
 
 log = logging.getLogger("segpets.train")
 
@@ -55,13 +55,7 @@ def train(
     cfg, run, facts = opened(cfg, trust or Trust.of(cfg.allow))
     with run.hold(cfg, resuming=resuming, **facts), in_our_words(run), quiet():
         with threads(thread_count(run.summary)):  # the last digits of results depend on it
-            seed_everything(cfg.seed, verbose=False)
-            datamodule = build_data(cfg)
-            datamodule.setup()
-            net, cost = build_net(cfg)
-            module = build_module(cfg, net)
-            if cfg.init_from is not None:
-                start_from(cfg, module)
+            datamodule, module, cost = seeded_parts(cfg)
             summary = Summary(run, cfg, datamodule, cost)
             trainer = build_trainer(cfg, extra_callbacks=[summary, *callbacks])
             summary.begin(trainer)

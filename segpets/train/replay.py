@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 from torch import Tensor
 
-from segpets.build.objects import build_data, build_module, build_net, build_trainer
+from segpets.build.objects import build_trainer
 from segpets.callback.finite import watched
 from segpets.errors import FileError, UserError
 from segpets.hardware import threads
@@ -28,8 +28,8 @@ from segpets.run.failed_step import read_failed_step
 from segpets.run.files import RunFiles, shown
 from segpets.run.trust import Trust
 from segpets.train.interruption import quiet
+from segpets.train.parts import seeded_parts
 from segpets.train.resume import moved, opened
-from segpets.train.weights import start_from
 
 log = logging.getLogger("segpets.train")
 
@@ -150,13 +150,7 @@ def replay(cfg: DictConfig, trust: Trust) -> Path:
         "Running step %d again, from %s", step, shown(checkpoint) if checkpoint else "the start"
     )
     with quiet(), threads(thread_count(read_summary(run))):
-        seed_everything(own.seed, verbose=False)
-        datamodule = build_data(own)
-        datamodule.setup()
-        net, _ = build_net(own)
-        module = build_module(own, net)
-        if own.init_from is not None:
-            start_from(own, module)
+        datamodule, module, _ = seeded_parts(own)
         trainer = build_trainer(own, extra_callbacks=[watcher])
         with suppress(_DoneError), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`")  # no summary
