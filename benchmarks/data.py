@@ -33,15 +33,16 @@ from torchvision import datasets, tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+import segpets
 from segpets.build.instantiate import build
 from segpets.config import compose
-from segpets.data import OxfordPets, SegmentationDataModule, decode
-from segpets.data.datamodule import EpochSampler, collate
+from segpets.data import OxfordPets, SegmentationDataModule, reader
+from segpets.data.batches import EpochSampler, collate
 
 SIZE, BATCH = 128, 8
 ROUNDS, SECONDS = 7, 1.0
 MADE = 200
-PETS_MINI = Path(decode.__file__).parent / "pets_mini"
+PETS_MINI = Path(segpets.__file__).parent / "data" / "pets_mini"
 
 Epochs = Callable[[int], Iterator[int]]
 """Reads the epoch of a number; yields how many images each batch has."""
@@ -193,22 +194,28 @@ def measured(root: Path, folder: Path) -> dict[str, list[float]]:
     return speeds
 
 
+def seen(file: Path) -> np.ndarray:
+    """What a net sees of a file."""
+    with reader.Reader((SIZE, SIZE)).opened([file]) as picture:
+        return picture.fitted().numpy()
+
+
 def drafts(root: Path) -> dict[str, float]:
     """How far draft decoding is from decoding whole: in steps of 255, over the drafted images."""
     means, most, wide = [], 0, 0
-    draft = decode.DRAFT
+    draft = reader.DRAFT
     for file in sorted((root / "images").glob("*.jpg")):
         with Image.open(io.BytesIO(file.read_bytes())) as image:
             whole = image.size
             image.draft(None, (draft * SIZE, draft * SIZE))
             if image.size == whole:
                 continue
-        drafted, _ = decode.read_image(file, SIZE)
+        drafted = seen(file)
         try:
-            decode.DRAFT = 10**6  # never small enough
-            exact, _ = decode.read_image(file, SIZE)
+            reader.DRAFT = 10**6  # never small enough
+            exact = seen(file)
         finally:
-            decode.DRAFT = draft
+            reader.DRAFT = draft
         off = np.abs(drafted.astype(int) - exact.astype(int))
         means.append(off.mean())
         most = max(most, int(off.max()))

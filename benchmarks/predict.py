@@ -33,7 +33,6 @@ from torchvision.transforms.v2 import functional as F
 
 import segpets
 from segpets.inference import logits as enlarge
-from segpets.inference.picture import read_shrunk
 from segpets.inference.trained import Trained
 from segpets.predict.batch import Wanted, predict_all, save
 from segpets.predict.sources import PictureFile, find_sources
@@ -41,6 +40,12 @@ from segpets.predict.sources import PictureFile, find_sources
 ROUNDS = 5
 MADE = 181
 PETS_MINI = Path(segpets.__file__).parent / "data" / "pets_mini" / "images"
+
+
+def seen(trained: Trained, file: Path) -> tuple[torch.Tensor, tuple[int, int]]:
+    """What the net sees of a file, and the file's height and width."""
+    with trained.reader.opened([file]) as picture:
+        return picture.fitted(), picture.size
 
 
 def plain_loop(net: nn.Module, trained: Trained, sources: list[PictureFile], folder: Path) -> None:
@@ -86,7 +91,7 @@ def parts(trained: Trained, sources: list[PictureFile], folder: Path) -> dict[st
     for first in range(0, len(sources), 8):
         some = sources[first : first + 8]
         with timed("decode and shrink"):
-            read = [read_shrunk(source.path, trained.size) for source in some]
+            read = [seen(trained, source.path) for source in some]
         with timed("net"):
             logits = trained.logits(torch.stack([image for image, _ in read]))
         for one, (_, size), source in zip(logits, read, some, strict=True):

@@ -32,11 +32,10 @@ import segpets
 from segpets.callback import MetricsCSV
 from segpets.data import Coco, Folder, OxfordPets, Sample
 from segpets.data.cache import PixelCache, build
-from segpets.data.decode import read_image
 from segpets.data.download.unpack import unpack
+from segpets.data.reader import Reader
 from segpets.data.source import Splits, leave_out
 from segpets.errors import UserError
-from segpets.inference.picture import read_shrunk
 from segpets.predict.provenance import begun, check_folder
 from segpets.predict.table import Table
 from segpets.records.record import read_record
@@ -137,7 +136,17 @@ def _pictures() -> list[bytes]:
 
 
 def _picture(file: Path) -> None:
-    _every(lambda: read_image(file, 32), lambda: read_shrunk(file, 32))
+    rules = (
+        Reader((32, 32)),
+        Reader((32, 48), fit="letterbox", channels=1, range=(0, 4095)),
+        Reader((32, 32), fit="shorter", channels=4, range=(0, 1), pages="channels"),
+    )
+    _every(*(lambda r=r: _seen(file, r) for r in rules))
+
+
+def _seen(file: Path, reader: Reader) -> None:
+    with reader.opened([file], page=0 if reader.pages is None else None) as picture:
+        picture.fitted()
 
 
 def _mask(file: Path) -> None:

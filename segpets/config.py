@@ -34,6 +34,8 @@ def register_resolvers() -> None:
         "fastest_precision": _late("segpets.hardware", "fastest_precision"),
         "data_workers": _late("segpets.hardware", "data_workers"),
         "coco_classes": _late("segpets.data.coco.files", "class_names"),
+        "channel_statistics": _late("segpets.data.geometry", "channel_statistics"),
+        "net_size": _late("segpets.data.geometry", "net_size"),
         "safe_name": safe_name,
         "package_dir": lambda: package,
         "user_cache": lambda: str(user_cache()),

@@ -12,7 +12,7 @@ class Item(TypedDict):
     """One image of a data set.
 
     Attributes:
-        image: uint8 RGB, (3, H, W).
+        image: uint8, or float32 in [0, 1], (C, H, W).
         mask: uint8 class ids, (H, W), with `IGNORE_INDEX` where no class is known.
         name: The image's name, without folder and suffix.
     """
@@ -26,7 +26,7 @@ class Batch(TypedDict):
     """A batch as the DataModule gives it and the LightningModule takes it.
 
     Attributes:
-        image: uint8 RGB, (B, 3, H, W).
+        image: uint8, or float32 in [0, 1], (B, C, H, W).
         mask: uint8 class ids, (B, H, W), with `IGNORE_INDEX` where no class is known.
         name: The B images' names.
     """

@@ -1,6 +1,6 @@
 """The one LightningModule: any net, any loss, any optimizer and schedule, the same metrics.
 
-It knows none of them by name. A net maps float (B, 3, H, W) to logits (B, C, H, W) and a loss
+It knows none of them by name. A net maps float (B, C, H, W) to logits (B, K, H, W) and a loss
 maps logits and class ids to a scalar; that is the whole agreement, so one module serves every
 architecture and every loss.
 """
@@ -18,10 +18,11 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from segpets.errors import UserError
 from segpets.labels import Batch
 from segpets.metric import SegmentationMetrics, confusion_matrices, soft_iou
+from segpets.model.windows import by_windows
 
 
 class Preprocess(nn.Module):
-    """uint8 RGB to what a net takes: float, normalised, channels last in memory.
+    """Pixels to what a net takes: float, normalised, channels last in memory.
 
     It lies in the module, behind the batch's transfer to the device, and is exported with the
     net, so training and serving can't differ.
@@ -29,20 +30,21 @@ class Preprocess(nn.Module):
     Args:
         mean: Mean of each channel, in [0, 1].
         std: Standard deviation of each channel, in [0, 1].
+        white: The value that stands for 1: 255, or 1 for images of float.
     """
 
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, *, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, *, mean: Sequence[float], std: Sequence[float], white: float = 255) -> None:
         super().__init__()
-        mean_, std_ = torch.tensor([*mean]).view(3, 1, 1), torch.tensor([*std]).view(3, 1, 1)
+        mean_, std_ = torch.tensor([*mean]).view(-1, 1, 1), torch.tensor([*std]).view(-1, 1, 1)
         # The config holds the numbers; a copy in the checkpoint could only contradict it.
-        self.register_buffer("scale", 1 / (255 * std_), persistent=False)
+        self.register_buffer("scale", 1 / (white * std_), persistent=False)
         self.register_buffer("shift", -mean_ / std_, persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Normalises uint8 (B, 3, H, W) to float32 (B, 3, H, W)."""
+        """Normalises uint8 or float32 (B, C, H, W) to float32 (B, C, H, W)."""
         image = image.to(dtype=torch.float32, memory_format=torch.channels_last)
         return torch.addcmul(self.shift, image, self.scale)
 
@@ -63,12 +65,14 @@ class SegmentationModule(LightningModule):
     """Net + loss + optimizer + schedule + metrics.
 
     Args:
-        net: float (B, 3, H, W) to logits (B, C, H, W).
-        loss: (logits (B, C, H, W), int64 (B, H, W)) to a scalar.
-        preprocess: uint8 (B, 3, H, W) to what the net takes.
+        net: float (B, C, H, W) to logits (B, K, H, W).
+        loss: (logits (B, K, H, W), int64 (B, H, W)) to a scalar.
+        preprocess: uint8 or float32 (B, C, H, W) to what the net takes.
         optimizer: Makes the optimizer from parameters.
         scheduler: Makes Lightning's schedule config from the optimizer and `total_steps`.
         classes: Class names, in the order of their ids.
+        window: Height and width of the windows by which val and test images are predicted; None
+            predicts each at once.
     """
 
     def __init__(
@@ -80,8 +84,10 @@ class SegmentationModule(LightningModule):
         optimizer: Callable[..., Optimizer],
         scheduler: Callable[..., LRSchedulerConfigType],
         classes: Sequence[str],
+        window: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
+        self.window = window
         self.net = net.to(memory_format=torch.channels_last)
         self.loss = loss
         self.preprocess = preprocess
@@ -94,9 +100,15 @@ class SegmentationModule(LightningModule):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        """Maps uint8 images (B, 3, H, W) to logits (B, C, H, W)."""
+        """Maps images (B, C, H, W) to logits (B, K, H, W)."""
         logits: Tensor = self.net(self.preprocess(image))
         return logits
+
+    def whole(self, image: Tensor) -> Tensor:
+        """Maps whole images (B, C, H, W) to logits (B, K, H, W), by windows if there are any."""
+        if self.window is None:
+            return self(image)  # type: ignore[no-any-return]
+        return by_windows(self, image, self.window, stride=int(getattr(self.net, "stride", 1)))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Computes the loss of a batch, and counts its pixels."""
@@ -191,7 +203,7 @@ class SegmentationModule(LightningModule):
         return {"preds": preds.to(torch.uint8), "confusion": confusion}
 
     def _evaluation_step(self, stage: str, batch: Batch) -> StepOutput:
-        logits = self(batch["image"])
+        logits = self.whole(batch["image"])
         loss = self.loss(logits, batch["mask"].long())
         size = len(batch["image"])
         self.log(f"{stage}/loss", loss, batch_size=size, on_epoch=True, sync_dist=True)

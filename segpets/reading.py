@@ -14,7 +14,7 @@ import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import yaml
 
@@ -41,21 +41,33 @@ def read_bytes(file: Path, limit: int = LARGEST_RECORD) -> bytes:
         OSError: There is none, it can't be read, or it is a pipe, a device or a folder.
         ValueError: It has more than `limit` bytes, or its name holds a NUL.
     """
+    with _regular(file) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        # What grows, or is made as it is read, has no size that counts.
+        content = b"" if size > limit else stream.read(limit + 1)
+    if size > limit or len(content) > limit:
+        raise ValueError(f"it has more than {limit:,} bytes")
+    return content
+
+
+def read_start(file: Path, count: int) -> bytes:
+    """Reads the first bytes of a regular file.
+
+    Raises:
+        OSError: As `read_bytes`.
+    """
+    with _regular(file) as stream:
+        return stream.read(count)
+
+
+def _regular(file: Path) -> BinaryIO:
     # Without O_NONBLOCK, opening a pipe waits for its writer.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
     descriptor = os.open(file, flags | getattr(os, "O_BINARY", 0))
-    try:
-        facts = os.fstat(descriptor)
-        if not stat.S_ISREG(facts.st_mode):
-            raise OSError("it is no regular file")
-        with open(descriptor, "rb", closefd=False) as stream:
-            # What grows, or is made as it is read, has no size that counts.
-            content = b"" if facts.st_size > limit else stream.read(limit + 1)
-    finally:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-    if facts.st_size > limit or len(content) > limit:
-        raise ValueError(f"it has more than {limit:,} bytes")
-    return content
+        raise OSError("it is no regular file")
+    return os.fdopen(descriptor, "rb")
 
 
 def read_text(file: Path, limit: int = LARGEST_RECORD, *, encoding: str = "utf-8") -> str:

@@ -3,19 +3,25 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import conv2d
 
+from segpets.data.reader import Reader
+
 RED, GREEN = (255, 0, 0), (0, 255, 0)
+SMALL = Reader((16, 16))
 
 
 @dataclass(frozen=True)
 class Colours:
     """Logits are the red, green and blue of a pixel, so class 0 is what is red."""
 
-    size: int = 16
+    reader: Reader = SMALL
+    window: None = None
     stride: int = 4
 
     def logits(self, images: Tensor) -> Tensor:
@@ -26,7 +32,8 @@ class Colours:
 class Blurring:
     """A fully convolutional net that sees two pixels to each side."""
 
-    size: int = 16
+    reader: Reader = SMALL
+    window: None = None
     stride: int = 4
 
     def logits(self, images: Tensor) -> Tensor:
@@ -48,3 +55,9 @@ def turned(path: Path, orientation: int, **options: int) -> Path:
     exif[0x0112] = orientation
     left_red().save(path, exif=exif, **options)
     return path
+
+
+def seen(path: Path, size: int, **options: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """What a net of this size sees of a file, (3, size, size), and the file's height and width."""
+    with Reader((size, size)).opened([path], **options) as picture:
+        return picture.fitted().numpy(), picture.size

@@ -54,9 +54,9 @@ MUST_NOT_IMPORT = {
 }
 # What files of a folder that is one paper, equation or look a file share.
 SHARED = {
-    "model": {"pad", "separable"},
+    "model": {"first_layer", "pad", "separable", "windows"},
     "loss": {"base"},
-    "augment": {"pair"},
+    "augment": {"pair", "scale_crop"},
     "callback": {"signals", "tensorboard"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

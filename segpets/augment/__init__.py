@@ -1,7 +1,8 @@
 """Augmentation: image and mask change together, as a pure function of the two and a seed.
 
-An augmentation is called as `augment(image, mask, seed=seed)` with an image, uint8 (3, H, W), and a
-mask, uint8 (H, W), and returns such a pair, of any size:
+An augmentation is called as `augment(image, mask, seed=seed)` with an image, (C, H, W), and a mask,
+uint8 (H, W), and returns such a pair, of any size. The image is uint8, or float32 in [0, 1] where
+`data.range` is given:
 
 - The same image, mask and seed give the same pair, bit by bit, in any process and with any number
   of threads or workers. The global random streams of torch, NumPy and `random` neither matter nor

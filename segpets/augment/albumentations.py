@@ -47,7 +47,7 @@ class AlbumentationsAugment:
         """Returns the pair that belongs to the seed, an integer from 0 on.
 
         Args:
-            image: uint8 (3, H, W).
+            image: uint8, or float32 in [0, 1], (C, H, W).
             mask: uint8 (H, W).
             seed: Chooses among the possible pairs.
         """
@@ -55,16 +55,20 @@ class AlbumentationsAugment:
         # own, in the same state: all would draw the same numbers, and flip only what they darken.
         self.compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
         # Copies, because a transform may work in place, and the inputs may be a cache of pixels.
-        height_width_rgb = cv2.merge(tuple(image.numpy()))
+        height_width_rgb = (
+            cv2.merge(tuple(image.numpy()))
+            if len(image) == 3
+            else np.ascontiguousarray(np.moveaxis(image.numpy(), 0, -1))
+        )
         with _one_thread():
             pair = self.compose(image=height_width_rgb, mask=mask.numpy().copy())
-        return check_pair(_channels_first(pair["image"]), torch.as_tensor(pair["mask"]))
+        return check_pair(_channels_first(pair["image"]), torch.as_tensor(pair["mask"]), image)
 
 
 def _channels_first(image: object) -> Tensor:
     array = np.asarray(image)
     if array.ndim != 3 or array.shape[-1] != 3:
-        return torch.as_tensor(np.moveaxis(array, -1, 0))
+        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(array, -1, 0)))
     planes = np.empty((3, *array.shape[:2]), dtype=array.dtype)
     cv2.split(array, list(planes))  # a fifth of the time of a transposed copy
     return torch.from_numpy(planes)

@@ -41,7 +41,7 @@ class TorchvisionAugment:
         """Returns the pair that belongs to the seed, an integer from 0 to 2**64 - 1.
 
         Args:
-            image: uint8 (3, H, W).
+            image: uint8, or float32 in [0, 1], (C, H, W).
             mask: uint8 (H, W).
             seed: Chooses among the possible pairs.
         """
@@ -50,7 +50,7 @@ class TorchvisionAugment:
             pair = tv_tensors.Image(image.clone()), tv_tensors.Mask(mask.clone())
             for transform in self.transforms:
                 pair = transform(*pair)
-            return check_pair(*pair)
+            return check_pair(*pair, image)
 
 
 class ColorJitter(v2.ColorJitter):  # type: ignore[misc]  # torchvision has no types

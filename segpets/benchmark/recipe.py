@@ -21,10 +21,11 @@ from segpets.benchmark.timing import Setup, time_passes
 from segpets.benchmark.variants import OWN, VARIANTS
 from segpets.build.cost import Cost, cost_of
 from segpets.build.objects import build_net
+from segpets.data.geometry import Size, as_size, by, trained_size
+from segpets.data.reader import Reader
 from segpets.errors import UserError
 from segpets.hardware import cpu_name, fastest_precision, threads, usable_device
 from segpets.inference.trained import load, without_pretrained
-from segpets.model.pad import fitting
 from segpets.records.find import find_runs
 from segpets.run.directory import find_run
 from segpets.run.files import BENCHMARK, OTHER_FOLDER, make_ready, shown
@@ -50,12 +51,15 @@ Variant = Literal[
 ]
 
 
+Side = Annotated[int, Field(ge=32)]
+
+
 class BenchmarkSettings(Settings):
     """Keys of `conf/benchmark.yaml`."""
 
     run: str | int | Sequence[str | int] | None
     runs: str | int | Annotated[Sequence[str | int], Field(min_length=1)] | None
-    size: Annotated[int, Field(ge=32)] | None
+    size: Side | Annotated[Sequence[Side], Field(min_length=2, max_length=2)] | None
     batch_sizes: Annotated[Sequence[Positive], Field(min_length=1, examples=["[1,16]"])]
     variants: Sequence[Variant] | None
     devices: str | Annotated[Sequence[str], Field(min_length=1, examples=["[cpu,cuda]"])]
@@ -168,12 +172,16 @@ def _plan(
 def _of_config(cfg: DictConfig, devices: Sequence[str]) -> ModelReport:
     """Makes the config's model, with random weights."""
     net, cost = build_net(cfg)
-    size = cfg.size or cfg.data.size
-    if size != cfg.data.size:
-        cost = _cost(net, size)
+    trained, channels = trained_size(cfg.data), cfg.data.channels
+    size = trained if cfg.size is None else as_size(cfg.size)
+    if size != trained:
+        cost = _cost(net, size, channels)
     model = without_pretrained(table(cfg.model))
     mean, std = list(cfg.data.mean), list(cfg.data.std)
-    subject = Subject(model, mean, std, size, fitting(size, int(getattr(net, "stride", 1))))
+    white = Reader.of(table(cfg.data)).white
+    subject = Subject(
+        model, mean, std, size, int(getattr(net, "stride", 1)), channels=channels, white=white
+    )
     kind = devices[0].partition(":")[0]
     own = devices[0], OWN[fastest_precision({"cuda": "gpu"}.get(kind, kind))]
     name = f"{str(model['_target_']).rpartition('.')[2]}, random weights"
@@ -184,27 +192,31 @@ def _of_run(cfg: DictConfig, path: Path, devices: Sequence[str], trust: Trust) -
     """Loads the model of a run."""
     run = open_run(path, trust=trust)
     trained = load(run, checkpoint=cfg.checkpoint, device=devices[0])
-    data, size = trained.config["data"], cfg.size or trained.size
+    data, reader = trained.config["data"], trained.reader
+    size = trained_size(data) if cfg.size is None else as_size(cfg.size)
     subject = Subject(
         model=trained.config["model"],
         mean=data["mean"],
         std=data["std"],
         size=size,
-        padded=fitting(size, trained.stride),
+        stride=trained.stride,
+        channels=reader.channels,
+        white=reader.white,
         run=run,
         checkpoint=trained.checkpoint.stem,
     )
     weights = f"{trained.checkpoint.name}, epoch {trained.epoch}"
     own = devices[0], OWN[trained.precision]
-    return ModelReport(subject, shown(path), weights, _cost(trained.segmenter.net, size), own, [])
+    cost = _cost(trained.segmenter.net, size, reader.channels)
+    return ModelReport(subject, shown(path), weights, cost, own, [])
 
 
-def _cost(net: nn.Module, size: int) -> Cost:
+def _cost(net: nn.Module, size: Size, channels: int) -> Cost:
     try:
         with threads(1):  # where other programs keep the cores busy, more would wait
-            return cost_of(net, (size, size))
+            return cost_of(net, size, channels)
     except (ValueError, RuntimeError) as error:
-        raise UserError(f"the model doesn't take images of {size}x{size}: {error}") from error
+        raise UserError(f"the model doesn't take images of {by(size)}: {error}") from error
 
 
 def main(cfg: DictConfig, trust: Trust) -> Path:

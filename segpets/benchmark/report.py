@@ -14,6 +14,7 @@ from segpets.benchmark.subject import Subject
 from segpets.benchmark.timing import Row
 from segpets.benchmark.variants import VARIANTS
 from segpets.build.cost import Cost
+from segpets.data.geometry import by
 from segpets.errors import UserError
 from segpets.report.grid import Cell, Column, Grid, as_markdown, markdown_text, number
 from segpets.report.table import as_text, grid_table
@@ -55,10 +56,10 @@ class ModelReport:
     @property
     def title(self) -> str:
         """Its name and cost, in a line."""
-        size = self.subject.size
+        size = by(self.subject.size)
         return (
             f"{self.name}: {number(self.cost.params)} parameters, {number(self.cost.mult_adds)} "
-            f"mult-adds of one {size}x{size} image"
+            f"mult-adds of one {size} image"
         )
 
 
@@ -112,14 +113,14 @@ def _record(model: ModelReport, facts: Mapping[str, Any]) -> dict[str, Any]:
     latency, subject = model.latency, model.subject
     return {
         "latency_ms": latency.p50_ms if latency else None,
-        "device": f"{_device_name(device, facts)}, {subject.size}x{subject.size}",
+        "device": f"{_device_name(device, facts)}, {by(subject.size)}",
         "latency_of": f"the median pass of one image on {device}, variant {variant}: "
         + VARIANTS[variant].title
         + ("" if latency else "; it wasn't measured"),
         "run": None if subject.run is None else str(subject.run.path),
         "model": dict(subject.model),
         "weights": model.weights,
-        "size": [subject.size, subject.size],
+        "size": list(subject.size),
         "params": model.cost.params,
         "mult_adds": model.cost.mult_adds,
         **facts,
@@ -143,7 +144,7 @@ def _plain(row: Row, facts: Mapping[str, Any], subject: Subject) -> dict[str, An
     return known | {
         "device_name": _device_name(row.device, facts),
         "what": variant.title,
-        "input": [row.batch, 3, size, size],
+        "input": [row.batch, subject.channels, *size],
         "missing": row.missing,
     }
 
@@ -179,11 +180,11 @@ def _missing(rows: Sequence[Row]) -> Iterator[str]:
 def _page(model: ModelReport, record: Mapping[str, Any], grid: Grid) -> str:
     """Writes the Markdown of one model."""
     versions = ", ".join(f"{key} {value}" for key, value in record["versions"].items() if value)
-    size = model.subject.size
+    size = by(model.subject.size)
     devices = dict.fromkeys((row["device"], row["device_name"]) for row in record["rows"])
     lines = [
         f"parameters: {model.cost.params:,}",
-        f"mult-adds of one {size}x{size} image: {model.cost.mult_adds:,}",
+        f"mult-adds of one {size} image: {model.cost.mult_adds:,}",
         f"weights: {model.weights}",
         f"CPU: {record['cpu']}, {record['threads']} threads; load before the measurement: "
         f"{record['load_before']}",

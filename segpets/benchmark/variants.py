@@ -78,7 +78,7 @@ class ChannelsFirst(nn.Module):
         self.preprocess = preprocess
 
     def forward(self, image: Tensor) -> Tensor:
-        """Normalises uint8 (B, 3, H, W) to float32 (B, 3, H, W)."""
+        """Normalises (B, C, H, W) to float32 (B, C, H, W)."""
         return torch.addcmul(self.preprocess.shift, image.float(), self.preprocess.scale)
 
 
@@ -95,12 +95,6 @@ def prepare(
     return _torch(variant, subject, device)
 
 
-def _images(batch: int, size: int) -> Tensor:
-    """Draws random pixels, uint8 (B, 3, H, W), the same for all variants."""
-    generator = torch.Generator().manual_seed(1)
-    return torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8, generator=generator)
-
-
 def _torch(variant: Variant, subject: Subject, device: torch.device) -> Callable[[int], Pass]:
     segmenter = subject.segmenter(device)
     if not variant.channels_last:
@@ -109,7 +103,7 @@ def _torch(variant: Variant, subject: Subject, device: torch.device) -> Callable
         segmenter.net.to(memory_format=torch.contiguous_format)
 
     def passes(batch: int) -> Pass:
-        images = _images(batch, subject.size).to(device)
+        images = subject.images(batch, subject.size).to(device)
         model: Callable[[Tensor], Tensor] = segmenter
         if variant.compiled:
             torch.compiler.reset()  # else many sizes reach its limit, and the rest runs eager
@@ -132,7 +126,7 @@ def _onnx(file: str, subject: Subject, threads: int) -> Callable[[int], Pass]:
     model = OnnxModel(path, threads=threads)
 
     def passes(batch: int) -> Pass:
-        images = _images(batch, subject.padded)
+        images = subject.images(batch, subject.padded)
         return lambda: (model(images), None)[1]
 
     return passes

@@ -11,7 +11,9 @@ from torch.nn.functional import max_pool2d
 from torch.utils.data import DataLoader
 
 from segpets.browse.finding import Finding
-from segpets.data.datamodule import Augment, SegmentationDataset, collate
+from segpets.data.batches import collate
+from segpets.data.datamodule import Augment, SegmentationDataset
+from segpets.data.reader import Reader
 from segpets.data.source import Sample
 from segpets.labels import IGNORE_INDEX, Item
 
@@ -30,7 +32,7 @@ _CELL = 8  # pixels
 _WORKERS = 2
 
 
-def examine_augmentation(augment: Augment, *, size: int) -> list[Finding]:
+def examine_augmentation(augment: Augment, reader: Reader) -> list[Finding]:
     """Finds augmentations that change image and mask differently, or aren't functions of the seed.
 
     The pattern is a field of light and dark squares, and its mask the same field; so wherever the
@@ -38,33 +40,34 @@ def examine_augmentation(augment: Augment, *, size: int) -> list[Finding]:
 
     Args:
         augment: The joint transform.
-        size: Height and width in pixels of the images that it is used on.
+        reader: The rules by which the images that it is used on are made.
     """
     try:
-        problems = [*_of_pairs(augment, size)]
+        problems = [*_of_pairs(augment, reader)]
         if not any(problem.startswith(_RETURNS) for problem, _ in problems):
-            problems += _of_workers(augment, size)
+            problems += _of_workers(augment, reader)
     except Exception as error:  # somebody else's transform can raise anything
         problems = [(f"fails: {error}", "correct its parameters")]
     return [Finding(True, "augment", problem, remedy) for problem, remedy in problems]
 
 
-def pattern(size: int) -> tuple[Tensor, Tensor]:
-    """Makes an image, uint8 (3, size, size), and the mask that belongs to it, (size, size)."""
-    count = -(-size // _CELL)
+def pattern(reader: Reader) -> tuple[Tensor, Tensor]:
+    """Makes an image, (C, H, W), and the mask that belongs to it, (H, W)."""
+    height, width = reader.size
+    count = -(-max(height, width) // _CELL)
     cells = np.random.default_rng(0).integers(0, 2, (count, count), dtype=np.uint8)
-    index = np.arange(size) // _CELL
-    field = torch.from_numpy(cells[np.ix_(index, index)])
-    image = (64 + 128 * field).expand(3, size, size).contiguous()
-    return image, _ID * field
+    index = np.arange(max(height, width)) // _CELL
+    field = torch.from_numpy(cells[np.ix_(index[:height], index[:width])])
+    image = (64 + 128 * field).expand(reader.channels, height, width).contiguous()
+    return image if reader.range is None else image.float() / 255, _ID * field
 
 
-def _of_pairs(augment: Augment, size: int) -> Iterator[tuple[str, str]]:
-    before = pattern(size)
+def _of_pairs(augment: Augment, reader: Reader) -> Iterator[tuple[str, str]]:
+    before = pattern(reader)
     given = tuple(tensor.clone() for tensor in before)
     pairs = [augment(given[0], given[1], seed=seed) for seed in range(_SEEDS)]
-    if wrong := next((found for pair in pairs if (found := _wrong(pair))), None):
-        yield f"{_RETURNS} {wrong}", "return uint8 tensors, (3, H, W) and (H, W)"
+    if wrong := next((found for pair in pairs if (found := _wrong(pair, before[0]))), None):
+        yield f"{_RETURNS} {wrong}", "keep the types, and the number of channels"
         return
     if not all(torch.equal(a, b) for a, b in zip(before, given, strict=True)):
         yield "works on its inputs in place, which may be cached", "let it copy them first"
@@ -102,15 +105,16 @@ def _of_pairs(augment: Augment, size: int) -> Iterator[tuple[str, str]]:
         )
 
 
-def _wrong(pair: object) -> str | None:
+def _wrong(pair: object, image: Tensor) -> str | None:
     if not isinstance(pair, tuple) or len(pair) != 2:
         return type(pair).__name__
-    for tensor, ndim, shape in zip(pair, (3, 2), ("(3, H, W)", "(H, W)"), strict=True):
+    wanted = ((image.dtype, 3, f"({len(image)}, H, W)"), (torch.uint8, 2, "(H, W)"))
+    for tensor, (dtype, ndim, shape) in zip(pair, wanted, strict=True):
         if not isinstance(tensor, Tensor):
             return f"a {type(tensor).__name__} for a tensor"
-        if tensor.dtype != torch.uint8 or tensor.ndim != ndim:
-            kind = str(tensor.dtype).removeprefix("torch.")
-            return f"{kind} {tuple(tensor.shape)} where uint8 {shape} is wanted"
+        if tensor.dtype != dtype or tensor.ndim != ndim:
+            kinds = [str(one).removeprefix("torch.") for one in (tensor.dtype, dtype)]
+            return f"{kinds[0]} {tuple(tensor.shape)} where {kinds[1]} {shape} is wanted"
     return None
 
 
@@ -118,11 +122,11 @@ def agreement(image: Tensor, mask: Tensor, *, edges: bool = False) -> float:
     """Computes the part of a mask's pixels that match the image of an augmented pattern.
 
     Args:
-        image: uint8 (3, H, W).
+        image: uint8, or float32 in [0, 1], (C, H, W).
         mask: uint8 (H, W); ignored pixels don't count.
         edges: Whether pixels within two of an edge count.
     """
-    grey = image.float().mean(0)
+    grey = image.float().mean(0) * (1 if image.dtype == torch.uint8 else 255)
     field = mask.float()[None, None]
     flat = (max_pool2d(field, 5, 1, 2) == -max_pool2d(-field, 5, 1, 2))[0, 0]
     counted = (flat | edges) & (mask != IGNORE_INDEX)
@@ -135,10 +139,10 @@ def agreement(image: Tensor, mask: Tensor, *, edges: bool = False) -> float:
     return max(fits, 1 - fits)  # inverted colours fit as well
 
 
-def _of_workers(augment: Augment, size: int) -> Iterator[tuple[str, str]]:
+def _of_workers(augment: Augment, reader: Reader) -> Iterator[tuple[str, str]]:
     """Reads the same image many times, with and without worker processes."""
-    alone = _read(augment, size, workers=0)
-    apart = _read(augment, size, workers=_WORKERS)
+    alone = _read(augment, reader, workers=0)
+    apart = _read(augment, reader, workers=_WORKERS)
     varied = any(not _same_item(item, alone[0]) for item in alone)
     first, second = apart[::_WORKERS], apart[1::_WORKERS]
     if varied and all(_same_item(a, b) for a, b in zip(first, second, strict=True)):
@@ -166,11 +170,11 @@ class _Same:
         return (self.pair for _ in rows)
 
 
-def _read(augment: Augment, size: int, *, workers: int) -> list[Item]:
+def _read(augment: Augment, reader: Reader, *, workers: int) -> list[Item]:
     file = Path("pattern")
     samples = [Sample(f"pattern_{index}", file, file) for index in range(_SEEDS)]
     rows = np.zeros(_SEEDS, dtype=np.int64)
-    pixels = _Same(pattern(size))
+    pixels = _Same(pattern(reader))
     data = SegmentationDataset(samples, rows, pixels, augment=augment, seed=0)
     loader: DataLoader[Item] = DataLoader(
         data,

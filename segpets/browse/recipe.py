@@ -18,11 +18,19 @@ from segpets.build.instantiate import build
 from segpets.build.objects import build_data
 from segpets.data import SegmentationDataModule
 from segpets.data.datamodule import Augment
-from segpets.data.decode import read_pair
+from segpets.data.decoded import read_sample
 from segpets.data.source import leave_out
 from segpets.errors import FileError, UserError
 from segpets.reading import read_text
-from segpets.report.figure import as_picture, colourise, mixed, outlined, sheet, size_figure
+from segpets.report.figure import (
+    as_picture,
+    colourise,
+    mixed,
+    outlined,
+    sheet,
+    size_figure,
+    visible,
+)
 from segpets.report.page import embedded, render
 from segpets.report.paint import RGB
 from segpets.report.palette import palette
@@ -84,10 +92,10 @@ def browse(cfg: DictConfig) -> Result:
     datamodule = build_data(cfg)
     splits = leave_out(datamodule.source.splits(), datamodule.exclude)
     classes = list(cfg.data.classes)
-    contents = survey(splits, datamodule.source, classes=classes, size=datamodule.size)
+    contents = survey(splits, datamodule.source, classes=classes, reader=datamodule.reader)
     findings = contents.findings
     if settings.doctor:
-        findings = findings + examine_augmentation(datamodule.augment, size=datamodule.size)
+        findings = findings + examine_augmentation(datamodule.augment, datamodule.reader)
         findings.sort(key=lambda finding: not finding.serious)
 
     make_ready(folder, OTHER_FOLDER)
@@ -145,11 +153,11 @@ def _tiles(
     for row in rows:
         sample = found.samples[row]
         try:
-            pixels, ids = read_pair(sample, datamodule.source, datamodule.size)
+            decoded = read_sample(sample, datamodule.source, datamodule.reader)
         except FileError:  # it was readable a moment ago
             continue
-        image = np.moveaxis(pixels, 0, -1)
-        painted = colourise(torch.from_numpy(ids), classes)
+        image = visible(torch.from_numpy(decoded.image))
+        painted = colourise(torch.from_numpy(decoded.mask), classes)
         height, width = found.sizes[row].tolist()
         parts = found.counts[row] / max(found.counts[row].sum(), 1)
         held = zip([*classes, "ignored"], parts.tolist(), strict=True)
@@ -171,20 +179,20 @@ def _augmented(
             backends[str(name)] = backends.pop("chosen")
         else:
             backends[str(name)] = build(node, f"backends.{name}")
-    size, shown = datamodule.size, []
+    shown = []
     for row in rows.tolist():
         sample = found.samples[row]
-        pixels, ids = read_pair(sample, datamodule.source, size)
-        pair = torch.from_numpy(pixels), torch.from_numpy(ids)
+        decoded = read_sample(sample, datamodule.source, datamodule.reader)
+        pair = torch.from_numpy(decoded.image), torch.from_numpy(decoded.mask)
         for backend, augment in backends.items():
             tiles = []
             try:
                 seeds = range(cfg.seed * TIMES, (cfg.seed + 1) * TIMES)
                 for image, mask in [pair, *(augment(*pair, seed=seed) for seed in seeds)]:
-                    picture = np.moveaxis(image.numpy(), 0, -1)
-                    drawn = outlined(picture, mask.numpy(), cfg.data.classes)
-                    if drawn.shape[:2] != (size, size):
-                        drawn = np.asarray(Image.fromarray(drawn).resize((size, size)))
+                    drawn = outlined(visible(image), mask.numpy(), cfg.data.classes)
+                    if drawn.shape[:2] != decoded.mask.shape:
+                        size = decoded.mask.shape[::-1]
+                        drawn = np.asarray(Image.fromarray(drawn).resize(size))
                     tiles.append(drawn)
             except Exception as error:  # somebody else's transform can raise anything
                 log.warning("augment fails on %s: %s", sample.name, error)

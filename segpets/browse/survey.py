@@ -9,11 +9,13 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import Image
 
 from segpets.browse.finding import Finding
-from segpets.data.decode import open_image, read_whole
+from segpets.data.decode import open_image
+from segpets.data.decoded import FACTS, read_sample
 from segpets.data.pixels import in_threads
+from segpets.data.reader import Reader
 from segpets.data.source import STAGES, Rows, Sample, Source, Splits, merged
 from segpets.errors import FileError
 from segpets.labels import IGNORE_INDEX
@@ -44,7 +46,7 @@ class Survey:
     findings: list[Finding]
 
 
-def survey(splits: Splits, source: Source, *, classes: Sequence[str], size: int) -> Survey:
+def survey(splits: Splits, source: Source, *, classes: Sequence[str], reader: Reader) -> Survey:
     """Decodes every file of a data set, in threads, and judges it.
 
     It finds what `Splits` lists as problems or as unused, and files that can't be decoded, are
@@ -55,21 +57,23 @@ def survey(splits: Splits, source: Source, *, classes: Sequence[str], size: int)
         splits: The samples.
         source: Reads masks.
         classes: Names, in the order of their ids.
-        size: Height and width in pixels at which images are compared.
+        reader: The rules by which images become what a net sees, and are compared.
     """
     samples, stages = merged(splits)
     sizes = np.zeros((len(samples), 2), dtype=np.int64)
     counts = np.zeros((len(samples), len(classes) + 1), dtype=np.int64)
     pixels = np.zeros(len(samples), dtype=np.uint64)
+    facts = np.zeros(len(samples), dtype=FACTS)
     findings = list(_of_the_list(splits, source.root))
 
     def one(row: int) -> Finding | None:
         sample = samples[row]
         try:
-            misnamed = _misnamed(sample.image) or _misnamed(sample.mask) or _turned(sample.image)
-            image, ids = read_whole(sample, source, size)
+            misnamed = _misnamed(sample.image) or _misnamed(sample.mask)
+            decoded = read_sample(sample, source, reader)
         except FileError as error:
             return _from_error(error, sample.name)
+        image, ids, facts[row] = decoded.image, decoded.whole_mask, decoded.facts
         of_each = np.bincount(ids.reshape(-1), minlength=IGNORE_INDEX + 1)
         if (strange := np.flatnonzero(of_each[len(classes) : IGNORE_INDEX])).size:
             ids_ = (strange + len(classes)).tolist()
@@ -78,7 +82,7 @@ def survey(splits: Splits, source: Source, *, classes: Sequence[str], size: int)
             return Finding(True, str(sample.mask), problem, remedy, sample.name)
         sizes[row] = ids.shape
         counts[row] = [*of_each[: len(classes)], of_each[IGNORE_INDEX]]
-        digest = hashlib.blake2b(image.data, digest_size=8).digest()
+        digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8).digest()
         pixels[row] = int.from_bytes(digest, "little")
         return misnamed
 
@@ -115,17 +119,6 @@ def _misnamed(file: Path) -> Finding | None:
         return None
     remedy = "nothing, it is read by its content; other programs may want the right suffix"
     return Finding(False, str(file), f"is {stored}, though named {file.suffix}", remedy)
-
-
-def _turned(file: Path) -> Finding | None:
-    """Finds a photograph that viewers turn, but that is read as it is stored."""
-    with open_image(file) as image:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-    if orientation in (0, 1):
-        return None
-    problem = f"has the EXIF orientation {orientation}, which viewers follow and a training doesn't"
-    remedy = "make sure that its mask lies as the pixels are stored, or turn the pixels for good"
-    return Finding(False, str(file), problem, remedy)
 
 
 def _of_single_classes(

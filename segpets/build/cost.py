@@ -26,10 +26,11 @@ class Cost:
     table: str
 
 
-def cost_of(net: nn.Module, size: tuple[int, int]) -> Cost:
-    """Counts all that a net costs, for an RGB image of this height and width."""
-    count = mult_adds(net, size)
-    return Cost(parameters(net), count, layer_table(net, size, count=count))
+def cost_of(net: nn.Module, size: tuple[int, int], in_channels: int = 3) -> Cost:
+    """Counts all that a net costs, for an image of this height, width and number of channels."""
+    count = mult_adds(net, size, in_channels=in_channels)
+    table = layer_table(net, size, in_channels=in_channels, count=count)
+    return Cost(parameters(net), count, table)
 
 
 def parameters(net: nn.Module) -> int:

@@ -15,6 +15,8 @@ from segpets.build.cost import Cost, cost_of
 from segpets.build.instantiate import build
 from segpets.build.probe import try_loss, words
 from segpets.data import SegmentationDataModule, Source
+from segpets.data.geometry import as_size, by, trained_size
+from segpets.data.reader import Reader
 from segpets.errors import UserError, out_of_memory
 from segpets.hardware import threads
 from segpets.module import Preprocess, SegmentationModule
@@ -67,33 +69,34 @@ def build_net(cfg: DictConfig) -> tuple[nn.Module, Cost]:
         UserError: It refuses images of the data's size, or its logits have another shape.
     """
     net: nn.Module = build(cfg.model, "model")
-    size = (cfg.data.size, cfg.data.size)
+    channels, size = cfg.data.channels, trained_size(cfg.data)
     expected = (1, len(cfg.data.classes), *size)
     try:
         # Where other programs keep the cores busy, waiting for threads took seconds; one: 0.1 s.
         with threads(1), torch.no_grad():
-            logits = net.eval()(torch.zeros(1, 3, *size))
+            logits = net.eval()(torch.zeros(1, channels, *size))
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
         with threads(1):
-            cost = cost_of(net.train(), size)
+            cost = cost_of(net.train(), size, channels)
     except UserError:
         raise
     except Exception as error:
         if out_of_memory(error):
             raise
         message = words(error, net)
+        of = "" if channels == 3 else f" with {channels} channels"
         if "must match" in message or "must be equal" in message:
             message += (
                 ". Where halving and doubling lead to other sizes, call "
                 "segpets.model.pad.pad_to_multiple first and crop the logits"
             )
         raise UserError(
-            f"the model {cfg.model._target_} doesn't take images of {size[0]}x{size[1]}: {message}"
+            f"the model {cfg.model._target_} doesn't take images of {by(size)}{of}: {message}"
         ) from error
     if shape != expected:
         raise UserError(
-            f"the model {cfg.model._target_} maps (1, 3, {size[0]}, {size[1]}) to {shape}, but "
-            f"should give logits for {len(cfg.data.classes)} classes, {expected}"
+            f"the model {cfg.model._target_} maps (1, {channels}, {size[0]}, {size[1]}) to "
+            f"{shape}, but should give logits for {len(cfg.data.classes)} classes, {expected}"
         )
     return net, cost
 
@@ -105,15 +108,32 @@ def build_module(cfg: DictConfig, net: nn.Module) -> SegmentationModule:
         UserError: One of them can't be made, or the loss can't be trained with.
     """
     loss = build(cfg.loss, "loss")
-    try_loss(loss, classes=len(cfg.data.classes), size=cfg.data.size)
+    try_loss(loss, classes=len(cfg.data.classes), size=trained_size(cfg.data))
     return SegmentationModule(
         net=net,
         loss=loss,
-        preprocess=Preprocess(mean=cfg.data.mean, std=cfg.data.std),
+        preprocess=preprocess_of(table(cfg.data)),
         optimizer=build(cfg.optimizer, "optimizer"),
         scheduler=build(cfg.scheduler, "scheduler"),
         classes=cfg.data.classes,
+        window=None if cfg.data.window is None else as_size(cfg.data.window),
     )
+
+
+def preprocess_of(data: Mapping[str, Any]) -> Preprocess:
+    """Makes the normalisation of the group `data`.
+
+    Raises:
+        UserError: Mean or standard deviation aren't a number for each channel.
+    """
+    channels = data["channels"]
+    for key in ("mean", "std"):
+        if len(data[key]) != channels:
+            raise UserError(
+                f"data.{key} has {len(data[key])} numbers, but data.channels={channels}: give one "
+                "for each channel"
+            )
+    return Preprocess(mean=data["mean"], std=data["std"], white=Reader.of(data).white)
 
 
 def build_trainer(cfg: DictConfig, *, extra_callbacks: Sequence[Callback] = ()) -> Trainer:

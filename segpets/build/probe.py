@@ -17,7 +17,7 @@ from segpets.labels import IGNORE_INDEX
 _SIZE: Final = 8
 
 
-def try_loss(loss: Callable[..., Any], *, classes: int, size: int) -> None:
+def try_loss(loss: Callable[..., Any], *, classes: int, size: tuple[int, int]) -> None:
     """Gives a loss random logits, and checks that it can be trained with.
 
     The random state stays as it is. A few pixels are enough; if they are too few for the loss, as
@@ -40,7 +40,7 @@ def try_loss(loss: Callable[..., Any], *, classes: int, size: int) -> None:
         torch.manual_seed(0)
         try:
             try:
-                problem = _problem(tried, classes, _SIZE)
+                problem = _problem(tried, classes, (_SIZE, _SIZE))
             except Exception:
                 problem = _problem(tried, classes, size)
         except UserError:
@@ -51,16 +51,17 @@ def try_loss(loss: Callable[..., Any], *, classes: int, size: int) -> None:
             if torch.cuda.is_available() and "same device" in str(error):
                 return  # it holds tensors of the GPU's, so here it can't be tried
             raise UserError(
-                f"the loss {name} fails for logits (2, {classes}, {size}, {size}) and class ids "
-                f"(2, {size}, {size}): {words(error, loss)}. Its forward takes the logits first"
+                f"the loss {name} fails for logits (2, {classes}, {size[0]}, {size[1]}) and class "
+                f"ids (2, {size[0]}, {size[1]}): {words(error, loss)}. Its forward takes the "
+                "logits first"
             ) from error
     if problem:
         raise UserError(f"the loss {name} {problem}")
 
 
-def _problem(loss: Callable[..., Any], classes: int, size: int) -> str | None:
-    logits = torch.randn(2, classes, size, size, requires_grad=True)
-    target = torch.randint(classes, (2, size, size))
+def _problem(loss: Callable[..., Any], classes: int, size: tuple[int, int]) -> str | None:
+    logits = torch.randn(2, classes, *size, requires_grad=True)
+    target = torch.randint(classes, (2, *size))
     target[:, 0] = IGNORE_INDEX
     value = loss(logits, target)
     if not isinstance(value, Tensor):

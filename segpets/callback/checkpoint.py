@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from segpets.callback.signals import stop_after_step
-from segpets.data.datamodule import batches_done, epochs_done
+from segpets.data.batches import batches_done, epochs_done
 from segpets.errors import FileError
 from segpets.run.checkpoint import read_checkpoint
 from segpets.run.files import BEST, LAST, PREVIOUS

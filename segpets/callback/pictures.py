@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 from torch import Tensor
@@ -32,6 +31,7 @@ class Pictures(Callback):
         self.every_n_epochs = every_n_epochs
         self._wanted: set[int] = set()
         self._seen: list[tuple[Tensor, Tensor, Tensor, str]] = []
+        self._begun = 0
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Decides whether to draw."""
@@ -64,7 +64,7 @@ class Pictures(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keeps the wanted images."""
-        self._keep(outputs["preds"], batch, batch_idx, trainer)
+        self._keep(outputs["preds"], batch, batch_idx)
 
     def on_test_batch_end(
         self,
@@ -76,12 +76,13 @@ class Pictures(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keeps the wanted images."""
-        self._keep(outputs["preds"], batch, batch_idx, trainer)
+        self._keep(outputs["preds"], batch, batch_idx)
 
-    def _keep(self, preds: Tensor, batch: Batch, batch_idx: int, trainer: Trainer) -> None:
-        size: int = getattr(trainer, "datamodule").batch_size  # noqa: B009
+    def _keep(self, preds: Tensor, batch: Batch, batch_idx: int) -> None:
+        self._begun = 0 if batch_idx == 0 else self._begun
+        first, self._begun = self._begun, self._begun + len(preds)
         for row in range(len(preds)):
-            if batch_idx * size + row in self._wanted and len(self._seen) < self.count:
+            if first + row in self._wanted and len(self._seen) < self.count:
                 tensors = (batch["image"][row], batch["mask"][row], preds[row])
                 image, mask, pred = (tensor.cpu() for tensor in tensors)
                 self._seen.append((image, mask, pred, batch["name"][row]))
@@ -97,12 +98,8 @@ class Pictures(Callback):
     def _draw(self, trainer: Trainer, pl_module: LightningModule, name: str, stage: str) -> None:
         if not self._seen:
             return
-        images, masks, preds = (
-            torch.stack([seen[part] for seen in self._seen])  # type: ignore[misc]
-            for part in range(3)
-        )
+        images, masks, preds, captions = zip(*self._seen, strict=True)
         classes: tuple[str, ...] = pl_module.classes  # type: ignore[assignment]
-        captions = [seen[3] for seen in self._seen]
         sheet = prediction_sheet(images, masks, preds, captions=captions, classes=classes)
         self._seen = []
         self.folder.mkdir(parents=True, exist_ok=True)

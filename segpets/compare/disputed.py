@@ -8,15 +8,19 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 import segpets.data
 from segpets.data import Source
-from segpets.data.decode import load, open_image, read_pair
+from segpets.data.decode import load, open_image
+from segpets.data.decoded import read_sample
+from segpets.data.reader import Reader
 from segpets.errors import UserError
 from segpets.records.counts import truth_keys
 from segpets.records.group import Configuration, Group, lower_is_better
 from segpets.records.record import Record
+from segpets.report.figure import visible
 from segpets.run.files import CONFIG, RunFiles
 from segpets.run.schema import read_plain
 from segpets.run.stored import StoredRun, upgraded
@@ -85,7 +89,8 @@ def disputed(
     images = []
     for name, place in zip(wanted, chosen, strict=True):
         image, truth = originals.get(name, (None, None))
-        masks = [_mask(RunFiles(run.path).masks / f"{name}.png", group) for run in runs]
+        size = None if truth is None else truth.shape
+        masks = [_mask(RunFiles(run.path).masks / f"{name}.png", group, size) for run in runs]
         images.append(Disputed(name, image, truth, masks, iou[:, place].tolist()))
     for column, configuration in enumerate(able):
         if lost := sum(shown.masks[column] is None for shown in images):
@@ -101,13 +106,13 @@ def _of(run: Record, names: NDArray[np.str_]) -> NDArray[np.float64]:
     return run.counts.iou[np.searchsorted(run.counts.names, names)]
 
 
-def _mask(file: Path, group: Group) -> Pixel8 | None:
+def _mask(file: Path, group: Group, size: tuple[int, ...] | None) -> Pixel8 | None:
     if not file.is_file():
         return None
     try:
-        size = _size(group)
         with open_image(file) as image:
-            if image.mode != "L" or image.size != (size, size):
+            own = (image.height, image.width)
+            if image.mode != "L" or max(own) > _LARGEST or (size is not None and own != size):
                 return None
             mask: Pixel8 = np.asarray(load(image, file)).copy()
     except UserError:
@@ -121,18 +126,18 @@ def _originals(
     originals: dict[str, tuple[Pixel8, Pixel8]] = {}
     changed = 0
     try:
-        size = _size(group)
-        source = _source(run.path)
-        splits = source.splits()
+        source, data = _source(run.path)
+        splits, reader = source.splits(), Reader.of(data)
         wanted = set(names)
         for samples in reversed(splits.stages().values()):
             for sample in samples:
                 if sample.name not in wanted:
                     continue
                 wanted.remove(sample.name)
-                pixels, ids = read_pair(sample, source, size)
+                decoded = read_sample(sample, source, reader)
+                ids = decoded.mask
                 if _is_as_tested(run, sample.name, ids, len(group.classes)):
-                    originals[sample.name] = np.moveaxis(pixels, 0, -1), ids
+                    originals[sample.name] = visible(torch.from_numpy(decoded.image)), ids
                 else:
                     changed += 1
     except Exception as error:  # a config from anywhere can go wrong in any way
@@ -150,14 +155,7 @@ def _is_as_tested(run: Record, name: str, ids: Pixel8, classes: int) -> bool:
     return bool(truth_keys(pixels.astype(np.int64)) == key)
 
 
-def _size(group: Group) -> int:
-    size = (group.protocol.get("resolution") or [None])[0]
-    if not isinstance(size, int) or not 1 <= size <= _LARGEST:
-        raise UserError("the protocol says no resolution")
-    return size
-
-
-def _source(path: Path) -> Source:
+def _source(path: Path) -> tuple[Source, dict[str, Any]]:
     """Makes the data source of a run's config, which anyone may have written: one of ours, or none.
 
     Nothing in the config is instantiated: the class is called with plain values.
@@ -176,4 +174,4 @@ def _source(path: Path) -> Source:
         )
     keys = [key for key in inspect.signature(part).parameters if key in data]
     source: Source = part(**{key: data[key] for key in keys})
-    return source
+    return source, data

@@ -1,12 +1,13 @@
 """Decoded pixels in one memory-mapped file, which processes share.
 
-    SEGPETS1 | length of the header | header (JSON) | table | records
+    SEGPETS4 | length of the header | header (JSON) | table | records
 
-The table has a row for each image: what its files looked like (size and dates), and the checksum
-of its record, which is the image, (3, size, size), and the mask, (size, size), both uint8. A file
-is written under another name, complete and flushed, before it takes its own; so a kill, a full
-disk or a second process never leaves a half one. It holds numbers only: reading one that somebody
-else wrote can show wrong pixels, but run nothing.
+The table has a row for each image: what its files looked like (size and dates), where its record
+lies and how large it is, the record's checksum, and what was noted when it was decoded. A record is
+the image, (C, H, W), uint8 or float32, and the mask, (H, W), uint8. A file is written under another
+name, complete and flushed, before it takes its own; so a kill, a full disk or a second process
+never leaves a half one. It holds numbers only: reading one that somebody else wrote can show wrong
+pixels, but run nothing.
 """
 
 import fcntl
@@ -16,27 +17,74 @@ import mmap
 import os
 import re
 import shutil
+import threading
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segpets.data.decode import Pixel8
+from segpets.data.decoded import FACTS, Decoded
 from segpets.data.source import Mask
 
 log = logging.getLogger(__name__)
 
-MAGIC: Final = b"SEGPETS2"
-TABLE: Final = np.dtype([("files", "<u8"), ("checksum", "<u4")])
+MAGIC: Final = b"SEGPETS4"
+TABLE: Final = np.dtype(
+    [
+        ("files", "<u8"),
+        ("offset", "<u8"),
+        ("height", "<u4"),
+        ("width", "<u4"),
+        ("checksum", "<u4"),
+        ("facts", FACTS),
+    ]
+)
 _PAGE: Final = 4096
 _TABLE_START: Final = len(MAGIC) + 4 + _PAGE
 _RELEASE_AFTER: Final = 2**20  # a system maps a few times as much, since it adds neighbours
-_OURS: Final = re.compile(r"\d+px-[0-9a-f]{16}\.(pixels|tmp)")
+_OURS: Final = re.compile(r"\w+-[0-9a-f]{16}\.(pixels|tmp)")
+
+
+Image = NDArray[np.uint8] | NDArray[np.float32]
+
+
+class Shape(NamedTuple):
+    """The common shape of a cache's records.
+
+    Attributes:
+        images: How many it has.
+        channels: Of each image.
+        dtype: Of its pixels, as NumPy writes it: `uint8` or `float32`.
+        size: Height and width of all images; None: they differ.
+    """
+
+    images: int
+    channels: int
+    dtype: str
+    size: tuple[int, int] | None
+
+    def record(self, height: int, width: int) -> int:
+        """Computes the bytes of an image and its mask."""
+        return (self.channels * np.dtype(self.dtype).itemsize + 1) * height * width
+
+    @property
+    def start(self) -> int:
+        """The place of the first record: the first page behind the header and the table."""
+        end = _TABLE_START + self.images * TABLE.itemsize
+        return -(-end // _PAGE) * _PAGE
+
+    @property
+    def bytes(self) -> int:
+        """The length of the file, of images of one size; else only that of its start."""
+        return self.start + (self.images * self.record(*self.size) if self.size else 0)
+
+
+class FullError(Exception):
+    """A cache of images of different sizes has become larger than it may be."""
 
 
 class PixelCache:
@@ -44,74 +92,87 @@ class PixelCache:
 
     Args:
         path: The file.
-        count: How many images it must have.
-        size: Their height and width.
+        shape: The shape that it must have.
 
     Raises:
         ValueError: The file isn't a complete cache of that kind.
         OSError: It isn't there or can't be read.
     """
 
-    def __init__(self, path: Path, *, count: int, size: int) -> None:
-        self.path, self.count, self.size = path, count, size
-        self._read, self._record = 0, _record_bytes(size)
-        self._whole = np.zeros(count, dtype=np.bool_)
+    def __init__(self, path: Path, shape: Shape) -> None:
+        self.path, self.shape = path, shape
+        self._read = 0
+        self._whole = np.zeros(shape.images, dtype=np.bool_)
         self._open()
 
     def _open(self) -> None:
+        shape = self.shape
         with self.path.open("rb") as file:
             if file.read(len(MAGIC)) != MAGIC:
                 raise ValueError("it is from another version")
             length = int.from_bytes(file.read(4), "little")
             try:
                 header: dict[str, Any] = json.loads(file.read(min(length, _PAGE)))
-                counts, checksum = (header["count"], header["size"]), header["table_checksum"]
+                known = (header["count"], header["channels"], header["dtype"])
+                checksum, whole = header["table_checksum"], header["bytes"]
                 self.fingerprint = str(header["fingerprint"])
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError("its header is damaged") from error
-            if os.fstat(file.fileno()).st_size != bytes_needed(self.count, self.size):
+            size = os.fstat(file.fileno()).st_size
+            if size != whole or size < shape.bytes:
                 raise ValueError("it is incomplete")
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            self._start = _records_start(self.count)
-            self.table = np.frombuffer(self._map, TABLE, self.count, offset=_TABLE_START)
+            self.table = np.frombuffer(self._map, TABLE, shape.images, offset=_TABLE_START)
             actual = _table_checksum(self.table, self.fingerprint)
-            if counts != (self.count, self.size) or actual != checksum:
+            if known != shape[:3] or actual != checksum or not self._fits(size):
                 raise ValueError("its table is damaged")
 
-    def read(self, row: int) -> tuple[Pixel8, Mask] | None:
-        """Copies an image, (3, size, size), and its mask; None if the record is damaged."""
-        begin = self._start + row * self._record
-        record = np.frombuffer(self._map, dtype=np.uint8, count=self._record, offset=begin).copy()
+    def _fits(self, size: int) -> bool:
+        """Checks that all records lie within the file, and have the size that they must."""
+        table, shape = self.table, self.shape
+        pixel = shape.record(1, 1)
+        lengths = pixel * table["height"].astype(float) * table["width"]
+        ends = table["offset"].astype(float) + lengths
+        inside = bool((table["offset"] >= shape.start).all() and (ends <= size).all())
+        if shape.size is None:
+            return inside
+        return inside and bool(
+            (table["height"] == shape.size[0]).all() and (table["width"] == shape.size[1]).all()
+        )
+
+    def read(self, row: int) -> tuple[Image, Mask] | None:
+        """Copies an image, (C, H, W), and its mask, (H, W); None if the record is damaged."""
+        entry, shape = self.table[row], self.shape
+        height, width = int(entry["height"]), int(entry["width"])
+        length = shape.record(height, width)
+        begin = int(entry["offset"])
+        record = np.frombuffer(self._map, dtype=np.uint8, count=length, offset=begin).copy()
         # What was touched counts as this process's memory until it is given back; it stays in the
         # system's cache of files.
-        self._read += self._record
+        self._read += length
         if self._read > _RELEASE_AFTER and hasattr(self._map, "madvise"):
             self._map.madvise(mmap.MADV_DONTNEED)
             self._read = 0
         if not self._whole[row]:  # once in each process: it takes longer than the copy
-            if zlib.crc32(record.data) != self.table["checksum"][row]:
+            if zlib.crc32(record.data) != entry["checksum"]:
                 return None
             self._whole[row] = True
-        pixels = record.reshape(4, self.size, self.size)
-        return pixels[:3], pixels[3]
+        pixels = length - height * width
+        image = record[:pixels].view(shape.dtype).reshape(shape.channels, height, width)
+        return image, record[pixels:].reshape(height, width)
 
-    def __reduce__(self) -> tuple[Callable[..., "PixelCache"], tuple[Path]]:
-        return partial(PixelCache, count=self.count, size=self.size), (self.path,)
+    def __reduce__(self) -> tuple[Callable[..., "PixelCache"], tuple[Path, Shape]]:
+        return PixelCache, (self.path, self.shape)
 
 
-def cache_name(size: int, key: str) -> str:
+def cache_name(words: str, key: str) -> str:
     """Makes the file name of a cache.
 
     Args:
-        size: Height and width of its images.
+        words: What its images are, in letters and digits.
         key: 16 hexadecimal digits that name its samples and settings.
     """
-    return f"{size}px-{key}.pixels"
-
-
-def bytes_needed(count: int, size: int) -> int:
-    """Computes the length of a cache's file."""
-    return _records_start(count) + count * _record_bytes(size)
+    return f"{words}-{key}.pixels"
 
 
 def make_room(path: Path, *, needed: int, limit: int) -> str | None:
@@ -149,50 +210,61 @@ def make_room(path: Path, *, needed: int, limit: int) -> str | None:
     return None
 
 
-def build(
-    path: Path,
-    *,
-    count: int,
-    size: int,
-    fill: Callable[[Callable[[int, int, Pixel8, Mask], None]], str],
-) -> None:
+Put = Callable[[int, int, Decoded], None]
+"""Takes a row, what its files look like, and the decoded sample; from any thread."""
+
+
+def build(path: Path, shape: Shape, *, limit: int, fill: Callable[[Put], str]) -> None:
     """Writes a cache; its caller has locked it.
 
     Args:
         path: Where.
-        count: How many images.
-        size: Their height and width.
-        fill: Is given put(row, files, image, mask), which it calls once for each row, from any
-            thread; gives the fingerprint.
+        shape: The shape of its records.
+        limit: The bytes that it may have.
+        fill: Calls `put` once for each row; gives the fingerprint.
 
     Raises:
+        FullError: Images of different sizes take more than `limit`.
         OSError: The disk is full or can't be written. Nothing is left then, nor after any error
             of `fill`.
     """
-    table = np.zeros(count, dtype=TABLE)
-    record, start, whole = _record_bytes(size), _records_start(count), bytes_needed(count, size)
+    table = np.zeros(shape.images, dtype=TABLE)
     unfinished = path.with_suffix(".tmp")
     file = os.open(unfinished, os.O_CREAT | os.O_TRUNC | os.O_RDWR, 0o644)
+    end, lock = shape.start, threading.Lock()
     try:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file, 0, whole)  # reveals a full disk now
+        if shape.size and hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file, 0, shape.bytes)  # reveals a full disk now
 
-        def put(row: int, files: int, image: Pixel8, mask: Mask) -> None:
-            pixels = np.concatenate([image.reshape(-1), mask.reshape(-1)])
-            table[row] = files, zlib.crc32(pixels.data)
-            _write(file, pixels.tobytes(), start + row * record)
+        def reserved(row: int, length: int) -> int:
+            nonlocal end
+            with lock:
+                begin = shape.start + row * length if shape.size else end
+                end = max(end, begin + length)
+            if end > limit:
+                raise FullError
+            return begin
+
+        def put(row: int, files: int, decoded: Decoded) -> None:
+            image, mask = decoded.image, decoded.mask
+            record = image.tobytes() + mask.tobytes()
+            begin = reserved(row, len(record))
+            table[row] = files, begin, *mask.shape, zlib.crc32(record), decoded.facts
+            _write(file, record, begin)
 
         fingerprint = fill(put)
         header = {
-            "count": count,
-            "size": size,
+            "count": shape.images,
+            "channels": shape.channels,
+            "dtype": shape.dtype,
             "fingerprint": fingerprint,
+            "bytes": end,
             "table_checksum": _table_checksum(table, fingerprint),
         }
         text = json.dumps(header).encode().ljust(_PAGE)
         begin = MAGIC + len(text).to_bytes(4, "little") + text + table.tobytes()
         _write(file, begin, 0)
-        os.ftruncate(file, whole)
+        os.ftruncate(file, end)
         os.fsync(file)
         unfinished.replace(path)
     finally:
@@ -216,13 +288,3 @@ def _write(file: int, content: bytes, offset: int) -> None:
 def _table_checksum(table: NDArray[np.void], fingerprint: str) -> int:
     """Covers the fingerprint, too: runs are compared only where it is the same."""
     return zlib.crc32(fingerprint.encode("utf-8", "replace"), zlib.crc32(table.tobytes()))
-
-
-def _record_bytes(size: int) -> int:
-    return 4 * size * size
-
-
-def _records_start(count: int) -> int:
-    """Places the records on the first page behind the header and the table."""
-    end = _TABLE_START + count * TABLE.itemsize
-    return -(-end // _PAGE) * _PAGE

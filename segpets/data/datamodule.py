@@ -12,28 +12,36 @@ from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import LightningDataModule
 from pydantic import Field
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
+from segpets.data.batches import EpochSampler, SameSizeBatches, TrainLoader, collate, padded
+from segpets.data.geometry import SMALLEST, Fit, Geometry, as_size, place
+from segpets.data.notices import notices
+from segpets.data.picture import Exif, Pages
 from segpets.data.pixels import Pixels
+from segpets.data.reader import Reader
 from segpets.data.source import STAGES, Rows, Sample, Source, Splits, leave_out, merged, refuse
 from segpets.errors import UserError
 from segpets.hardware import threads
-from segpets.labels import Batch, Item
+from segpets.labels import Item
+from segpets.reading import in_one_line
 from segpets.settings import Natural, Positive, checked
 
 log = logging.getLogger(__name__)
 
-MIN_SIZE = 32
+Side = Annotated[int, Field(ge=SMALLEST)]
+Sides = Annotated[Sequence[Side], Field(min_length=2, max_length=2)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Augment(Protocol):
     """A joint transform of image and mask."""
 
     def __call__(self, image: Tensor, mask: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:
-        """Maps image, uint8 (3, H, W), and mask, uint8 (H, W), to a pair: pure, by its seed."""
+        """Maps image, (C, H, W), and mask, uint8 (H, W), to a pair: pure, by its seed."""
         ...
 
 
@@ -41,57 +49,12 @@ class Readable(Protocol):
     """Pixels by row, as `Pixels` has them."""
 
     def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
-        """Returns image, uint8 (3, H, W), and mask, uint8 (H, W)."""
+        """Returns image, uint8 or float32 (C, H, W), and mask, uint8 (H, W)."""
         ...
 
     def several(self, rows: Sequence[int], *, threads: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Returns what `[row]` does for each row, prepared by this many threads."""
         ...
-
-
-class EpochSampler(Sampler[tuple[int, int]]):
-    """Yields (epoch, index): the epoch's order, divided among processes.
-
-    Args:
-        length: Number of samples.
-        seed: The order's seed.
-        shuffle: Whether an epoch has an order of its own; else it is 0, 1, 2, ...
-        rank: This process.
-        world: Number of processes. When shuffling, the last samples are dropped so that all
-            processes have equally many; else each sample is in exactly one process, so that no
-            metric counts it twice.
-    """
-
-    def __init__(
-        self, *, length: int, seed: int, shuffle: bool, rank: int = 0, world: int = 1
-    ) -> None:
-        self.length, self.seed, self.shuffle = length, seed, shuffle
-        self.rank, self.world = rank, world
-        self.epoch = 0
-        self._done = (0, 0)
-
-    def go_on(self, epoch: int, done: int) -> None:
-        """Leaves out the first samples of one epoch, which a resumed run has trained on."""
-        self._done = (epoch, done)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch; Lightning calls it."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self._indices())
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        epoch = self.epoch
-        indices = self._indices()[self._done[1] if epoch == self._done[0] else 0 :]
-        if not self.shuffle:
-            return ((epoch, index) for index in indices)
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.length)
-        return ((epoch, int(order[i])) for i in indices)
-
-    def _indices(self) -> range:
-        end = self.length // self.world * self.world if self.shuffle else self.length
-        return range(self.rank, end, self.world)
 
 
 class SegmentationDataset(Dataset[Item]):
@@ -143,55 +106,22 @@ class SegmentationDataset(Dataset[Item]):
             return [self._item(key, *pair) for key, pair in zip(keys, pairs, strict=True)]
 
 
-class TrainLoader(DataLoader[Item]):
-    """A loader of training batches that goes on in mid-epoch.
-
-    Lightning saves and restores its state beside the loop's, which counts batches but replays
-    their loader from the start.
-
-    Args:
-        trainer: The trainer that counts; None if there is none.
-        sampler: The order.
-        options: Of PyTorch's loader.
-    """
-
-    def __init__(self, *, trainer: Trainer | None, sampler: EpochSampler, **options: Any) -> None:
-        super().__init__(sampler=sampler, **options)
-        self.trainer, self.order = trainer, sampler
-
-    def state_dict(self) -> dict[str, int]:
-        """Returns the epoch and its samples that have been trained on."""
-        assert self.trainer is not None and self.batch_size is not None
-        batches = batches_done(self.trainer)
-        return {"epoch": self.trainer.current_epoch, "samples": batches * self.batch_size}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Goes on after those samples."""
-        self.order.go_on(state["epoch"], state["samples"])
-
-
-def batches_done(trainer: Trainer) -> int:
-    """Counts the batches of an epoch that isn't over; 0 between two epochs."""
-    loop = trainer.fit_loop
-    if epochs_done(trainer) == loop.epoch_progress.current.ready:
-        return 0
-    batches: int = loop.epoch_loop.batch_progress.state_dict()["current"]["processed"]
-    return batches
-
-
-def epochs_done(trainer: Trainer) -> int:
-    """Counts epochs whose batches are all done and validated."""
-    epochs: int = trainer.fit_loop.epoch_progress.state_dict()["current"]["processed"]
-    return epochs
-
-
 class SegmentationDataModule(LightningDataModule):
     """Serves any source.
 
     Args:
         source: Names the samples of each stage and reads masks.
         augment: The training augmentation.
-        size: Height and width in pixels to which images and masks are resized.
+        size: Height and width in pixels, or one number for both.
+        fit: How pictures are fitted to it: `stretch`, `letterbox`, `shorter` or `none`; see
+            `segpets.data.geometry.place`.
+        channels: C of the images.
+        range: The values that become black and white, where files have more than 8 bits.
+        exif: Whether pictures are turned as EXIF wants it: `auto`, `apply` or `ignore`.
+        pages: Whether `each` page of a file is a picture, or all are its `channels`; see `Reader`.
+        window: Height and width, or one number for both, of windows by which val and test images
+            are predicted; None predicts each at once.
+        crop: Height and width, or one number for both, of what is cut out for training.
         batch_size: Images in a batch of one process.
         num_workers: Processes that augment beside the training; 0 does it in between.
         run_seed: Seed of the order and of the augmentation.
@@ -215,10 +145,17 @@ class SegmentationDataModule(LightningDataModule):
         *,
         source: Any,
         augment: Any,
-        size: Annotated[int, Field(ge=MIN_SIZE)],
+        size: Side | Sides,
         batch_size: Positive,
         num_workers: Natural,
         run_seed: int,
+        fit: Fit = "stretch",
+        channels: Annotated[int, Field(ge=1, le=512)] = 3,
+        range: Annotated[Sequence[Number], Field(min_length=2, max_length=2)] | None = None,
+        exif: Exif = "auto",
+        pages: Pages | None = None,
+        window: Side | Sides | None = None,
+        crop: Side | Sides | None = None,
         cache: Literal["auto", "disk", "none"] = "auto",
         cache_dir: str | Path | None = None,
         cache_gb: Annotated[float, Field(ge=0)] = 50,
@@ -230,7 +167,17 @@ class SegmentationDataModule(LightningDataModule):
         self.exclude = Path(exclude).expanduser() if exclude is not None else None
         self.source: Source = source
         self.augment: Augment = augment
-        self.size, self.batch_size, self.num_workers = size, batch_size, num_workers
+        if range is not None and not range[0] < range[1]:
+            raise UserError(
+                f"data.range=[{range[0]:g},{range[1]:g}] is "
+                f"{'empty' if range[0] == range[1] else 'reversed'}: give the value that becomes "
+                "black, then a larger one that becomes white"
+            )
+        limits = None if range is None else (float(range[0]), float(range[1]))
+        self.reader = Reader(as_size(size), fit, channels, limits, exif, pages)
+        self.window = None if window is None else as_size(window)
+        self.crop = None if crop is None else as_size(crop)
+        self.size, self.batch_size, self.num_workers = as_size(size), batch_size, num_workers
         self.run_seed, self.overfit = run_seed, overfit
 
     def setup(self, stage: str | None = None) -> None:
@@ -255,16 +202,33 @@ class SegmentationDataModule(LightningDataModule):
                 len(splits.train),
             )
             self.batch_size = len(splits.train)
+        if self.reader.channels != 3:
+            self._try_augment()
         everything, self._rows = merged(splits)
         self.pixels = Pixels(
             everything,
             source=self.source,
-            size=self.size,
+            reader=self.reader,
             cache=self.cache,
             cache_dir=self.cache_dir,
             cache_gb=self.cache_gb,
         )
         self.splits = splits
+
+    def _try_augment(self) -> None:
+        """Augments a grey image: most transforms of colours take RGB only.
+
+        Raises:
+            UserError: It fails.
+        """
+        channels, example = self.reader.channels, self.example()
+        try:
+            self.augment(example, torch.zeros(example.shape[-2:], dtype=torch.uint8), seed=0)
+        except Exception as error:  # somebody else's transform can raise anything
+            raise UserError(
+                f"augment fails on images of {channels} channels: {in_one_line(error)}. Transforms "
+                "of colours take RGB only: augment=flip leaves them out"
+            ) from error
 
     def dataset(self, stage: str, *, plain: bool = False) -> SegmentationDataset:
         """Makes the data set of a stage: `train`, `val` or `test`; never augmented if plain."""
@@ -277,6 +241,22 @@ class SegmentationDataModule(LightningDataModule):
             augment=self.augment if augmented else None,
             seed=self.run_seed,
         )
+
+    def notices(self, classes: Sequence[str]) -> list[str]:
+        """Lists what pictures and masks lost on their way, as sentences; see `notices`."""
+        facts, rows = self.pixels.facts, self._rows
+        return [*notices(facts, rows, classes=classes, rules=self.reader, crop=self.crop)]
+
+    def example(self) -> Tensor:
+        """Makes a black image of the size, channels and type of those that a net is trained on."""
+        size = self.crop or self.size
+        return torch.zeros(self.reader.channels, *size, dtype=self.reader.dtype)
+
+    def geometry(self, sample: Sample) -> Geometry:
+        """Returns the place of a sample's picture in what the net sees."""
+        facts = self.pixels.facts_of(sample.name)
+        size = int(facts["height"]), int(facts["width"])
+        return place(size, self.size, self.reader.fit)
 
     def train_dataloader(self) -> DataLoader[Item]:
         """Loads shuffled batches; images that don't fill the last are left to the next epoch."""
@@ -313,37 +293,19 @@ class SegmentationDataModule(LightningDataModule):
             )
         options: dict[str, Any] = {
             "dataset": dataset,
-            "batch_size": self.batch_size,
-            "drop_last": train,
             "num_workers": workers,
             "persistent_workers": workers > 0,
             "pin_memory": torch.cuda.is_available(),
             # Each iterator draws one number, which nothing here uses. From torch's global stream
             # it would move dropout, and persistent workers draw it less often than no workers.
             "generator": torch.Generator(),
-            "collate_fn": collate,
+            "collate_fn": collate if self.reader.is_uniform else padded,
         }
         if train:
+            options |= {"batch_size": self.batch_size, "drop_last": True}
             return TrainLoader(trainer=trainer, sampler=sampler, **options)
-        return DataLoader(sampler=sampler, **options)
-
-
-def collate(items: Sequence[Item]) -> Batch:
-    """Stacks items to a batch.
-
-    Raises:
-        UserError: They differ in size.
-    """
-    sizes = sorted({tuple(item["mask"].shape) for item in items})
-    if len(sizes) > 1:
-        raise UserError(
-            f"augment.transforms gives images of {len(sizes)} sizes, such as {sizes[0]} and "
-            f"{sizes[1]}, which make no batch: let a crop or resize to one size come last"
-        )
-    # NumPy stacks on this thread. torch.stack shares the work among its threads, and where the
-    # cores were busy it waited 128 ms for them instead of working for 0.1 ms (16 of 128x128).
-    return Batch(
-        image=torch.from_numpy(np.stack([item["image"].numpy() for item in items])),
-        mask=torch.from_numpy(np.stack([item["mask"].numpy() for item in items])),
-        name=[item["name"] for item in items],
-    )
+        if self.reader.is_uniform:
+            return DataLoader(sampler=sampler, batch_size=self.batch_size, **options)
+        sizes = self.pixels.sizes[self._rows[stage]]
+        batches = SameSizeBatches(sampler, sizes, batch_size=self.batch_size)
+        return DataLoader(batch_sampler=batches, **options)

@@ -10,16 +10,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
-from torch.nn.functional import interpolate
 
-from segpets.data.source import Mask, Sample, Source
+from segpets.data.source import Mask
 from segpets.errors import FileError
 from segpets.reading import in_one_line, read_bytes
-
-Pixel8 = NDArray[np.uint8]
 
 FORMATS: Final = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """What a file may hold, whatever its suffix says. Some other formats start programs to be read."""
@@ -75,14 +70,19 @@ def open_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
             path, "is not an image that can be read", f"replace it by one of {names}"
         ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise FileError(
-            path,
-            f"claims too many pixels ({str(error).partition(' exceeds')[0]}), more than "
-            f"{max_pixels:,}",
-            "shrink it, or cut it into tiles",
-        ) from error
+        claim = str(error).partition(" exceeds")[0]
+        raise too_many_pixels(path, claim, max_pixels) from error
     except Exception as error:  # on damaged bytes Pillow's decoders raise whatever they like
         raise FileError(path, f"can't be opened ({in_one_line(error)})", "replace it") from error
+
+
+def too_many_pixels(path: Path, claim: str, limit: int) -> FileError:
+    """Makes the error of a file that claims more pixels than it may."""
+    return FileError(
+        path,
+        f"claims too many pixels ({claim}), more than {limit:,}",
+        "shrink it, or cut it into tiles",
+    )
 
 
 def _file_limit(path: Path, max_pixels: int) -> int:
@@ -170,41 +170,13 @@ def load(image: Image.Image, path: Path) -> Image.Image:
     return image
 
 
-def read_image(path: Path, size: int) -> tuple[Pixel8, tuple[int, int]]:
-    """Decodes an image to RGB, bilinear with antialiasing.
-
-    GIF (first frame), palette, grey, alpha (dropped), CMYK and 16 bit are converted. An EXIF
-    orientation is left alone, because masks are drawn on the pixels as they are stored.
-
-    Returns:
-        The pixels, (3, size, size), and the file's height and width.
-
-    Raises:
-        FileError: The file is truncated, not an image, or claims an absurd size.
-    """
-    with open_image(path) as image, alone(image.size):
-        width, height = image.size
-        image.draft(None, (DRAFT * size, DRAFT * size))  # ignored unless it is a JPEG
-        rgb = np.asarray(to_rgb(load(image, path), path))
-    if rgb.shape[:2] == (size, size):
-        return np.moveaxis(rgb, -1, 0).copy(order="C"), (height, width)
-    # At most 1 of 255 away from Pillow's own, in a quarter of the time.
-    batch = torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None]
-    resized = interpolate(batch, size=(size, size), mode="bilinear", antialias=True)[0]
-    return np.ascontiguousarray(resized.numpy()), (height, width)
-
-
 def to_rgb(image: Image.Image, path: Path) -> Image.Image:
-    """Converts decoded pixels of any type to RGB; what is transparent keeps its colour.
+    """Converts decoded pixels of 8 bits to RGB; what is transparent keeps its colour.
 
     Raises:
-        FileError: They are of a type that can't be mapped to 0 to 255.
+        FileError: They are of another type.
     """
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        # From 0..65535 to 0..255; Pillow's own conversion would cut off at 255.
-        wide = np.asarray(image).clip(0, 65535)
-        image = Image.fromarray((wide // 257).astype(np.uint8))
-    elif image.mode not in _IMAGE_MODES:
+    if image.mode not in _IMAGE_MODES:
         raise FileError(path, f"has pixels of type {image.mode}", "convert it to 8-bit RGB")
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
@@ -226,48 +198,6 @@ def read_indices(path: Path) -> Mask:
                 "store it as a greyscale or palette PNG",
             )
         return np.array(load(mask, path), dtype=np.uint8)
-
-
-def read_whole(sample: Sample, source: Source, size: int) -> tuple[Pixel8, Mask]:
-    """Decodes a sample, and keeps its mask at full size.
-
-    Returns:
-        Image, (3, size, size), and class ids, (H, W) of the files.
-
-    Raises:
-        FileError: A file can't be used, or the two differ in size.
-    """
-    image, (height, width) = read_image(sample.image, size)
-    ids = source.mask(sample)
-    if ids.shape != (height, width):
-        raise FileError(
-            sample.image,
-            f"has {width}x{height} pixels, but its mask {sample.mask} has "
-            f"{ids.shape[1]}x{ids.shape[0]}",
-            "sizes count as pixels are stored, and an EXIF orientation turns no mask; turn the "
-            "mask, or the image's pixels for good"
-            if ids.shape == (width, height)
-            else "it belongs to another image, or was resized; give the image its own, or export "
-            f"it anew with {width}x{height} pixels",
-        )
-    return image, ids
-
-
-def read_pair(sample: Sample, source: Source, size: int) -> tuple[Pixel8, Mask]:
-    """Decodes a sample.
-
-    Returns:
-        Image, (3, size, size), and class ids, (size, size), by nearest neighbour. Values are
-        judged and sizes compared before resizing.
-
-    Raises:
-        FileError: A file can't be used, or the two differ in size.
-    """
-    image, ids = read_whole(sample, source, size)
-    if ids.shape != (size, size):
-        small = Image.fromarray(ids).resize((size, size), Image.Resampling.NEAREST)
-        ids = np.asarray(small).copy()
-    return image, ids
 
 
 def read_lossless(file: Path) -> Image.Image:

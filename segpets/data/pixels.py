@@ -11,14 +11,28 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
-from segpets.data.cache import PixelCache, build, bytes_needed, cache_name, make_room, touch
-from segpets.data.decode import Pixel8, read_pair
-from segpets.data.source import Mask, Sample, Source, refuse
+from segpets.data.cache import (
+    FullError,
+    PixelCache,
+    Put,
+    Shape,
+    build,
+    cache_name,
+    make_room,
+    touch,
+)
+from segpets.data.decoded import FACTS, read_sample
+from segpets.data.geometry import by
+from segpets.data.picture import DepthError
+from segpets.data.reader import Reader
+from segpets.data.source import Sample, Source, refuse
 from segpets.errors import FileError, UserError
 from segpets.hardware import threads
 from segpets.paths import user_cache
@@ -27,7 +41,7 @@ from segpets.run.lock import waiting
 log = logging.getLogger(__name__)
 
 CACHE_FOLDER: Final = ".segpets_cache"
-VERSION: Final = 1
+VERSION: Final = 2
 """Of what decoding gives; another number builds all caches anew."""
 
 _UNWRITABLE = {
@@ -40,7 +54,7 @@ T = TypeVar("T")
 
 
 class Pixels:
-    """The pixels of samples at one size, by row.
+    """The pixels of samples as a net sees them, by row.
 
     All files are decoded and checked when it is made, in threads, so that a bad file stops a run
     before its first step; but files that a cache holds, and that look as they did, are not.
@@ -48,7 +62,7 @@ class Pixels:
     Args:
         samples: The samples, sorted by name.
         source: Reads masks.
-        size: Height and width in pixels.
+        reader: The rules by which files become pixels.
         cache: `disk` keeps the pixels in a file, `none` decodes them at each access, `auto` keeps
             them where they fit.
         cache_dir: Where; None is a hidden folder in the data set's own, or, where that can't be
@@ -58,6 +72,8 @@ class Pixels:
     Attributes:
         cache: The opened cache, if there is one.
         fingerprint: A hash of all files' bytes and names, which names the data in a summary.
+        facts: What was noted of each sample, (N,) of `FACTS`.
+        sizes: Height and width of what the net sees of each, (N, 2).
 
     Raises:
         UserError: Files can't be used; the message names the first of them and counts the rest.
@@ -69,12 +85,20 @@ class Pixels:
         samples: Sequence[Sample],
         *,
         source: Source,
-        size: int,
+        reader: Reader,
         cache: str = "auto",
         cache_dir: str | Path | None = None,
         cache_gb: float = 50,
     ) -> None:
-        self._samples, self._source, self._size = samples, source, size
+        self._samples, self._source, self.reader = samples, source, reader
+        self.facts = np.zeros(len(samples), dtype=FACTS)
+        self.sizes = np.zeros((len(samples), 2), dtype=np.int64)
+        self._shape = Shape(
+            images=len(samples),
+            channels=reader.channels,
+            dtype=str(reader.dtype).removeprefix("torch."),
+            size=reader.size if reader.is_uniform else None,
+        )
         self._limit = int(cache_gb * 1e9)
         self._warned = False
         own = source.root / CACHE_FOLDER
@@ -92,13 +116,15 @@ class Pixels:
         if self.cache is None:
             self.fingerprint = self._checked(lambda *_: None)
         else:
-            self.fingerprint = self.cache.fingerprint
+            table = self.cache.table
+            self.fingerprint, self.facts = self.cache.fingerprint, table["facts"]
+            self.sizes = np.stack([table["height"], table["width"]], axis=1).astype(np.int64)
 
     def __len__(self) -> int:
         return len(self._samples)
 
     def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
-        """Returns image, uint8 (3, size, size), and mask, uint8 (size, size): the caller's own."""
+        """Returns image, uint8 or float32 (C, H, W), and mask, uint8 (H, W): the caller's own."""
         kept = self.cache.read(row) if self.cache else None
         if kept is None:
             if self.cache and not self._warned:
@@ -106,7 +132,8 @@ class Pixels:
                     self.cache.path.unlink()  # an opened file can still be read
                 log.warning("%s was damaged: the next run builds it anew", self.cache.path)
                 self._warned = True
-            kept = read_pair(self._samples[row], self._source, self._size)
+            decoded = read_sample(self._samples[row], self._source, self.reader)
+            kept = decoded.image, decoded.mask
         image, mask = kept
         return torch.from_numpy(image), torch.from_numpy(mask)
 
@@ -124,15 +151,29 @@ class Pixels:
         Raises:
             KeyError: There is none of that name.
         """
+        return self[self._row(name)]
+
+    def facts_of(self, name: str) -> NDArray[np.void]:
+        """Returns what was noted of a sample, by its name; see `FACTS`.
+
+        Raises:
+            KeyError: There is none of that name.
+        """
+        facts: NDArray[np.void] = self.facts[self._row(name)]
+        return facts
+
+    def _row(self, name: str) -> int:
         row = bisect.bisect_left(self._samples, name, key=lambda sample: sample.name)
         if row == len(self) or self._samples[row].name != name:
             raise KeyError(name)
-        return self[row]
+        return row
 
     def _cached(self, folders: list[Path]) -> tuple[PixelCache | None, str]:
         """Opens or builds the cache in the first folder that can hold it; or says why none can."""
         reason = ""
-        name = cache_name(self._size, self._key())
+        reader = self.reader
+        words = "native" if reader.fit == "none" else f"{by(reader.size)}{reader.fit}"
+        name = cache_name(words, self._key())
         for folder in folders:
             path = folder / name
             try:
@@ -143,15 +184,16 @@ class Pixels:
                     if cache := self._opened(path):
                         touch(path)
                         return cache, ""
-                    needed = bytes_needed(len(self._samples), self._size)
-                    refusal = make_room(path, needed=needed, limit=self._limit)
+                    refusal = make_room(path, needed=self._estimate(), limit=self._limit)
                     if refusal is None:
                         if reason:
-                            log.info("%s; the cache of pixels is %s", reason, path)
-                        self._build(path)
-                        if cache := self._opened(path):
+                            log.info("%s; so it lies elsewhere", reason)
+                        refusal = self._build(path)
+                        if refusal is None and (cache := self._opened(path)):
+                            megabytes = path.stat().st_size / 1e6
+                            log.info("Decoded pixels are kept in %s (%.0f MB)", path, megabytes)
                             return cache, ""
-                        refusal = "the data changes while it is read"
+                        refusal = refusal or "the data changes while it is read"
                 reason = f"{path}: {refusal}"
             except OSError as error:
                 if error.errno not in _UNWRITABLE:
@@ -163,7 +205,7 @@ class Pixels:
 
     def _opened(self, path: Path) -> PixelCache | None:
         try:
-            cache = PixelCache(path, count=len(self._samples), size=self._size)
+            cache = PixelCache(path, self._shape)
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
@@ -175,19 +217,37 @@ class Pixels:
         log.info("The cache %s is built anew: files have changed", path)
         return None
 
-    def _build(self, path: Path) -> None:
-        build(path, count=len(self._samples), size=self._size, fill=self._checked)
+    def _build(self, path: Path) -> str | None:
+        """Builds the cache; returns the reason if it becomes too large."""
+        try:
+            build(path, self._shape, limit=self._limit, fill=self._checked)
+        except FullError:
+            return f"it would take more than data.cache_gb allows, {self._limit / 1e9:g} GB"
+        return None
+
+    def _estimate(self) -> int:
+        """Computes a cache's bytes; where sizes differ, from some samples."""
+        if self._shape.size or not self._samples:
+            return self._shape.bytes
+        some = self._samples[:: max(1, len(self._samples) // 8)]
+        sizes = []
+        for sample in some:
+            with suppress(FileError):  # all are checked later
+                sizes.append(read_sample(sample, self._source, self.reader).geometry.canvas)
+        records = [self._shape.record(*size) for size in sizes] or [0]
+        return self._shape.bytes + len(self._samples) * sum(records) // len(records)
 
     def _key(self) -> str:
         """Hashes the list of files and the settings; others check that the files are unchanged."""
-        digest = hashlib.blake2b(f"{VERSION} {self._size} {self._source.rules}\n".encode())
+        digest = hashlib.blake2b(f"{VERSION} {self.reader} {self._source.rules}\n".encode())
         for s in self._samples:
             # What is known of an image can decide over its mask, as a pet's species does.
-            words = [s.name, str(s.image), str(s.mask), *s.attributes.values()]
+            words = [s.name, *map(str, (*s.files, s.mask, *s.masks)), *s.attributes.values()]
+            words.append(str(s.page))
             digest.update(os.fsencode("\0".join(words) + "\n"))
         return digest.hexdigest()[:16]
 
-    def _checked(self, put: Callable[[int, int, Pixel8, Mask], None]) -> str:
+    def _checked(self, put: Put | Callable[..., None]) -> str:
         """Decodes all samples, in threads, and passes them on; returns the fingerprint."""
         errors: list[FileError] = []
         fingerprint = hashlib.blake2b(digest_size=8)
@@ -196,8 +256,9 @@ class Pixels:
             sample = self._samples[row]
             try:
                 looks = _looks(sample)
-                image, mask = read_pair(sample, self._source, self._size)
-                put(row, looks, image, mask)
+                decoded = read_sample(sample, self._source, self.reader)
+                self.facts[row], self.sizes[row] = decoded.facts, decoded.geometry.canvas
+                put(row, looks, decoded)
                 return f"{sample.name} {_content(sample)}\n"
             except FileError as error:
                 return error
@@ -207,6 +268,9 @@ class Pixels:
                 errors.append(outcome)
             else:
                 fingerprint.update(outcome.encode())
+        if deep := [error for error in errors if isinstance(error, DepthError)]:
+            low, high = min(error.low for error in deep), max(error.high for error in deep)
+            raise DepthError(deep[0].file, low, high, others=len(deep) - 1)
         if errors:
             refuse(errors)
         return fingerprint.hexdigest()
@@ -230,7 +294,7 @@ def in_threads(function: Callable[[int], T], count: int, title: str) -> Iterator
 def _looks(sample: Sample) -> int:
     """Hashes what the file system says about a sample's files; 0 if they can't be found."""
     digest = hashlib.blake2b(sample.mask_hash.encode(), digest_size=8)
-    for file in (sample.image, sample.mask):
+    for file in (*sample.files, sample.mask, *sample.masks):
         try:
             stat = os.stat(file)
         except OSError:
@@ -242,4 +306,6 @@ def _looks(sample: Sample) -> int:
 def _content(sample: Sample) -> str:
     digest = hashlib.blake2b(sample.image.read_bytes(), digest_size=16)
     digest.update(sample.mask_hash.encode() or sample.mask.read_bytes())
+    for file in (*sample.bands, *sample.masks):
+        digest.update(file.read_bytes())
     return digest.hexdigest()

@@ -36,6 +36,9 @@ class Sample:
         mask: The mask's file; for a mask that is no file of its own, the file that describes it.
         attributes: What else is known, such as breed and species; the same keys for all samples.
         mask_hash: Names the content of a mask that is no file of its own; else empty.
+        bands: The files of the further bands, where each has its own; `image` is the first.
+        masks: Further masks, which are joined with `mask`.
+        page: The page of its files, where each page is a sample.
     """
 
     name: str
@@ -43,6 +46,14 @@ class Sample:
     mask: Path
     attributes: dict[str, str] = field(default_factory=dict)
     mask_hash: str = ""
+    bands: tuple[Path, ...] = ()
+    masks: tuple[Path, ...] = ()
+    page: int | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files of its image, one for each band if there are several."""
+        return self.image, *self.bands
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,14 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from segpets.data import SegmentationDataModule
+from segpets.data.geometry import Geometry
 from segpets.data.source import Sample
 from segpets.evaluate.calibration import PixelSample
 from segpets.evaluate.tally import Judged, Tally
 from segpets.inference.trained import Trained
 from segpets.inference.views import View, averaged
 from segpets.labels import IGNORE_INDEX
+from segpets.report.figure import visible
 
 Ids = NDArray[np.uint8]
 
@@ -29,7 +31,8 @@ class JudgedImage:
 
     Attributes:
         sample: Its name, attributes and files.
-        image: What the model saw, uint8 (3, h, w).
+        image: What the model saw, (C, h, w).
+        geometry: Where the picture lies in what the model saw.
         truth: Class ids, uint8 (H, W), 255 where none is known; of the model's size, or the
             image's own.
         judged: The prediction, of the size of the truth, and its scores.
@@ -38,18 +41,20 @@ class JudgedImage:
 
     sample: Sample
     image: Tensor
+    geometry: Geometry
     truth: Tensor
     judged: Judged
     tta: Judged | None
 
     def pictures(self) -> tuple[Ids, Ids, Ids, NDArray[np.float32]]:
         """Returns image, (h, w, 3), truth, prediction, uncertainty, (h, w), at the model's size."""
-        size = self.image.shape[-2:]
+        image, unsure = self.image, self.judged.uncertainty
         ids = torch.stack([self.truth, self.judged.preds])[None]
-        if self.truth.shape != size:
-            ids = interpolate(ids, size=size, mode="nearest-exact")
+        if self.truth.shape != image.shape[-2:]:
+            image, unsure = self.geometry.inside(image), self.geometry.inside(unsure)
+            ids = interpolate(ids, size=image.shape[-2:], mode="nearest-exact")
         truth, preds = ids[0].numpy()
-        return self.image.movedim(0, -1).numpy(), truth, preds, self.judged.uncertainty.numpy()
+        return visible(image), truth, preds, unsure.numpy()
 
 
 class Loss:
@@ -112,16 +117,17 @@ def walk(
         truths = list(masks)
         if original:
             truths = [torch.from_numpy(datamodule.source.mask(sample)) for sample in chosen]
+        places = [datamodule.geometry(sample) for sample in chosen]
         logits = trained.logits(images).cpu()
         if loss is not None:
             loss.add(logits, masks)
         divisors = [temperatures[row % 2] for row in rows]
-        judged: list[Judged] = tally.add(logits, truths, divisors)
+        judged: list[Judged] = tally.add(logits, truths, divisors, places)
         others: list[Judged] | list[None] = [None] * len(judged)
         if with_tta is not None:
             together = averaged(trained, images, logits, seen)
-            others = with_tta.add(together, truths, [None] * len(judged))
-        for entry in zip(chosen, images, truths, judged, others, strict=True):
+            others = with_tta.add(together, truths, [None] * len(judged), places)
+        for entry in zip(chosen, images, places, truths, judged, others, strict=True):
             yield JudgedImage(*entry)
 
 

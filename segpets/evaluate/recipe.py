@@ -101,11 +101,12 @@ def _task(cfg: DictConfig, settings: EvaluateSettings, trust: Trust) -> tuple[Ta
     labels = _choose_labels(data, settings.labels)
     merged = merge(trained.classes, data["classes"], labels)
     datamodule = build_data(cfg, data)
+    trained = trained.seeing(datamodule.reader, datamodule.window)
     widths = sorted({float(width) for width in (settings.boundary, *settings.boundaries)})
     options = JudgeOptions(
         stage=settings.stage,
         original=settings.resolution == "original",
-        views=views(settings.tta, datamodule.size),
+        views=views(settings.tta, min(datamodule.size)),
         widths=widths,
         width=widths.index(settings.boundary),
         resamples=settings.resamples,

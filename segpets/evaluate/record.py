@@ -113,7 +113,7 @@ def _protocol(
         "evaluated": len(measured.rows),
         "images_without_a_pixel_that_counts": measured.uncounted,
         "augmentation": "none",
-        "seen_at": [datamodule.size, datamodule.size],
+        "seen_at": list(datamodule.size),
         "resize": meant["resize"] | {"logits": resized},
         "labels": task.labels,
         "trained_classes": list(trained.classes),

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from segpets.data.geometry import Geometry
 from segpets.evaluate.boundary import BoundaryCounts, boundary_counts, widths_in_pixels
 from segpets.evaluate.calibration import Calibration
 from segpets.evaluate.classes import Merge
@@ -76,7 +77,11 @@ class Tally:
         self.boundary = BoundaryCounts.zeros(count, len(widths))
 
     def add(
-        self, logits: Tensor, truths: Sequence[Tensor], temperatures: Sequence[float | None]
+        self,
+        logits: Tensor,
+        truths: Sequence[Tensor],
+        temperatures: Sequence[float | None],
+        places: Sequence[Geometry],
     ) -> list[Judged]:
         """Adds a batch.
 
@@ -85,17 +90,22 @@ class Tally:
             truths: True class ids of each image, uint8 (H, W).
             temperatures: By which each image's logits are divided for `scaled`; None leaves it
                 out there.
+            places: Where each picture lies in what the model saw.
         """
         with threads(1):  # threads that wait for each other only slow down such small steps
-            return self._add(logits, truths, temperatures)
+            return self._add(logits, truths, temperatures, places)
 
     def _add(
-        self, logits: Tensor, truths: Sequence[Tensor], temperatures: Sequence[float | None]
+        self,
+        logits: Tensor,
+        truths: Sequence[Tensor],
+        temperatures: Sequence[float | None],
+        places: Sequence[Geometry],
     ) -> list[Judged]:
         count = len(self._merge.classes)
         preds = [torch.empty(truth.shape, dtype=torch.uint8) for truth in truths]
         confusion = torch.zeros(len(truths), count, count, dtype=torch.int64)
-        for images, top, part, mask in self._chunks(logits, truths):
+        for images, top, part, mask in self._chunks(logits, truths, places):
             ids = self._merge.ids(part)
             confusion[images] += confusion_matrices(ids, mask, count)
             for index, image_ids in zip(range(images.start, images.stop), ids, strict=True):
@@ -118,13 +128,14 @@ class Tally:
         return judged
 
     def _chunks(
-        self, logits: Tensor, truths: Sequence[Tensor]
+        self, logits: Tensor, truths: Sequence[Tensor], places: Sequence[Geometry]
     ) -> Iterator[tuple[slice, int, Tensor, Tensor]]:
         if not self._resized:
             yield slice(0, len(truths)), 0, logits, _stack(truths)
             return
         for index, truth in enumerate(truths):
-            for top, strip in enlarged(logits[index], (truth.shape[0], truth.shape[1])):
+            inside = places[index].inside(logits[index])
+            for top, strip in enlarged(inside, (truth.shape[0], truth.shape[1])):
                 rows = truth[top : top + strip.shape[1]]
                 yield slice(index, index + 1), top, strip[None], rows[None]
 

@@ -174,7 +174,7 @@ def _own(original: Segmenter, items: Sequence[Item], stride: int) -> Agreement:
 
 
 def _batches(items: Sequence[Item]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yields images (B, 3, H, W) and masks (B, H, W)."""
+    """Yields images (B, C, H, W) and masks (B, H, W)."""
     for start in range(0, len(items), _BATCH):
         part = items[start : start + _BATCH]
         yield torch.stack([i["image"] for i in part]), torch.stack([i["mask"] for i in part])
@@ -195,10 +195,11 @@ def _larger(items: Sequence[Item], stride: int) -> Iterator[Tensor]:
     # Larger ones only: some nets have no smaller size than the one that they were trained at.
     height, width = (-(-side // stride) for side in items[0]["image"].shape[-2:])
     for batch, rows, columns in ((1, height + 2, width + 1), (3, height + 1, width + 2)):
-        image = torch.stack([item["image"] for item in items[:batch]]).float()
+        few = torch.stack([item["image"] for item in items[:batch]])
+        image = few.float()
         size = (rows * stride, columns * stride)
         resized = interpolate(image, size=size, mode="bilinear", antialias=True)
-        yield resized.round().clamp(0, 255).to(torch.uint8)
+        yield resized.round().clamp(0, 255).to(torch.uint8) if few.dtype == torch.uint8 else resized
 
 
 def complaints(checked: Checked, tolerance: Mapping[str, float | None]) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from segpets.errors import UserError
 from segpets.export.program import quiet, trace
@@ -21,14 +21,14 @@ _LIMIT: Final = 2**31 - 2**20
 
 
 def to_onnx(
-    segmenter: nn.Module, file: Path, *, size: int, stride: int, metadata: Mapping[str, str]
+    segmenter: nn.Module, file: Path, like: Tensor, *, stride: int, metadata: Mapping[str, str]
 ) -> None:
     """Writes one ONNX file that takes any batch and any multiple of the stride, and checks it.
 
     Args:
-        segmenter: uint8 (B, 3, H, W) to logits, on the CPU.
+        segmenter: Images (B, C, H, W) to logits, on the CPU.
         file: The file to write.
-        size: Height and width in pixels that it was trained at.
+        like: An image, (C, H, W), of the size that it was trained at.
         stride: The multiple that height and width must be.
         metadata: Names and values.
 
@@ -43,7 +43,7 @@ def to_onnx(
             f"the weights take {weights / 1e9:.1f} GB, but an ONNX file holds less than 2.1: "
             "export with format=torch_export"
         )
-    program = trace(segmenter, size=size, stride=stride)
+    program = trace(segmenter, like, stride=stride)
     try:
         with torch.no_grad(), quiet():
             made = torch.onnx.export(

@@ -36,20 +36,20 @@ def quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def trace(segmenter: nn.Module, *, size: int, stride: int) -> ExportedProgram:
+def trace(segmenter: nn.Module, like: Tensor, *, stride: int) -> ExportedProgram:
     """Turns a net into a graph for any batch and for any height and width that fit its stride.
 
     Args:
-        segmenter: uint8 (B, 3, H, W) to logits, on the CPU.
-        size: Height and width in pixels that it was trained at.
+        segmenter: Images (B, C, H, W) to logits, on the CPU.
+        like: An image, (C, H, W), of the size that it was trained at.
         stride: The multiple that height and width must be.
 
     Raises:
         UserError: `torch.export` can't trace the net.
     """
     # Two strides at least: a size of one would be taken for a constant.
-    side = max(2, -(-size // stride)) * stride
-    image = torch.zeros(2, 3, side, side, dtype=torch.uint8)
+    high, wide = (max(2, -(-side // stride)) * stride for side in like.shape[-2:])
+    image = torch.zeros(2, len(like), high, wide, dtype=like.dtype)
     # Multiples of the stride leave no padding to the graph, and none could be written into it.
     shapes = {"image": {0: Dim("batch"), 2: stride * Dim("rows"), 3: stride * Dim("columns")}}
     try:
@@ -67,21 +67,21 @@ def trace(segmenter: nn.Module, *, size: int, stride: int) -> ExportedProgram:
 
 
 def to_program(
-    segmenter: nn.Module, file: Path, *, size: int, stride: int, metadata: Mapping[str, str]
+    segmenter: nn.Module, file: Path, like: Tensor, *, stride: int, metadata: Mapping[str, str]
 ) -> None:
     """Writes a file for `torch.export.load`, with the metadata as `extra_files`.
 
     Args:
-        segmenter: uint8 (B, 3, H, W) to logits, on the CPU.
+        segmenter: Images (B, C, H, W) to logits, on the CPU.
         file: The file to write; its name ends in `.pt2`.
-        size: Height and width in pixels that it was trained at.
+        like: An image, (C, H, W), of the size that it was trained at.
         stride: The multiple that height and width must be.
         metadata: Names and values.
 
     Raises:
         UserError: The net can't be exported.
     """
-    program = trace(segmenter, size=size, stride=stride)
+    program = trace(segmenter, like, stride=stride)
     with quiet():
         torch.export.save(program, file, extra_files=dict(metadata))
 
@@ -98,7 +98,7 @@ class ProgramModel:
             self._module = torch.export.load(file).module()
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Maps uint8 (B, 3, H, W) to float32 logits (B, C, H, W)."""
+        """Maps images (B, C, H, W) to float32 logits (B, C, H, W)."""
         with torch.inference_mode():
             logits: Tensor = self._module(image=image)
         return logits

@@ -193,7 +193,8 @@ def _make(
     write = to_program if settings.format == "torch_export" else to_onnx
     first = workshop / FILES["onnx"] if settings.format == "onnx_int8" else made
     log.info("Exporting %s ...", trained.path.name)
-    write(trained.segmenter, first, size=trained.size, stride=trained.stride, metadata=metadata)
+    like = datamodule.example()
+    write(trained.segmenter, first, like, stride=trained.stride, metadata=metadata)
     if first == made:
         return made, {}
     items = _chosen(datamodule, "train", settings.calibration, settings.seed)

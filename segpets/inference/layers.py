@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from segpets.data.reader import Reader
 from segpets.inference.logits import enlarged, largest
 
 
@@ -16,15 +17,19 @@ class Net(Protocol):
     """A model that predicts, such as `segpets.inference.trained.Trained`."""
 
     @property
-    def size(self) -> int:
-        """Height and width in pixels that it was trained at."""
+    def reader(self) -> Reader:
+        """The rules by which it sees pictures."""
+
+    @property
+    def window(self) -> tuple[int, int] | None:
+        """Height and width of the windows by which it predicts; None predicts at once."""
 
     @property
     def stride(self) -> int:
         """The multiple to which it pads height and width."""
 
     def logits(self, images: Tensor) -> Tensor:
-        """Maps uint8 (B, 3, H, W) to float32 (B, C, H, W)."""
+        """Maps uint8, or float32 in [0, 1], (B, C, H, W) to float32 (B, K, H, W)."""
 
 
 @dataclass(frozen=True)

@@ -4,20 +4,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from segpets.data.picture import Picture
+from segpets.data.reader import Reader, upright
 from segpets.errors import UserError
-from segpets.inference.layers import Net, collected, whole_layers
-from segpets.inference.picture import Picture, read_picture, read_shrunk, upright
-from segpets.inference.tiles import tiled
+from segpets.inference.layers import Net
+from segpets.inference.picture import layers_of
 
-_TAKEN = (
-    "predict takes a file's path, a PIL image, a uint8 array (H, W, 3) or (H, W), or a uint8 "
-    "tensor (3, H, W)"
-)
+_IN_MEMORY = Path("the image")
 
 
 def class_ids(net: Net, image: Any, *, tile: int | None = None) -> NDArray[np.uint8]:
@@ -28,51 +25,58 @@ def class_ids(net: Net, image: Any, *, tile: int | None = None) -> NDArray[np.ui
     """
     if tile is not None and (isinstance(tile, bool) or not isinstance(tile, int) or tile < 32):
         raise UserError(f"tile={tile} must be a whole number of at least 32, or None")
-    if isinstance(image, (str, Path)):
-        path = Path(image).expanduser()
-        if tile is None:
-            shrunk, size = read_shrunk(path, net.size)
-            return whole_layers(net.logits(shrunk[None])[0], size).ids
-        picture = read_picture(path)
-    else:
-        picture = Picture(as_image(image), Path("the image"))
-    if tile is None:
-        shrunk = picture.resized((net.size, net.size))
-        return whole_layers(net.logits(shrunk[None])[0], picture.size).ids
-    return collected(tiled(net, picture, tile), picture.size).ids
+    if not isinstance(image, (str, Path)):
+        return layers_of(net, as_picture(image, net.reader), tile=tile).ids
+    with net.reader.opened([Path(image).expanduser()], whole=tile is not None) as picture:
+        return layers_of(net, picture, tile=tile).ids
 
 
-def as_image(image: Any) -> Image.Image:
-    """Turns a Python object into an upright image.
+def as_picture(image: Any, reader: Reader) -> Picture:
+    """Turns a Python object into an upright picture.
 
     Raises:
         UserError: It is of another type or shape, or has no pixels.
     """
+    taken = _taken(reader)
     if isinstance(image, Image.Image):
         try:
             image.load()
         except Exception as error:  # of damaged bytes: anything
             raise UserError(f"the image can't be decoded ({error})") from error
-        return upright(image)
+        image = image if reader.exif == "ignore" else upright(image)
+        if image.mode == "F" or image.mode.startswith("I"):
+            return Picture(np.asarray(image)[:, :, None], _IN_MEMORY, reader)
+        return Picture(image, _IN_MEMORY, reader)
+    kind = str(getattr(image, "dtype", ""))
     if isinstance(image, Tensor):
-        if image.dtype != torch.uint8:
-            raise UserError(_of_another_type(str(image.dtype), "image.mul(255).byte()"))
-        if image.ndim != 3 or image.shape[0] != 3:
-            raise UserError(f"the tensor has the shape {tuple(image.shape)}: {_TAKEN}")
+        if image.ndim != 3 or image.shape[0] != reader.channels:
+            raise UserError(f"the tensor has the shape {tuple(image.shape)}: {taken}")
         image = image.detach().cpu().permute(1, 2, 0).numpy()
     if not isinstance(image, np.ndarray):
-        raise UserError(f"the image is of type {type(image).__name__}: {_TAKEN}")
-    if image.dtype != np.uint8:
-        raise UserError(_of_another_type(str(image.dtype), "(255 * image).astype(np.uint8)"))
-    if image.ndim != 2 and (image.ndim != 3 or image.shape[2] != 3):
-        raise UserError(f"the array has the shape {image.shape}: {_TAKEN}")
+        raise UserError(f"the image is of type {type(image).__name__}: {taken}")
+    if reader.range is None and image.dtype != np.uint8:
+        raise UserError(_of_another_type(kind, taken))
+    if image.dtype.kind not in "uif":
+        raise UserError(f"the image holds {image.dtype}: {taken}")
+    if image.ndim != 2 and (image.ndim != 3 or image.shape[2] != reader.channels):
+        raise UserError(f"the array has the shape {image.shape}: {taken}")
     if not image.size:
         raise UserError(f"the array has the shape {image.shape}, so no pixels")
-    return Image.fromarray(np.ascontiguousarray(image))
+    return Picture(image if image.ndim == 3 else image[:, :, None], _IN_MEMORY, reader)
 
 
-def _of_another_type(dtype: str, remedy: str) -> str:
+def _taken(reader: Reader) -> str:
+    kind = "uint8" if reader.range is None else "numeric"
+    channels = reader.channels
     return (
-        f"the image holds {dtype}: {_TAKEN}. What holds 0 to 1 becomes that by {remedy}, what "
-        "holds 0 to 255 without the factor"
+        f"predict takes a file's path, a PIL image, a {kind} array (H, W, {channels}) or (H, W), "
+        f"or a {kind} tensor ({channels}, H, W)"
+    )
+
+
+def _of_another_type(dtype: str, taken: str) -> str:
+    return (
+        f"the image holds {dtype}: {taken}. What holds 0 to 1 becomes that by "
+        "(255 * image).astype(np.uint8), or image.mul(255).byte(), what holds 0 to 255 without the "
+        "factor"
     )

@@ -3,13 +3,13 @@
 >>> import segpets
 >>> trained = segpets.load("logs/train/latest")
 >>> trained.predict("cat.jpg")  # class ids (H, W)
->>> trained.logits(batch)  # of uint8 (B, 3, H, W)
+>>> trained.logits(batch)  # of uint8 (B, C, H, W)
 """
 
 import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,9 +20,12 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from segpets.build.instantiate import build
+from segpets.data.geometry import Size, as_size
+from segpets.data.reader import Reader
 from segpets.errors import FileError, UserError
 from segpets.hardware import usable_device
 from segpets.inference.single import class_ids
+from segpets.model.windows import by_windows
 from segpets.module import Preprocess
 from segpets.reading import in_one_line
 from segpets.run.checkpoint import read_checkpoint
@@ -39,11 +42,11 @@ _NET = "net."
 
 
 class Segmenter(nn.Module):
-    """A module from uint8 images to logits, for export and prediction.
+    """A module from images to logits, for export and prediction.
 
     Args:
-        net: float (B, 3, H, W) to logits (B, C, H, W).
-        preprocess: uint8 (B, 3, H, W) to what the net takes.
+        net: float (B, C, H, W) to logits (B, K, H, W).
+        preprocess: uint8 or float32 (B, C, H, W) to what the net takes.
     """
 
     def __init__(self, net: nn.Module, preprocess: nn.Module) -> None:
@@ -51,7 +54,7 @@ class Segmenter(nn.Module):
         self.net, self.preprocess = net, preprocess
 
     def forward(self, image: Tensor) -> Tensor:
-        """Maps uint8 (B, 3, H, W) to logits (B, C, H, W)."""
+        """Maps uint8 or float32 (B, C, H, W) to logits (B, K, H, W)."""
         logits: Tensor = self.net(self.preprocess(image))
         return logits
 
@@ -68,7 +71,8 @@ class Trained:
         checkpoint: Where its weights come from.
         epoch: The number of epochs after which they were saved.
         classes: Class names, in the order of their ids.
-        size: Height and width in pixels that it was trained at.
+        reader: The rules by which it sees pictures.
+        window: Height and width of the windows by which it predicts; None predicts at once.
         device: Where it computes.
         precision: The precision that it computes in, by Lightning's name; one of `PRECISIONS`.
     """
@@ -80,26 +84,52 @@ class Trained:
     checkpoint: Path
     epoch: int
     classes: tuple[str, ...]
-    size: int
+    reader: Reader
+    window: Size | None
     device: torch.device
     precision: str
+
+    @property
+    def size(self) -> Size:
+        """Height and width in pixels of what it was trained to see."""
+        return self.reader.size
 
     @property
     def stride(self) -> int:
         """The multiple to which the net pads height and width."""
         return int(getattr(self.segmenter.net, "stride", 1))
 
+    def seeing(self, reader: Reader, window: Size | None) -> "Trained":
+        """Returns the same model for data of other sizes, such as `data.fit=letterbox`.
+
+        Raises:
+            UserError: They have other channels, or another range, than it was trained with.
+        """
+        for key in ("channels", "range"):
+            here, there = getattr(self.reader, key), getattr(reader, key)
+            if here != there:
+                raise UserError(
+                    f"data.{key}={_word(there)}, but {shown(self.path)} was trained with "
+                    f"data.{key}={_word(here)}: give data of the same kind"
+                )
+        return replace(self, reader=reader, window=window)
+
     def logits(self, images: Tensor) -> Tensor:
         """Computes logits, at the size of the images, without resizing.
 
         Args:
-            images: uint8 RGB (B, 3, H, W), of at least 32 x 32 pixels, on any device.
+            images: uint8 (B, C, H, W), or float32 in [0, 1] where `reader.range` is given, of at
+                least 32 x 32 pixels, on any device.
 
         Returns:
-            float32 (B, C, H, W), on `device`.
+            float32 (B, K, H, W), on `device`; by windows where the model was judged by them.
         """
+        images = images.to(self.device, non_blocking=True)
         with torch.inference_mode(), autocast(self.device, self.precision):
-            logits: Tensor = self.segmenter(images.to(self.device, non_blocking=True))
+            if self.window is None:
+                logits: Tensor = self.segmenter(images)
+            else:
+                logits = by_windows(self.segmenter, images, self.window, stride=self.stride)
         return logits.float()
 
     def predict(self, image: Any, *, tile: int | None = None) -> NDArray[np.uint8]:
@@ -107,10 +137,10 @@ class Trained:
 
         Args:
             image: A file's path or a PIL image, both turned as their EXIF orientation wants it;
-                or pixels as they are: a uint8 array, RGB (H, W, 3) or grey (H, W), or a uint8
-                tensor (3, H, W).
-            tile: None resizes the whole picture to `size`; N predicts overlapping tiles of N x N of
-                its own pixels.
+                or pixels as they are: an array (H, W, C) or, of one channel, (H, W), or a tensor
+                (C, H, W). They are uint8, or of any type where `reader.range` is given.
+            tile: None fits the picture as in the training; N predicts overlapping tiles of N x N
+                of its own pixels.
 
         Returns:
             Class ids, (H, W): indices of `classes`.
@@ -119,6 +149,12 @@ class Trained:
             UserError: It is none of these, or a file that can't be used.
         """
         return class_ids(self, image, tile=tile)
+
+
+def _word(value: object) -> str:
+    if value is None:
+        return "null"
+    return f"[{value[0]:g},{value[1]:g}]" if isinstance(value, tuple) else str(value)
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
@@ -152,7 +188,9 @@ def load(
     net = _net(run, saved["state_dict"], file)
     data = run.config["data"]
     place = _device(device)
-    segmenter = Segmenter(net, Preprocess(mean=data["mean"], std=data["std"])).to(place)
+    reader = Reader.of(data)
+    preprocess = Preprocess(mean=data["mean"], std=data["std"], white=reader.white)
+    segmenter = Segmenter(net, preprocess).to(place)
     segmenter.net.to(memory_format=torch.channels_last)
     segmenter.eval().requires_grad_(False)
     if (status := run.summary.get("status")) != "completed":
@@ -165,7 +203,8 @@ def load(
         checkpoint=file,
         epoch=int(saved.get("epoch", 0)) + 1,
         classes=tuple(map(str, data["classes"])),
-        size=int(data["size"]),
+        reader=reader,
+        window=None if data.get("window") is None else as_size(data["window"]),
         device=place,
         precision=_precision(precision, run.config, place),
     )

@@ -24,7 +24,7 @@ def views(words: Sequence[object], size: int) -> list[View]:
     Args:
         words: `flip` and scales, such as 0.75; the scale 1 is always among them. With `flip`, each
             scale is seen both ways.
-        size: Height and width of the images in pixels.
+        size: The smaller of height and width of the images in pixels.
 
     Raises:
         UserError: A word is neither of these, or a scale makes images too small or too large.
@@ -37,7 +37,7 @@ def views(words: Sequence[object], size: int) -> list[View]:
             raise UserError(f"tta={word} is unknown: choose flip, and scales such as 0.75 or 1.25")
         if not SMALLEST / size <= word <= _LARGEST_SCALE:
             raise UserError(
-                f"tta={word} makes images of {size}x{size} too small or too large: choose a scale "
+                f"tta={word} makes images of {size} pixels too small or too large: choose a scale "
                 f"from {SMALLEST / size:.3g}, which leaves {SMALLEST} pixels, to "
                 f"{_LARGEST_SCALE:g}"
             )
@@ -52,7 +52,7 @@ def averaged(trained: Trained, images: Tensor, logits: Tensor, seen: Sequence[Vi
 
     Args:
         trained: The model.
-        images: uint8 (B, 3, H, W), on the CPU.
+        images: uint8 or float32 (B, C, H, W), on the CPU.
         logits: Its logits of the images as they are, (B, C, H, W), on the CPU.
         seen: The views; the first, the images as they are, is what `logits` are of.
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchvision.models import ResNet50_Weights
 from torchvision.models.segmentation import DeepLabV3_ResNet50_Weights, deeplabv3_resnet50
 
+from segpets.model.first_layer import take_channels
 from segpets.model.pad import pad_to_multiple
 
 
@@ -21,6 +22,7 @@ class DeepLabV3(nn.Module):
 
     Args:
         num_classes: C of the logits.
+        in_channels: Channels of the image. Pretrained weights are adapted to them.
         weights: None starts from scratch; "backbone" downloads the encoder's ImageNet weights,
             "coco" those of the whole net, of which all but the last layer is used.
     """
@@ -28,7 +30,11 @@ class DeepLabV3(nn.Module):
     stride = 8
 
     def __init__(
-        self, *, num_classes: int, weights: Literal["backbone", "coco"] | None = None
+        self,
+        *,
+        num_classes: int,
+        in_channels: int = 3,
+        weights: Literal["backbone", "coco"] | None = None,
     ) -> None:
         super().__init__()
         if weights == "coco":
@@ -45,10 +51,11 @@ class DeepLabV3(nn.Module):
             )
         else:
             raise ValueError(f"model.weights={weights} is unknown: use null, backbone or coco")
+        take_channels(net, in_channels)
         self.net = net
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map a normalised image (B, 3, H, W) to logits (B, C, H, W).
+        """Map a normalised image (B, in_channels, H, W) to logits (B, C, H, W).
 
         Raises:
             ValueError: In training, on a batch of one image.

@@ -102,7 +102,7 @@ class FCN8s(nn.Module):
         self.up8 = Upsample(num_classes, factor=8)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map a normalised image (B, 3, H, W) to logits (B, C, H, W).
+        """Map a normalised image (B, in_channels, H, W) to logits (B, C, H, W).
 
         Raises:
             ValueError: In training, on a batch of one image of 32x32.

@@ -17,6 +17,7 @@ from torchvision.models.segmentation import (
     lraspp_mobilenet_v3_large,
 )
 
+from segpets.model.first_layer import take_channels
 from segpets.model.pad import pad_to_multiple
 
 
@@ -25,6 +26,7 @@ class LRASPP(nn.Module):
 
     Args:
         num_classes: C of the logits.
+        in_channels: Channels of the image. Pretrained weights are adapted to them.
         weights: None starts from scratch; "backbone" downloads the encoder's ImageNet weights,
             "coco" those of the whole net, of which all but the last layers is used.
     """
@@ -32,7 +34,11 @@ class LRASPP(nn.Module):
     stride = 16
 
     def __init__(
-        self, *, num_classes: int, weights: Literal["backbone", "coco"] | None = None
+        self,
+        *,
+        num_classes: int,
+        in_channels: int = 3,
+        weights: Literal["backbone", "coco"] | None = None,
     ) -> None:
         super().__init__()
         if weights == "coco":
@@ -49,10 +55,11 @@ class LRASPP(nn.Module):
             )
         else:
             raise ValueError(f"model.weights={weights} is unknown: use null, backbone or coco")
+        take_channels(net, in_channels)
         self.net = net
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map a normalised image (B, 3, H, W) to logits (B, C, H, W)."""
+        """Map a normalised image (B, in_channels, H, W) to logits (B, C, H, W)."""
         height, width = image.shape[-2:]
         logits: Tensor = self.net(pad_to_multiple(image, self.stride))["out"]
         return logits[..., :height, :width]

@@ -103,7 +103,7 @@ class SegNet(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map a normalised image (B, 3, H, W) to logits (B, C, H, W)."""
+        """Map a normalised image (B, in_channels, H, W) to logits (B, C, H, W)."""
         height, width = image.shape[-2:]
         x = self.norm(pad_to_multiple(image, self.stride))
 

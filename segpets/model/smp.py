@@ -21,6 +21,7 @@ class SMP(nn.Module):
 
     Args:
         num_classes: C of the logits.
+        in_channels: Channels of the image; the library adapts pretrained weights to them.
         arch: The architecture, e.g. "unet", "fpn", "deeplabv3plus".
         encoder: The encoder, e.g. "resnet18", "mobilenet_v2", "tu-convnext_tiny".
         encoder_weights: None starts from scratch; a name as "imagenet" downloads them.
@@ -33,6 +34,7 @@ class SMP(nn.Module):
         self,
         *,
         num_classes: int,
+        in_channels: int = 3,
         arch: str = "unet",
         encoder: str = "resnet18",
         encoder_weights: str | None = None,
@@ -51,6 +53,7 @@ class SMP(nn.Module):
                 arch,
                 encoder_name=encoder,
                 encoder_weights=encoder_weights,
+                in_channels=in_channels,
                 classes=num_classes,
                 **(options or {}),
             )
@@ -61,7 +64,7 @@ class SMP(nn.Module):
             ) from error
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map a normalised image (B, 3, H, W) to logits (B, C, H, W).
+        """Map a normalised image (B, in_channels, H, W) to logits (B, C, H, W).
 
         Raises:
             ValueError: In training, if the architecture normalises one value, e.g. the mean of the

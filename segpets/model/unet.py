@@ -88,7 +88,7 @@ class UNet(nn.Module):
         self.head = nn.Conv2d(widths[0], num_classes, 1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map a normalised image (B, 3, H, W) to logits (B, C, H, W)."""
+        """Map a normalised image (B, in_channels, H, W) to logits (B, C, H, W)."""
         height, width = image.shape[-2:]
         x = self.first(pad_to_multiple(image, self.stride))  # (B, widths[0], H, W)
 

@@ -79,6 +79,7 @@ class ViT(nn.Module):
 
     Args:
         num_classes: C of the logits.
+        in_channels: Channels of the image.
         image_size: Height and width of the training images, or one number for both: it gives the
             grid of the learned positions.
         patch: Height and width of a patch, in pixels.
@@ -93,6 +94,7 @@ class ViT(nn.Module):
         *,
         num_classes: int,
         image_size: int | Sequence[int],
+        in_channels: int = 3,
         patch: int = 16,
         width: int = 768,
         depth: int = 12,
@@ -108,8 +110,8 @@ class ViT(nn.Module):
         height, breadth = (image_size,) * 2 if isinstance(image_size, int) else image_size
         self.stride = patch
         self.num_classes = num_classes
-        self.norm = nn.BatchNorm2d(3)
-        self.embed = nn.Linear(patch * patch * 3, width)
+        self.norm = nn.BatchNorm2d(in_channels)
+        self.embed = nn.Linear(patch * patch * in_channels, width)
         self.positions = nn.Parameter(torch.empty(-(-height // patch), -(-breadth // patch), width))
         nn.init.trunc_normal_(self.positions, std=0.02)
         self.dropout = nn.Dropout(dropout)
@@ -129,14 +131,14 @@ class ViT(nn.Module):
         return positions.reshape(rows * columns, -1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Map a normalised image (B, 3, H, W) to logits (B, C, H, W)."""
+        """Map a normalised image (B, in_channels, H, W) to logits (B, C, H, W)."""
         height, width = image.shape[-2:]
         x = self.norm(pad_to_multiple(image, self.stride))
-        batch, patch = x.shape[0], self.stride
+        batch, channels, patch = x.shape[0], x.shape[1], self.stride
         rows, columns = x.shape[-2] // patch, x.shape[-1] // patch
 
-        x = x.reshape(batch, 3, rows, patch, columns, patch)
-        x = x.permute(0, 2, 4, 3, 5, 1).reshape(batch, rows * columns, patch * patch * 3)
+        x = x.reshape(batch, channels, rows, patch, columns, patch)
+        x = x.permute(0, 2, 4, 3, 5, 1).reshape(batch, rows * columns, patch * patch * channels)
         x = self.dropout(self.embed(x) + self.positions_of(rows, columns))  # (B, T, width)
         x = self.blocks(x)  # (B, T, width)
 

@@ -10,8 +10,11 @@ from PIL import Image, ImageColor, ImageFilter
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, max_pool2d
 
+from segpets.data.geometry import SMALLEST
+from segpets.data.picture import Picture
+from segpets.data.reader import Reader
 from segpets.errors import UserError
-from segpets.inference.picture import MAX_PIXELS, Picture, read_picture
+from segpets.inference.picture import MAX_PIXELS, read_picture
 
 BLUR: Final = 0.02
 """The blur's radius, in parts of the longer side."""
@@ -146,7 +149,7 @@ def read_background(value: object, *, max_pixels: int = MAX_PIXELS) -> Backgroun
             f"background={value} is neither blur, nor a colour such as green, 00ff00 or "
             f"\"'#00ff00'\", nor a file: there is no {path.absolute()}"
         )
-    picture = read_picture(path, max_pixels=max_pixels)
+    picture = read_picture(path, Reader((SMALLEST, SMALLEST)), max_pixels=max_pixels)
     return Background(image=picture.strip(0, picture.size[0]))
 
 
@@ -154,7 +157,7 @@ def _small(picture: Picture, alpha: Image.Image) -> tuple[Tensor, Tensor]:
     """Shrinks a picture to float (3, h, w) in 0 to 1, with its share of background, (1, h, w)."""
     scale = min(1.0, _SMALL / max(picture.size))
     height, width = (max(1, round(scale * length)) for length in picture.size)
-    small = picture.resized((height, width)).float() / 255
+    small = picture.seen((height, width))
     shrunk = alpha.resize((width, height), Image.Resampling.BOX, reducing_gap=2.0)
     opaque = torch.frombuffer(bytearray(shrunk.tobytes()), dtype=torch.uint8)
     opaque = opaque.view(1, height, width).float() / 255

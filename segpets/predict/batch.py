@@ -15,17 +15,12 @@ from PIL import Image
 from torch import Tensor
 
 from segpets.data.decode import LARGE, alone
+from segpets.data.geometry import Geometry, Size
+from segpets.data.picture import Picture
 from segpets.errors import FileError, UserError
 from segpets.hardware import threads
-from segpets.inference.layers import Layers, Net, collected, whole_layers
-from segpets.inference.picture import (
-    MAX_PIXELS,
-    Picture,
-    opened_alone,
-    read_picture,
-    read_shrunk,
-)
-from segpets.inference.tiles import tiled
+from segpets.inference.layers import Layers, Net, whole_layers
+from segpets.inference.picture import MAX_PIXELS, by_tiles, layers_of, read_picture
 from segpets.predict import drawing
 from segpets.predict.background import Background
 from segpets.predict.sources import FOLDERS, PictureFile
@@ -131,40 +126,45 @@ def predict_all(net: Net, sources: Sequence[PictureFile], wanted: Wanted) -> Ite
 
 
 def _chunk(net: Net, sources: Sequence[PictureFile], wanted: Wanted) -> list[Outcome]:
-    if wanted.tile is not None:
-        return [_tiled(net, source, wanted) for source in sources]
+    if by_tiles(net, wanted.tile) is not None or not net.reader.is_uniform:
+        return [_alone(net, source, wanted) for source in sources]
     outcomes: dict[PictureFile, Outcome] = {}
-    read: dict[PictureFile, tuple[Tensor, tuple[int, int]]] = {}
+    read: dict[PictureFile, tuple[Tensor, Size, Geometry]] = {}
     for source in sources:
         try:
-            read[source] = read_shrunk(source.path, net.size, max_pixels=wanted.max_pixels)
+            with net.reader.opened([source.path], max_pixels=wanted.max_pixels) as picture:
+                read[source] = picture.fitted(), picture.size, picture.geometry
         except FileError as error:
             outcomes[source] = _failed(source, error)
     if read:
-        logits = net.logits(torch.stack([image for image, _ in read.values()])).cpu()
-        for (source, (_, size)), one in zip(read.items(), logits, strict=True):
-            outcomes[source] = _whole(source, size, one, wanted)
+        logits = net.logits(torch.stack([image for image, _, _ in read.values()])).cpu()
+        for (source, (_, size, geometry)), one in zip(read.items(), logits, strict=True):
+            outcomes[source] = _whole(net, source, size, geometry.inside(one), wanted)
     return [outcomes[source] for source in sources]
 
 
-def _whole(source: PictureFile, size: tuple[int, int], logits: Tensor, wanted: Wanted) -> Outcome:
+def _whole(net: Net, source: PictureFile, size: Size, logits: Tensor, wanted: Wanted) -> Outcome:
     foreground = wanted.foreground if wanted.needs_opacity else None
     try:
         with alone(size):
             layers = whole_layers(logits, size, foreground=foreground)
-            return _written(source, layers, None, wanted)
+            return _written(net, source, layers, None, wanted)
     except FileError as error:
         return _failed(source, error)
 
 
-def _tiled(net: Net, source: PictureFile, wanted: Wanted) -> Outcome:
-    assert wanted.tile is not None
+def _alone(net: Net, source: PictureFile, wanted: Wanted) -> Outcome:
     foreground = wanted.foreground if wanted.needs_opacity else None
     try:
-        with opened_alone(source.path, max_pixels=wanted.max_pixels) as picture:
-            strips = tiled(net, picture, wanted.tile, batch_size=wanted.batch_size)
-            layers = collected(strips, picture.size, foreground=foreground)
-            return _written(source, layers, picture, wanted)
+        with net.reader.opened([source.path], max_pixels=wanted.max_pixels, whole=True) as picture:
+            layers = layers_of(
+                net,
+                picture,
+                tile=wanted.tile,
+                foreground=foreground,
+                batch_size=wanted.batch_size,
+            )
+            return _written(net, source, layers, picture, wanted)
     except FileError as error:
         return _failed(source, error)
 
@@ -175,7 +175,7 @@ def _failed(source: PictureFile, error: FileError) -> Outcome:
 
 
 def _written(
-    source: PictureFile, layers: Layers, picture: Picture | None, wanted: Wanted
+    net: Net, source: PictureFile, layers: Layers, picture: Picture | None, wanted: Wanted
 ) -> Outcome:
     """Draws and writes one output after another, so that only one is in memory."""
     files = {} if wanted.overwrite else wanted.existing(source)
@@ -185,7 +185,7 @@ def _written(
         if folder in files:
             continue
         if folder != "masks" and picture is None:
-            picture = read_picture(source.path, max_pixels=wanted.max_pixels)
+            picture = read_picture(source.path, net.reader, max_pixels=wanted.max_pixels)
             if picture.size != layers.ids.shape:
                 raise FileError(source.path, "has changed meanwhile", "predict it again")
         drawn = _drawn(folder, layers, picture, alpha, wanted, spent=large)

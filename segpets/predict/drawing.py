@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from PIL import Image
 
+from segpets.data.picture import Picture, strip_rows, strips
 from segpets.inference.layers import Layers
-from segpets.inference.picture import Picture, strip_rows, strips
 from segpets.predict.background import Backdrop
 from segpets.report.palette import palette
 
@@ -122,8 +122,9 @@ def _assembled(
     rows = strip_rows(width)
     if rows >= height:
         return drawn(0, height)
-    own = spent and picture.image.mode == "RGB"
-    image = picture.image if own else Image.new("RGB", (width, height))
+    pixels = picture.pixels
+    own = spent and getattr(pixels, "mode", None) == "RGB"
+    image = pixels if own and isinstance(pixels, Image.Image) else Image.new("RGB", (width, height))
     for top, bottom in strips(height, rows):
         image.paste(drawn(top, bottom), (0, top))
     return image

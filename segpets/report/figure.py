@@ -2,16 +2,22 @@
 
 import io
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+from torch.nn.functional import interpolate, pad
 
 from segpets.labels import IGNORE_INDEX
 from segpets.report.paint import IGNORED, RGB, painted
 from segpets.report.palette import palette
+
+_SIDE: Final = 512
+"""Pixels of the longer side of a picture in a sheet."""
 
 
 def colourise(mask: Tensor, classes: Sequence[str]) -> RGB:
@@ -20,9 +26,9 @@ def colourise(mask: Tensor, classes: Sequence[str]) -> RGB:
 
 
 def prediction_sheet(
-    images: Tensor,
-    masks: Tensor,
-    preds: Tensor,
+    images: Sequence[Tensor],
+    masks: Sequence[Tensor],
+    preds: Sequence[Tensor],
     *,
     captions: Sequence[str],
     classes: Sequence[str],
@@ -30,20 +36,50 @@ def prediction_sheet(
     """Draws a row for each image: input, truth, prediction and the prediction over the input.
 
     Args:
-        images: uint8 (N, 3, H, W).
-        masks: True class ids, (N, H, W).
-        preds: Predicted class ids, (N, H, W).
+        images: What the net saw of N pictures, each (C, H, W).
+        masks: True class ids, each (H, W).
+        preds: Predicted class ids, each (H, W).
         captions: What stands under each row.
         classes: Class names, for the legend.
 
     Returns:
         The picture, (height, width, 3). Rows stand in two columns from six images on.
     """
-    inputs = images.permute(0, 2, 3, 1).cpu().numpy()
-    truth, predicted = colourise(masks, classes), colourise(preds, classes)
+    seen = [torch.from_numpy(visible(image)).movedim(-1, 0) for image in images]
+    inputs = _together(seen, fill=0).movedim(1, -1).numpy()
+    truth = colourise(_together(masks, fill=IGNORE_INDEX), classes)
+    predicted = colourise(_together(preds, fill=IGNORE_INDEX), classes)
     tiles = (inputs, truth, predicted, mixed(inputs, predicted))
     heading = "input | truth | prediction | prediction over input"
     return sheet(tiles, heading=heading, captions=captions, classes=classes)
+
+
+def _together(tensors: Sequence[Tensor], *, fill: int) -> Tensor:
+    """Stacks pictures, (..., h, w), of any sizes; large ones are shrunk, and small ones padded."""
+    shrunk = []
+    for tensor in tensors:
+        tensor = tensor.cpu()
+        if (scale := _SIDE / max(tensor.shape[-2:])) < 1:
+            size = [max(1, round(scale * side)) for side in tensor.shape[-2:]]
+            planes = tensor if tensor.ndim == 3 else tensor[None]
+            tensor = interpolate(planes[None], size=size, mode="nearest-exact")[0]
+            tensor = tensor if len(tensor) > 1 else tensor[0]
+        shrunk.append(tensor)
+    high, wide = (max(tensor.shape[axis] for tensor in shrunk) for axis in (-2, -1))
+    return torch.stack(
+        [pad(t, (0, wide - t.shape[-1], 0, high - t.shape[-2]), value=fill) for t in shrunk]
+    )
+
+
+def visible(image: Tensor) -> RGB:
+    """Shows what a net sees, uint8 or float32 (C, H, W), as colours, (H, W, 3).
+
+    The first three channels are red, green and blue; of fewer, the first is grey.
+    """
+    if image.dtype != torch.uint8:
+        image = (image * 255).round().clamp(0, 255).to(torch.uint8)
+    image = image[:3] if len(image) > 2 else image[:1].expand(3, -1, -1)
+    return image.movedim(0, -1).cpu().numpy()
 
 
 def mixed(inputs: RGB, colours: RGB) -> RGB:

@@ -20,7 +20,9 @@ class Data(Protocol):
     """A DataModule; see `segpets.data.SegmentationDataModule`."""
 
     source: Any
-    size: int
+    reader: Any
+    window: tuple[int, int] | None
+    size: tuple[int, int]
     overfit: int | None
     splits: Any
 
@@ -36,17 +38,29 @@ def protocol(
         classes: The classes of the truth, in the order of their ids.
         original: Whether an image is judged at its own size, else at the model's.
     """
-    size = [data.size, data.size]
-    return {
+    own_size = original or data.reader.fit in ("shorter", "none")
+    fit, window = data.reader.fit, data.window
+    if fit == "shorter":
+        fit = f"shorter side to {min(data.size)}"
+    # Named where they aren't what earlier versions did, so that their runs can be ranked beside.
+    special = {
+        "fit": None if fit == "stretch" else fit,
+        "window": window and list(window),
+        "channels": None if data.reader.channels == 3 else data.reader.channels,
+        "range": data.reader.range and list(data.reader.range),
+        "exif": None if data.reader.exif == "auto" else data.reader.exif,
+        "pages": data.reader.pages,
+    }
+    return {key: value for key, value in special.items() if value is not None} | {
         "data": type(data.source).__name__,
         "split": config.get("split"),
         "split_seed": config.get("seed"),
         "overfit": data.overfit,
         "images": {stage: len(samples) for stage, samples in data.splits.stages().items()},
-        "resolution": "each image's own size" if original else size,
+        "resolution": "each image's own size" if own_size else list(data.size),
         "resize": {
-            "image": "bilinear with antialiasing",
-            "mask": "none" if original else "nearest",
+            "image": "none" if fit == "none" else "bilinear with antialiasing",
+            "mask": "none" if original or fit == "none" else "nearest",
         },
         "classes": classes,
         "labels": config.get("labels"),

@@ -6,7 +6,7 @@ load whatever files they name.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -31,6 +31,10 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
+_Side = Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
+_Sides = Annotated[list[_Side], Field(min_length=2, max_length=2)]
+
+
 class _Table(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow", frozen=True)
 
@@ -39,12 +43,27 @@ class _Data(_Table):
     """Keys of data that the model and the metrics take."""
 
     target: Annotated[str, Field(alias="_target_")]
-    size: Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
+    size: _Side | _Sides
+    fit: Literal["stretch", "letterbox", "shorter", "none"] = "stretch"
+    channels: Annotated[int, Field(ge=1, le=512)] = 3
+    range: Annotated[list[Finite], Field(min_length=2, max_length=2)] | None = None
+    exif: Literal["auto", "apply", "ignore"] = "auto"
+    pages: Literal["each", "channels"] | None = None
+    window: _Side | _Sides | None = None
+    crop: _Side | _Sides | None = None
     classes: Annotated[list[str], Field(min_length=1, max_length=MOST_CLASSES)]
-    mean: Annotated[list[Finite], Field(min_length=3, max_length=3)]
-    std: Annotated[list[Positive], Field(min_length=3, max_length=3)]
+    mean: Annotated[list[Finite], Field(min_length=1, max_length=512)]
+    std: Annotated[list[Positive], Field(min_length=1, max_length=512)]
     batch_size: Annotated[int, Field(ge=1, le=2**16)] = 1
     num_workers: Annotated[int, Field(ge=0, le=1024)] = 0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "_Data":
+        if not len(self.mean) == len(self.std) == self.channels:
+            raise ValueError(f"mean and std need a number for each of {self.channels} channels")
+        if self.range is not None and not self.range[0] < self.range[1]:
+            raise ValueError("range needs a larger second number")
+        return self
 
 
 class _Trainer(_Table):

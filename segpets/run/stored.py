@@ -86,6 +86,17 @@ def on_this_machine(data: Mapping[str, Any]) -> dict[str, Any]:
 ACTING: Final = ("download", "mirrors", "checksums", "cache_dir", "cache_gb", "num_workers")
 """Keys of data that say what is done, not what the data are; a run's own aren't followed."""
 
+_BEFORE: Final = {
+    "fit": "stretch",
+    "channels": 3,
+    "range": None,
+    "exif": "auto",
+    "pages": None,
+    "window": None,
+    "crop": None,
+}
+"""Keys of data that earlier versions hadn't, and what they did."""
+
 _DESCRIBES: Final = ("data", "augment", "model", "loss", "seed", "train", "init_from", "tags")
 
 
@@ -133,12 +144,13 @@ def read_config(path: Path, trust: Trust) -> dict[str, Any]:
 def upgraded(config: dict[str, Any]) -> dict[str, Any]:
     """Renames the keys of a config that earlier versions wrote.
 
-    Until 0.1.0, `data.module` repeated the keys of `data`, and its `source` named the class.
+    Until 0.1.0, `data.module` repeated the keys of `data`, and its `source` named the class; and
+    all images were stretched RGB of 8 bits.
     """
     data = config.get("data")
-    module = data.get("module") if isinstance(data, dict) else None
-    if not isinstance(data, dict) or not isinstance(module, dict):
+    if not isinstance(data, dict):
         return config
-    source = module.get("source")
     kept = {key: value for key, value in data.items() if key != "module"}
-    return config | {"data": kept | (source if isinstance(source, dict) else {})}
+    module = data.get("module")
+    source = module.get("source") if isinstance(module, dict) else None
+    return config | {"data": _BEFORE | kept | (source if isinstance(source, dict) else {})}

@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from segpets.build.cost import Cost
 from segpets.data import Splits
+from segpets.data.geometry import by, trained_size
 from segpets.hardware import device_name
 from segpets.report.table import as_text, class_table, facts_table
 from segpets.run.directory import Run
@@ -22,7 +23,7 @@ def say_start(cfg: DictConfig, run: Run, splits: Splits, trainer: Trainer, cost:
     facts = {
         "model": cfg.model._target_.rpartition(".")[2],
         "parameters": f"{cost.params:,}",
-        "mult-adds": f"{cost.mult_adds:,} for one {cfg.data.size}x{cfg.data.size} image",
+        "mult-adds": f"{cost.mult_adds:,} for one {by(trained_size(cfg.data))} image",
         "loss": cfg.loss._target_.rpartition(".")[2],
         "data": f"{counts} images, batches of {cfg.data.batch_size}",
         "device": device_name(trainer.strategy.root_device) + several,

@@ -1,5 +1,6 @@
 """The summary of a training: protocol, best and last metrics, cost, speed and memory."""
 
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from segpets.run.protocol import protocol
 from segpets.settings import table
 from segpets.train.console import say_end, say_start
 from segpets.train.hparams import log_hparams
+
+log = logging.getLogger("segpets.train")
 
 SPEED = "train/images_per_second"
 _STAGES = ("train", "val", "test")
@@ -60,6 +63,7 @@ class Summary(Callback):
     ) -> None:
         self.run, self.cfg, self.cost = run, cfg, cost
         self.splits = datamodule.splits
+        self.notices = datamodule.notices(list(cfg.data.classes))
         meant = protocol(datamodule, table(cfg.data), classes=list(cfg.data.classes))
         self.protocol = meant | {"limits": self._limits()}
         self.fingerprint = datamodule.pixels.fingerprint
@@ -82,6 +86,8 @@ class Summary(Callback):
             precision=str(self.cfg.trainer.precision),
         )
         say_start(self.cfg, self.run, self.splits, trainer, self.cost)
+        for notice in self.notices:
+            log.warning("%s", notice)
 
     def weights_to_test(self) -> Path | None:
         """Chooses the best weights; the last where val must not choose; None for the current."""

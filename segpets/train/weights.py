@@ -69,7 +69,7 @@ def _check_meaning(cfg: DictConfig, files: RunFiles) -> None:
     now = table(cfg.data)
     other = [
         f"data.{key}=[{','.join(map(str, before[key]))}]"
-        for key in ("classes", "mean", "std")
+        for key in ("classes", "mean", "std", "range")
         if isinstance(before, dict) and isinstance(before.get(key), list)
         if before[key] != now[key]
     ]

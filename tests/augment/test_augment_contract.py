@@ -13,19 +13,21 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 from torch.utils.data import DataLoader, Dataset
 
+from segpets.config import register_resolvers
 from segpets.labels import IGNORE_INDEX
 
 CONF = Path(__file__).parents[2] / "conf" / "augment"
 NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
-RANDOM = [name for name in NAMES if name != "none"]
+RANDOM = [name for name in NAMES if name not in ("none", "flip")]
 SIZE = 64
+register_resolvers()
 PHOTOMETRIC = {"ColorJitter", "GaussianBlur", "RandomApply"}
 """Transforms that leave every pixel where it is. (The shipped RandomApply hold such.)"""
 
 
 def load(name: str) -> DictConfig:
     config = OmegaConf.create({"augment": OmegaConf.load(CONF / f"{name}.yaml")})
-    config.data = {"size": SIZE}
+    config.data = {"size": SIZE, "crop": None}
     return config.augment
 
 

@@ -19,7 +19,7 @@ MODEL = {"_target_": "segpets.model.unet.UNet", "num_classes": 3, "widths": [4, 
 
 
 def subject(**changes: object) -> Subject:
-    return Subject(MODEL | changes, mean=[0.5] * 3, std=[0.2] * 3, size=32, padded=32)
+    return Subject(MODEL | changes, mean=[0.5] * 3, std=[0.2] * 3, size=(32, 32), stride=1)
 
 
 def test_percentiles_are_those_of_the_passes() -> None:

@@ -14,6 +14,7 @@ from torchvision.transforms.v2 import functional as F
 from segpets.browse.augmentation import agreement, examine_augmentation, pattern
 from segpets.config import compose, conf_dir
 from segpets.data.datamodule import Augment
+from segpets.data.reader import Reader
 
 AUGMENTS = sorted(file.stem for file in (conf_dir() / "augment").glob("*.yaml"))
 Pair = tuple[Tensor, Tensor]
@@ -30,7 +31,7 @@ class By:
 
 
 def problems(augment: Augment) -> list[str]:
-    findings = examine_augmentation(augment, size=96)
+    findings = examine_augmentation(augment, Reader((96, 96)))
     assert all(f.serious and f.file == "augment" for f in findings)
     return [f.problem for f in findings]
 
@@ -40,7 +41,7 @@ def problems(augment: Augment) -> list[str]:
 def test_what_conf_offers_is_sound(option: str, tmp_path: Path) -> None:
     cfg = compose([f"augment={option}", f"hydra.run.dir={tmp_path}"])
     augment = instantiate(cfg.augment, _convert_="all")
-    assert examine_augmentation(augment, size=cfg.data.size) == []
+    assert examine_augmentation(augment, Reader.of(cfg.data)) == []
 
 
 MOVES_A_LITTLE_APART = {
@@ -143,7 +144,7 @@ def test_an_augmentation_that_fails() -> None:
 
 
 def test_agreement_is_the_part_that_fits() -> None:
-    image, mask = pattern(64)
+    image, mask = pattern(Reader((64, 64)))
     assert agreement(image, mask) == 1.0
     assert agreement(255 - image, mask) == 1.0
     wrong = mask.clone()

@@ -14,6 +14,7 @@ from segpets.browse.finding import Finding, as_csv, exclusions
 from segpets.browse.shares import Share, extremes, frequencies, groups
 from segpets.browse.survey import Survey, survey
 from segpets.data import OxfordPets, Splits
+from segpets.data.reader import Reader
 from segpets.data.source import leave_out
 
 CLASSES = ["pet", "background", "border"]
@@ -21,7 +22,7 @@ CLASSES = ["pet", "background", "border"]
 
 def examined(pets: PetFolder, **options: str) -> Survey:
     source = OxfordPets(root=pets.root, **options)
-    return survey(source.splits(), source, classes=CLASSES, size=32)
+    return survey(source.splits(), source, classes=CLASSES, reader=Reader((32, 32)))
 
 
 def told(found: Survey) -> list[tuple[bool, str, str]]:
@@ -71,7 +72,7 @@ def test_what_is_excluded_is_not_found_again(pets: PetFolder, tmp_path: Path) ->
     (tmp_path / "exclude.txt").write_text(exclusions(found.findings))
     source = OxfordPets(root=pets.root)
     splits = leave_out(source.splits(), tmp_path / "exclude.txt")
-    assert survey(splits, source, classes=CLASSES, size=32).findings == []
+    assert survey(splits, source, classes=CLASSES, reader=Reader((32, 32))).findings == []
     named = {s.name for s in [*splits.train, *splits.val, *splits.test]}
     assert "beagle_201" in named, "the test image stays"
     assert "Abyssinian_1" not in named
@@ -157,7 +158,7 @@ def test_an_empty_split_is_found() -> None:
             raise AssertionError
 
     source = Empty()
-    found = survey(source.splits(), source, classes=["a", "b"], size=32)
+    found = survey(source.splits(), source, classes=["a", "b"], reader=Reader((32, 32)))
     assert [f.problem for f in found.findings] == [
         f"gives no usable image to the {stage} split" for stage in ("train", "val", "test")
     ]
@@ -213,13 +214,3 @@ def test_the_table_can_be_read_back(text: str) -> None:
         }
     ]
     assert len(exclusions([finding]).splitlines()) == 3
-
-
-def test_a_photograph_that_viewers_turn_is_warned_of(pets: PetFolder) -> None:
-    with Image.open(pets.image("beagle_1")) as image:
-        exif = image.getexif()
-        exif[0x0112] = 6
-        image.save(pets.image("beagle_1"), exif=exif)
-    (finding,) = examined(pets).findings
-    assert not finding.serious
-    assert finding.problem.startswith("has the EXIF orientation 6")

@@ -64,7 +64,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def tried(name: str) -> object:
     loss = build(OmegaConf.create({"_target_": f"my_trial_losses.{name}"}), "loss")
-    trial.try_loss(loss, classes=3, size=32)
+    trial.try_loss(loss, classes=3, size=(32, 32))
     return loss
 
 
@@ -105,9 +105,9 @@ def test_a_trial_changes_neither_the_random_state_nor_the_loss(mine: Path) -> No
 def test_a_plain_function_serves_as_a_loss(mine: Path) -> None:
     from my_trial_losses import plain  # type: ignore[import-not-found]
 
-    trial.try_loss(plain, classes=3, size=32)
+    trial.try_loss(plain, classes=3, size=(32, 32))
     with pytest.raises(UserError, match=r"the loss my_trial_losses\.plain fails .*multiple values"):
-        trial.try_loss(partial(plain, target=None), classes=3, size=32)
+        trial.try_loss(partial(plain, target=None), classes=3, size=(32, 32))
 
 
 @pytest.mark.parametrize("file", sorted((conf_dir() / "loss").glob("*.yaml")), ids=lambda f: f.stem)
@@ -115,7 +115,7 @@ def test_a_plain_function_serves_as_a_loss(mine: Path) -> None:
 def test_every_loss_of_segpets_passes(file: Path, classes: int) -> None:
     names = ",".join(f"c{index}" for index in range(classes))
     cfg = compose([f"loss={file.stem}", "data=folder", "data.root=x", f"data.classes=[{names}]"])
-    trial.try_loss(build(cfg.loss, "loss"), classes=classes, size=32)
+    trial.try_loss(build(cfg.loss, "loss"), classes=classes, size=(32, 32))
 
 
 NETS = """
@@ -153,8 +153,9 @@ def test_nets_and_losses_are_tried_by_the_command(
     def told(*words: str) -> str:
         done = command("--config-dir=mine", *tiny(*words))
         assert done.returncode == 1
-        assert len(done.stdout.splitlines()) == 1
-        return done.stdout
+        *_, error = done.stdout.splitlines()
+        assert error.startswith("error: ")
+        return error
 
     assert "the loss losses.Map gives a tensor of shape (2, 8, 8)" in told("loss=map")
     odd = told("model=halving", "data.size=65")

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_pictures import seen as read_image
 from PIL import Image
 
-from segpets.data import decode
-from segpets.data.decode import open_image, read_image, read_indices
+from segpets.data import decode, reader
+from segpets.data.decode import open_image, read_indices
 from segpets.errors import FileError
-from segpets.inference.picture import claiming, read_shrunk
+from segpets.inference.picture import claiming
 
 
 def saved(size: tuple[int, int], kind: str, mode: str = "RGB", **options: object) -> bytes:
@@ -74,7 +75,6 @@ def test_it_is_refused_at_once_wherever_it_is_read(tmp_path: Path, name: str) ->
     began = time.process_time()
     with claiming(200_000_000):
         for read in (
-            lambda: read_shrunk(file, 64),
             lambda: read_image(file, 64),
             lambda: read_indices(file),
         ):
@@ -136,7 +136,7 @@ def test_what_claims_much_is_decoded_alone(tmp_path: Path, monkeypatch: pytest.M
             inside -= 1
         return loaded
 
-    monkeypatch.setattr(decode, "load", slow)
+    monkeypatch.setattr(reader, "load", slow)
     threads = [threading.Thread(target=read_image, args=(file, 16)) for _ in range(4)]
     for thread in threads:
         thread.start()

@@ -17,8 +17,9 @@ from PIL import Image
 from test_pixels import SIZE, names, pixels
 
 from segpets.data import Folder, OxfordPets
-from segpets.data.cache import bytes_needed
+from segpets.data.cache import Shape
 from segpets.data.pixels import CACHE_FOLDER, Pixels
+from segpets.data.reader import Reader
 from segpets.data.source import Mask, Sample, merged
 from segpets.errors import UserError
 from segpets.run.lock import waiting
@@ -26,6 +27,10 @@ from segpets.run.lock import waiting
 
 def caches(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.pixels"))
+
+
+def bytes_needed(pets: PetFolder, size: int) -> int:
+    return Shape(len(names(pets)), 3, "uint8", (size, size)).bytes
 
 
 def own(pets: PetFolder) -> Path:
@@ -167,7 +172,7 @@ def test_where_nothing_can_be_written_auto_decodes_and_disk_refuses(
 def test_what_does_not_fit_is_decoded_each_time(
     pets: PetFolder, caplog: pytest.LogCaptureFixture
 ) -> None:
-    needed = bytes_needed(len(names(pets)), 32)
+    needed = bytes_needed(pets, 32)
     assert pixels(pets, cache="auto", cache_gb=(needed - 1) / 1e9).cache is None
     assert "data.cache_gb allows" in caplog.text
     assert not caches(own(pets))
@@ -180,9 +185,9 @@ def test_the_cache_that_was_unused_the_longest_gives_way(pets: PetFolder) -> Non
         pixels(pets, cache="disk", size=size)
         time.sleep(0.01)  # so that the dates differ
     pixels(pets, cache="disk", size=32)  # used again
-    limit = sum(bytes_needed(len(names(pets)), size) for size in (32, 34, 35)) / 1e9
+    limit = sum(bytes_needed(pets, size) for size in (32, 34, 35)) / 1e9
     pixels(pets, cache="disk", size=35, cache_gb=limit)
-    assert [file.name.partition("px")[0] for file in caches(own(pets))] == ["32", "34", "35"]
+    assert [file.name[:2] for file in caches(own(pets))] == ["32", "34", "35"]
 
 
 def _set_up(pets: PetFolder, cache_dir: Path | None, cache: str) -> str:
@@ -193,13 +198,14 @@ sys.path[:0] = {sys.path!r}
 logging.basicConfig(level=logging.INFO)
 from segpets.data import OxfordPets
 from segpets.data.pixels import Pixels
+from segpets.data.reader import Reader
 from segpets.data.source import merged
 from segpets.errors import UserError
 source = OxfordPets(root={str(pets.root)!r})
 samples, _ = merged(source.splits())
 print("begin", flush=True)
 try:
-    pixels = Pixels(samples, source=source, size=32, cache={cache!r},
+    pixels = Pixels(samples, source=source, reader=Reader((32, 32)), cache={cache!r},
                     cache_dir={cache_dir and str(cache_dir)!r})
 except UserError as error:
     print("UserError", error)
@@ -229,7 +235,7 @@ def test_a_read_only_data_folder_sends_the_cache_elsewhere_and_says_where(
     done = _mounted(options, pets.root, _set_up(pets, None, "auto"))
     (file,) = caches(tmp_path / "home" / "segpets")
     assert done.stdout.split()[1:] == [str(file), pixels(pets).fingerprint], done.stderr
-    assert f"the cache of pixels is {file}" in done.stderr
+    assert f"Decoded pixels are kept in {file} (0 MB)" in done.stderr
     assert not own(pets).exists()
 
 
@@ -325,7 +331,7 @@ def test_files_that_change_while_the_cache_is_built_are_never_taken_for_what_the
     source = Changing(root=pets.root)
     splits = source.splits()
     samples, _ = merged(splits)
-    kept = Pixels(samples, source=source, size=SIZE, cache="auto")
+    kept = Pixels(samples, source=source, reader=Reader((SIZE, SIZE)), cache="auto")
     assert torch.equal(kept.of("beagle_1")[1], pixels(pets).of("beagle_1")[1])
     assert equal(pets, cache="disk")
 
@@ -356,8 +362,8 @@ def test_names_with_spaces_umlauts_and_line_breaks_are_cached(tmp_path: Path) ->
     source = Folder(root=tmp_path / "my set", classes=["background", "leaf"])
     splits = source.splits()
     samples, _ = merged(splits)
-    built = Pixels(samples, source=source, size=SIZE, cache="disk")
-    opened = Pixels(samples, source=source, size=SIZE, cache="disk")
+    built = Pixels(samples, source=source, reader=Reader((SIZE, SIZE)), cache="disk")
+    opened = Pixels(samples, source=source, reader=Reader((SIZE, SIZE)), cache="disk")
     assert built.cache is not None and opened.fingerprint == built.fingerprint
     shades = {int(opened[row][0].unique().item()) for row in range(len(samples))}
     assert shades == {0, 40, 80, 120, 160}
@@ -396,7 +402,7 @@ def test_files_of_others_in_the_folder_are_left_alone(pets: PetFolder, tmp_path:
     theirs = [folder / name for name in ("thesis.tmp", "photo.pixels", "32px-notes.pixels")]
     for file in theirs:
         file.write_bytes(bytes(10_000))
-    limit = bytes_needed(len(names(pets)), SIZE) / 1e9
+    limit = bytes_needed(pets, SIZE) / 1e9
     for size in (SIZE, SIZE - 1):  # the second only fits when the first gives way
         pixels(pets, cache="disk", size=size, cache_dir=folder, cache_gb=limit)
     assert all(file.read_bytes() == bytes(10_000) for file in theirs)
@@ -409,7 +415,7 @@ def test_what_a_mask_means_by_the_list_is_part_of_the_cache(pets: PetFolder) -> 
         source = OxfordPets(root=pets.root, labels="species")
         splits = source.splits()
         samples, _ = merged(splits)
-        kept = Pixels(samples, source=source, size=SIZE, cache="disk")
+        kept = Pixels(samples, source=source, reader=Reader((SIZE, SIZE)), cache="disk")
         return set(kept.of("beagle_1")[1].unique().tolist())
 
     assert ids() == {0, 2, 255}  # a dog

@@ -22,6 +22,7 @@ from segpets.config import compose
 from segpets.data import Coco, SegmentationDataModule, Splits
 from segpets.data.coco.files import categories, class_names, find_files
 from segpets.data.pixels import Pixels
+from segpets.data.reader import Reader
 from segpets.data.source import Sample
 from segpets.errors import FileError, UserError
 from segpets.train import train
@@ -923,7 +924,7 @@ def test_the_cache_of_pixels_notices_a_corrected_annotation(tmp_path: Path) -> N
         dataset = source(tmp_path)
         samples = everything(dataset.splits())
         ordered = [samples[name] for name in sorted(samples)]
-        return Pixels(ordered, source=dataset, size=32, cache="disk")
+        return Pixels(ordered, source=dataset, reader=Reader((32, 32)), cache="disk")
 
     file = one_file(tmp_path, instance(1, 1))
     before = pixels()

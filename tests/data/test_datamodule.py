@@ -14,7 +14,7 @@ from segpets.augment.none import NoAugment
 from segpets.build.objects import build_data
 from segpets.config import compose
 from segpets.data import OxfordPets, SegmentationDataModule
-from segpets.data.datamodule import EpochSampler, collate
+from segpets.data.batches import EpochSampler, collate
 from segpets.errors import UserError
 from segpets.labels import Item
 
@@ -222,7 +222,10 @@ def test_overfit_serves_the_same_few_images_to_all_stages_unaugmented(
         ("data.size=16", "data.size=16 must be a whole number of at least 32"),
         ("data.size=abc", "data.size=abc must be a whole number of at least 32"),
         ("data.size=64.5", "data.size=64.5 must be a whole number of at least 32"),
-        ("data.size=[64,64]", "data.size=[64, 64] must be a whole number of at least 32"),
+        (
+            "data.size=[64,16]",
+            "data.size=[64, 16] must be a whole number of at least 32, or a list of",
+        ),
         ("data.batch_size=0", "data.batch_size=0 must be a whole number of at least 1"),
         ("data.batch_size=abc", "data.batch_size=abc must be a whole number of at least 1"),
         ("data.batch_size=true", "data.batch_size=True must be a whole number of at least 1"),

@@ -6,6 +6,7 @@ from pet_folder import PetFolder
 
 from segpets.data import OxfordPets, SegmentationDataModule
 from segpets.data.pixels import Pixels
+from segpets.data.reader import Reader
 from segpets.data.source import merged
 from segpets.errors import UserError
 
@@ -16,7 +17,7 @@ def pixels(pets: PetFolder, *, size: int = SIZE, cache: str = "none", **more: ob
     source = OxfordPets(root=pets.root)
     splits = source.splits()
     samples, _ = merged(splits)
-    return Pixels(samples, source=source, size=size, cache=cache, **more)  # type: ignore[arg-type]
+    return Pixels(samples, source=source, reader=Reader((size, size)), cache=cache, **more)  # type: ignore[arg-type]
 
 
 def names(pets: PetFolder) -> list[str]:

@@ -14,7 +14,7 @@ from PIL import Image
 
 import segpets
 from segpets.config import compose
-from segpets.data.decode import read_whole
+from segpets.data.decoded import read_sample
 from segpets.errors import UserError
 from segpets.evaluate import Result as Evaluation
 from segpets.evaluate import evaluate
@@ -196,7 +196,8 @@ def test_at_the_original_size_masks_are_taken_as_they_are(
     for batch in datamodule.plain_dataloader("test"):
         for name, logits in zip(batch["name"], trained.logits(batch["image"]), strict=True):
             sample = next(s for s in datamodule.splits.test if s.name == name)
-            image, mask = read_whole(sample, datamodule.source, 64)
+            decoded = read_sample(sample, datamodule.source, datamodule.reader)
+            image, mask = decoded.image, decoded.whole_mask
             assert torch.equal(torch.from_numpy(image), batch["image"][batch["name"].index(name)])
             ids = class_ids(logits, (mask.shape[0], mask.shape[1]))
             total += confusion_matrices(ids[None], torch.from_numpy(mask)[None], 3)[0]

@@ -12,6 +12,7 @@ from torchmetrics.functional.classification import (
     multiclass_recall,
 )
 
+from segpets.data.geometry import Geometry
 from segpets.evaluate.classes import merge
 from segpets.evaluate.rows import metrics_of
 from segpets.evaluate.tally import Tally, uncertainty
@@ -19,6 +20,9 @@ from segpets.inference import logits as enlarge
 from segpets.inference.logits import class_ids
 
 CLASSES = ("pet", "background", "border")
+
+
+EVERY = 5 * [Geometry(12, 15, 0, 0, (12, 15))]
 
 
 def made(size: tuple[int, int] = (12, 15)) -> tuple[Tensor, list[Tensor]]:
@@ -40,7 +44,7 @@ def test_scores_of_each_class_are_those_of_torchmetrics() -> None:
     logits, truths = made()
     sums = tally()
     for part in (slice(0, 2), slice(2, 5)):
-        sums.add(logits[part], truths[part], [None] * (part.stop - part.start))
+        sums.add(logits[part], truths[part], [None] * (part.stop - part.start), EVERY)
     named = metrics_of(sums, CLASSES, width=0)
     preds, target = logits.argmax(1), torch.stack(truths).long()
     oracles = {
@@ -59,7 +63,7 @@ def test_scores_of_each_class_are_those_of_torchmetrics() -> None:
 
 def test_each_image_has_its_own_scores() -> None:
     logits, truths = made()
-    judged = tally().add(logits, truths, [None] * 5)
+    judged = tally().add(logits, truths, [None] * 5, EVERY)
     for image, truth, one in zip(logits, truths, judged, strict=True):
         alone = multiclass_jaccard_index(
             image.argmax(0), truth.long(), num_classes=3, average="none", ignore_index=255
@@ -73,7 +77,7 @@ def test_at_its_own_size_an_image_is_judged_by_resized_logits(
 ) -> None:
     logits, truths = made((31, 40))
     whole = tally(resized=True)
-    judged = whole.add(logits, truths, [2.0] * 5)
+    judged = whole.add(logits, truths, [2.0] * 5, EVERY)
     for image, one in zip(logits, judged, strict=True):
         assert torch.equal(one.preds, class_ids(image, (31, 40)))
     large = interpolate(logits, size=(31, 40), mode="bilinear")
@@ -85,7 +89,7 @@ def test_at_its_own_size_an_image_is_judged_by_resized_logits(
     assert "soft_iou" not in named
     monkeypatch.setattr(enlarge, "_STRIP", 7 * 40)  # strips of 7 rows
     strips = tally(resized=True)
-    strips.add(logits, truths, [2.0] * 5)
+    strips.add(logits, truths, [2.0] * 5, EVERY)
     assert strips.metrics.compute() == whole.metrics.compute()
     assert strips.calibration.nll == pytest.approx(whole.calibration.nll)
     assert strips.scaled.errors() == pytest.approx(whole.scaled.errors())
@@ -95,7 +99,7 @@ def test_images_of_different_sizes_are_counted_together() -> None:
     logits, truths = made()
     others = [truths[0], truths[1].repeat(2, 3)]
     sums = tally(resized=True)
-    sums.add(logits[:2], others, [None, None])
+    sums.add(logits[:2], others, [None, None], EVERY[:2])
     sums.metrics.compute()
     assert sums.metrics.total.sum() == sum(int((truth != 255).sum()) for truth in others)
 
@@ -103,9 +107,9 @@ def test_images_of_different_sizes_are_counted_together() -> None:
 def test_a_temperature_changes_how_sure_but_not_what() -> None:
     logits, truths = made()
     sums = tally()
-    sums.add(logits, truths, [4.0, None, 4.0, None, None])
+    sums.add(logits, truths, [4.0, None, 4.0, None, None], EVERY)
     by_hand = tally()
-    by_hand.add(logits[[0, 2]] / 4, [truths[0], truths[2]], [None, None])
+    by_hand.add(logits[[0, 2]] / 4, [truths[0], truths[2]], [None, None], EVERY)
     assert sums.scaled.errors() == pytest.approx(by_hand.calibration.errors())
 
 
@@ -113,7 +117,7 @@ def test_merged_classes_are_judged_by_merged_predictions() -> None:
     logits, truths = made()
     merged = [torch.where(truth == 2, 0, truth) for truth in truths]
     sums = tally(classes=CLASSES[:2])
-    sums.add(logits, merged, [None] * 5)
+    sums.add(logits, merged, [None] * 5, EVERY)
     preds = logits.argmax(1)
     oracle = multiclass_jaccard_index(
         torch.where(preds == 2, 0, preds),
@@ -130,7 +134,7 @@ def test_an_image_without_a_pixel_that_counts_says_nothing() -> None:
     logits, truths = made()
     sums = tally()
     empty = torch.full_like(truths[0], 255)
-    (judged,) = sums.add(logits[:1], [empty], [1.0])
+    (judged,) = sums.add(logits[:1], [empty], [1.0], EVERY)
     assert judged.mean_iou() is None
     assert judged.pixel_accuracy() is None
     assert metrics_of(sums, CLASSES, width=0) == {}

@@ -21,7 +21,7 @@ import segpets
 from segpets.build.instantiate import build
 from segpets.cli.suggest import groups
 from segpets.config import compose, conf_dir
-from segpets.data.decode import read_pair
+from segpets.data.decoded import read_sample
 from segpets.errors import UserError
 from segpets.export import Result, export
 from segpets.export.gate import check, complaints, padded
@@ -90,9 +90,9 @@ def segmenter_of(model: str, overrides: Sequence[str] = (), *, small: bool = Fal
     return segmenter.eval().requires_grad_(False)
 
 
-def compared(segmenter: Segmenter, items: list[Item], file: Path, size: int) -> list[str]:
+def compared(segmenter: Segmenter, items: list[Item], file: Path) -> list[str]:
     stride = int(segmenter.net.stride)
-    to_onnx(segmenter, file, size=size, stride=stride, metadata={})
+    to_onnx(segmenter, file, items[0]["image"], stride=stride, metadata={})
     classes = ("pet", "background", "border")
     found = check(segmenter, OnnxModel(file), items, classes=classes, tolerance=STRICT)
     assert found.same.close > 0.99
@@ -109,7 +109,7 @@ def test_onnx_predicts_what_the_net_does_at_any_size(
 ) -> None:
     items = real_images(finished)
     segmenter = segmenter_of(model, SMALL[model], small=True)
-    assert compared(segmenter, items, tmp_path / "model.onnx", 64) == []
+    assert compared(segmenter, items, tmp_path / "model.onnx") == []
 
 
 @pytest.mark.slow
@@ -117,9 +117,9 @@ def test_onnx_predicts_what_the_net_does_at_any_size(
 def test_every_model_exports(model: str, finished: Trained, tmp_path: Path) -> None:
     items = real_images(finished)
     segmenter = segmenter_of(model)
-    assert compared(segmenter, items, tmp_path / "model.onnx", 64) == []
+    assert compared(segmenter, items, tmp_path / "model.onnx") == []
     file, stride = tmp_path / "model.pt2", int(segmenter.net.stride)
-    to_program(segmenter, file, size=64, stride=stride, metadata={})
+    to_program(segmenter, file, items[0]["image"], stride=stride, metadata={})
     classes = ("pet", "background", "border")
     read = check(segmenter, ProgramModel(file), items, classes=classes, tolerance=STRICT)
     assert complaints(read, STRICT) == []
@@ -153,7 +153,7 @@ def test_the_metadata_says_all_that_a_caller_needs(balanced: Path) -> None:
     facts = {one.key: json.loads(one.value) for one in model.metadata_props}
     assert facts["classes"] == ["pet", "background", "border"]
     assert facts["colours"][0] == [230, 159, 0]
-    assert (facts["stride"], facts["size"]) == (2, 64)
+    assert (facts["stride"], facts["size"]) == (2, [64, 64])
     assert (facts["run"], facts["epoch"]) == ("run", segpets.load(balanced).epoch)
     assert facts["segpets"] == segpets.__version__
     (image,), (logits,) = model.graph.input, model.graph.output
@@ -300,7 +300,7 @@ def test_the_script_of_the_docs_predicts_without_segpets(
         assert mask.size == picture.size
         assert mask.getpalette()[:3] == [230, 159, 0]
         found = np.asarray(mask)
-    pixels, _ = read_pair(sample, datamodule.source, 64)
+    pixels = read_sample(sample, datamodule.source, datamodule.reader).image
     logits = segpets.load(balanced).logits(torch.from_numpy(pixels)[None])[0]
     expected = class_ids(logits, found.shape).numpy()
     assert len(np.unique(expected)) > 1

@@ -1,6 +1,5 @@
 """Files of all kinds become upright RGB, or are refused in words."""
 
-import logging
 import struct
 import zlib
 from pathlib import Path
@@ -9,14 +8,25 @@ import numpy as np
 import pytest
 import torch
 from made_pictures import GREEN, RED, left_red, turned
+from made_pictures import seen as seen_at
 from PIL import Image, ImageOps
 
-from segpets.data.decode import read_image
+from segpets.data import picture as room
+from segpets.data.picture import DepthError, Picture
+from segpets.data.reader import Reader
 from segpets.errors import FileError
-from segpets.inference import picture as room
-from segpets.inference.picture import Picture, read_picture, read_shrunk
+from segpets.inference.picture import read_picture as read_by
 
-PETS_MINI = Path(room.__file__).parents[1] / "data" / "pets_mini" / "images"
+RGB = Reader((8, 8))
+
+
+def read_picture(path: Path, **options: int) -> Picture:
+    return read_by(path, RGB, **options)
+
+
+def read_shrunk(path: Path, size: int, **options: int) -> tuple[torch.Tensor, tuple[int, int]]:
+    pixels, whole = seen_at(path, size, **options)
+    return torch.from_numpy(pixels), whole
 
 
 def pixels(picture: Picture) -> np.ndarray:
@@ -54,21 +64,9 @@ def test_damaged_exif_turns_nothing(tmp_path: Path) -> None:
     assert read_picture(tmp_path / "a.jpg").size == (20, 40)
 
 
-def test_a_picture_is_read_as_a_training_reads_it(tmp_path: Path) -> None:
-    files = sorted(PETS_MINI.glob("*.jpg"))[:3]
-    with Image.open(files[0]) as image:
-        image.resize((700, 400)).save(tmp_path / "large.jpg")
-    for file in (*files, tmp_path / "large.jpg"):
-        for size in (64, 128):
-            expected, whole = read_image(file, size)
-            shrunk, seen = read_shrunk(file, size)
-            assert seen == whole
-            assert np.array_equal(shrunk.numpy(), expected)
-
-
 def test_strips_shrink_to_the_same_as_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8)
-    picture = Picture(Image.fromarray(values), Path("a"))
+    picture = Picture(Image.fromarray(values), Path("a"), RGB)
     whole = picture.resized((16, 24))
     monkeypatch.setattr(room, "LARGE", 1000)
     monkeypatch.setattr(room, "STRIP", 700)
@@ -101,24 +99,21 @@ def test_palette_with_transparency_keeps_its_colours(tmp_path: Path) -> None:
     assert (pixels(read_picture(tmp_path / "a.png"))[:, :10] == RED).all()
 
 
-def test_16_bits_are_scaled_not_cut_off(tmp_path: Path) -> None:
+def test_16_bits_need_a_range(tmp_path: Path) -> None:
     values = np.tile(np.array([0, 257, 257 * 128, 65535], dtype=np.uint16), (5, 1))
     Image.fromarray(values).save(tmp_path / "a.png")
-    picture = read_picture(tmp_path / "a.png")
+    with pytest.raises(DepthError, match=r"values from 0 to 65535.*data.range=\[0,65535\]"):
+        seen_at(tmp_path / "a.png", 8)
+    picture = read_by(tmp_path / "a.png", Reader((8, 8), range=(0, 65535)))
     assert pixels(picture)[0, :, 0].tolist() == [0, 1, 128, 255]
     assert picture.rows(2, 4).shape == (3, 2, 4)
 
 
-def test_an_animation_gives_its_first_frame_and_says_so(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_animation_is_refused_with_its_number_of_frames(tmp_path: Path) -> None:
     others = [Image.new("RGB", (40, 20), "blue")]
     left_red().save(tmp_path / "a.gif", save_all=True, append_images=others)
-    with caplog.at_level(logging.WARNING):
-        shrunk, size = read_shrunk(tmp_path / "a.gif", 8)
-    assert size == (20, 40)
-    assert shrunk[:, 0, 0].tolist() == [255, 0, 0]
-    assert "several frames or pages: the first is predicted" in caplog.text
+    with pytest.raises(FileError, match=r"a\.gif has 2 frames: data\.pages=each"):
+        seen_at(tmp_path / "a.gif", 8)
 
 
 @pytest.mark.parametrize("size", [(1, 50), (50, 1), (1, 1)])
@@ -172,7 +167,7 @@ def test_a_truncated_picture_is_refused(suffix: str, tmp_path: Path) -> None:
 
 
 def test_torch_gives_strips_of_rgb() -> None:
-    rows = Picture(left_red(), Path("a")).rows(3, 5)
+    rows = Picture(left_red(), Path("a"), RGB).rows(3, 5)
     assert rows.dtype == torch.uint8
     assert rows[:, 0, 0].tolist() == list(RED)
     assert rows.shape == (3, 2, 40)

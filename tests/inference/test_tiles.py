@@ -7,13 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made_pictures import Blurring, Colours
+from made_pictures import SMALL, Blurring, Colours
 from PIL import Image
 from torch import Tensor
 
+from segpets.data.picture import Picture
+from segpets.data.reader import Reader
 from segpets.inference.layers import Net
-from segpets.inference.picture import Picture
-from segpets.inference.tiles import starts, tiled, window
+from segpets.inference.picture import tiled
+from segpets.model.windows import rise, starts
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,8 @@ class Seen:
     """Gives the same logits everywhere, and keeps the sizes of what it sees."""
 
     shapes: list[tuple[int, ...]]
-    size: int = 16
+    reader: Reader = SMALL
+    window: None = None
     stride: int = 24
 
     def logits(self, images: Tensor) -> Tensor:
@@ -32,13 +35,13 @@ class Seen:
 
 def noise(width: int, height: int) -> Picture:
     values = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return Picture(Image.fromarray(values), Path("noise"))
+    return Picture(Image.fromarray(values), Path("noise"), SMALL)
 
 
 def assembled(net: Net, picture: Picture, tile: int, **options: int) -> Tensor:
     """All strips, one below the other; they must follow each other."""
     parts, end = [], 0
-    for top, strip in tiled(net, picture, tile, **options):
+    for top, strip in tiled(net, picture, (tile, tile), **options):
         assert top == end
         end += strip.shape[1]
         parts.append(strip)
@@ -75,7 +78,7 @@ def test_tiles_cover_a_length_with_weights_that_are_never_zero(length: int) -> N
     begins = starts(length, 64)
     total = torch.zeros(length)
     for begin in begins:
-        weights = window(begin, length, 64)[: length - begin]
+        weights = rise(begin, length, 64)[: length - begin]
         total[begin : begin + 64] += weights
     assert begins[0] == 0
     assert total.min() > 0
@@ -84,8 +87,8 @@ def test_tiles_cover_a_length_with_weights_that_are_never_zero(length: int) -> N
 
 
 def test_the_rim_of_a_tile_has_no_weight_but_at_the_edges_of_the_picture() -> None:
-    inner = window(100, 1000, 64)
+    inner = rise(100, 1000, 64)
     assert inner[:4].tolist() == inner[-4:].tolist() == [0, 0, 0, 0]
     assert inner[12:-12].tolist() == 40 * [1]
-    assert window(0, 1000, 64)[:52].tolist() == 52 * [1]
-    assert window(936, 1000, 64)[12:].tolist() == 52 * [1]
+    assert rise(0, 1000, 64)[:52].tolist() == 52 * [1]
+    assert rise(936, 1000, 64)[12:].tolist() == 52 * [1]

@@ -34,7 +34,7 @@ def test_the_loaded_model_is_the_one_that_was_tested(finished: Result) -> None:
         expected = finished.module.eval()(batch["image"])
     torch.testing.assert_close(trained.logits(batch["image"]), expected, rtol=0, atol=0)
     assert trained.classes == ("pet", "background", "border")
-    assert (trained.size, trained.stride, trained.precision) == (64, 2, "32-true")
+    assert (trained.size, trained.stride, trained.precision) == ((64, 64), 2, "32-true")
     assert not trained.segmenter.training
 
 

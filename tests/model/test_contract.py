@@ -18,8 +18,9 @@ CLASSES = 5  # not the pets' three: a number written into a net would show
 
 def build(config: Path, *, classes: int = CLASSES, size: int = 64) -> nn.Module:
     text = config.read_text().replace("${len:${data.classes}}", str(classes))
+    text = text.replace("${net_size:${data.size},${data.crop}}", str(size))
     model = OmegaConf.create(text)
-    cfg = OmegaConf.create({"data": {"size": size}, "model": model})
+    cfg = OmegaConf.create({"data": {"size": size, "channels": 3}, "model": model})
     net = instantiate(cfg.model)
     assert isinstance(net, nn.Module)
     return net

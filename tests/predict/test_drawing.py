@@ -6,18 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from made_pictures import GREEN, RED, Colours, left_red
+from made_pictures import GREEN, RED, SMALL, Colours, left_red
 from PIL import Image
 from torch import Tensor
 
+from segpets.data.picture import Picture
 from segpets.errors import UserError
 from segpets.inference.layers import Layers, collected, opacity, whole_layers
-from segpets.inference.picture import Picture
 from segpets.predict import drawing
 from segpets.predict.background import Background, filled, read_background
 from segpets.report.palette import palette
 
-PICTURE = Picture(left_red(), Path("a"))
+PICTURE = Picture(left_red(), Path("a"), SMALL)
 CLASSES = ("left", "right", "none")
 
 
@@ -91,7 +91,7 @@ def test_strips_and_drawing_into_the_picture_change_nothing(
 
     def drawn(spent: bool) -> list[np.ndarray]:
         def fresh() -> Picture:
-            return Picture(Image.fromarray(values), Path("a"))
+            return Picture(Image.fromarray(values), Path("a"), SMALL)
 
         whole, blur = fresh(), Background(blur=True)
         backdrops = [blur.behind(whole, alpha()), Background().behind(whole, alpha())]
@@ -103,7 +103,7 @@ def test_strips_and_drawing_into_the_picture_change_nothing(
         ]
 
     expected = drawn(False)
-    monkeypatch.setattr("segpets.inference.picture.STRIP", 120)  # three rows
+    monkeypatch.setattr("segpets.data.picture.STRIP", 120)  # three rows
     for spent in (False, True):
         for one, other in zip(expected, drawn(spent), strict=True):
             assert np.abs(one.astype(int) - other).max() <= 1
@@ -139,7 +139,7 @@ def test_a_zoom_makes_the_foreground_bigger_about_its_centre() -> None:
     image.paste(RED, (20, 30, 30, 40))
     values = np.zeros((60, 60), dtype=np.uint8)
     values[30:40, 20:30] = 255
-    picture, opaque = Picture(image, Path("a")), Image.fromarray(values)
+    picture, opaque = Picture(image, Path("a"), SMALL), Image.fromarray(values)
     backdrop = Background().behind(picture, opaque)
     drawn = pixels(drawing.composite(picture, opaque, backdrop, zoom=2))
     red = (drawn[..., 0] > 200) & (drawn[..., 1] < 60)
@@ -158,7 +158,7 @@ def test_a_zoom_shows_no_second_foreground_beneath() -> None:
     values[15:25, 40:46] = values[15:25, 74:80] = 255
     image = Image.new("RGB", (120, 40), GREEN)
     image.paste(RED, (0, 0), Image.fromarray(values))
-    picture, opaque = Picture(image, Path("a")), Image.fromarray(values)
+    picture, opaque = Picture(image, Path("a"), SMALL), Image.fromarray(values)
     backdrop = Background().behind(picture, opaque)
     drawn = pixels(drawing.composite(picture, opaque, backdrop, zoom=2)).astype(int)
     assert (drawn[20, 22:30, 0] > 200).all()
@@ -169,7 +169,7 @@ def test_a_zoom_of_nothing_leaves_the_picture(tmp_path: Path) -> None:
     nothing = Image.new("L", (40, 20), 0)
     backdrop = Background().behind(PICTURE, nothing)
     drawn = pixels(drawing.composite(PICTURE, nothing, backdrop, zoom=2))
-    assert np.array_equal(drawn, pixels(PICTURE.image))
+    assert np.array_equal(drawn, pixels(PICTURE.pixels))
 
 
 def test_what_is_unknown_is_filled_from_around_it() -> None:

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from made_pictures import seen as read_image
 from PIL import Image
 
 import segpets
 from segpets.compare import compare
 from segpets.config import compose
-from segpets.data.decode import read_image
 from segpets.evaluate import evaluate
 from segpets.export import export
 from segpets.predict import predict

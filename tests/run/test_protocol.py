@@ -3,13 +3,12 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import made_data
 import pytest
 from fixture_types import Train
 
-from segpets.build.objects import build_source
+from segpets.build.objects import build_data
 from segpets.compare import compare
 from segpets.config import compose
 from segpets.run import protocol as protocols
@@ -18,10 +17,8 @@ from segpets.run import protocol as protocols
 def protocol_of(*words: str) -> dict[str, object]:
     """The protocol of some data, of which no pixel need be decoded."""
     cfg = compose(list(words))
-    source = build_source(cfg.data)
-    data = SimpleNamespace(
-        source=source, size=cfg.data.size, overfit=cfg.data.overfit, splits=source.splits()
-    )
+    data = build_data(cfg)
+    data.splits = data.source.splits()
     return protocols.protocol(data, dict(cfg.data), classes=list(cfg.data.classes))
 
 

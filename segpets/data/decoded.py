@@ -1,0 +1,98 @@
+"""A sample decoded: what the net sees of it, its mask, and what became of both on the way."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from segpets.data.geometry import Geometry, by
+from segpets.data.picture import Picture
+from segpets.data.reader import Reader
+from segpets.data.source import Mask, Sample, Source
+from segpets.errors import FileError
+
+FACTS: Final = np.dtype(
+    [
+        ("height", "<u4"),  # of the picture as it is used
+        ("width", "<u4"),
+        ("clipped", "<u8"),  # values outside of data.range
+        ("turned", "u1"),  # as EXIF wants it; 2: though the mask could lie either way
+        ("lost_alpha", "u1"),
+        ("before", "u1", 32),  # a bit for each class id: whether the stored mask holds it
+        ("after", "u1", 32),  # the same of the mask as the net sees it
+    ]
+)
+"""What is noted of each sample."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A decoded sample.
+
+    Attributes:
+        image: What the net sees, uint8 or float32, (C, H, W).
+        whole_mask: Class ids at the picture's size.
+        geometry: The picture's place in the image.
+        facts: One element of `FACTS`.
+    """
+
+    image: NDArray[np.uint8] | NDArray[np.float32]
+    whole_mask: Mask
+    geometry: Geometry
+    facts: NDArray[np.void]
+
+    @property
+    def mask(self) -> Mask:
+        """Class ids as the net sees them, (H, W)."""
+        return self.geometry.fitted(self.whole_mask)
+
+
+def read_sample(sample: Sample, source: Source, reader: Reader) -> Decoded:
+    """Decodes a sample. The mask is judged, and sizes are compared, before resizing.
+
+    Raises:
+        FileError: A file can't be used, or the two differ in size.
+    """
+    ids = source.mask(sample)
+    height, width = ids.shape
+    with reader.opened(sample.files, page=sample.page, masked=(height, width)) as picture:
+        if picture.size != (height, width):
+            raise _other_size(picture, sample, ids)
+        image, geometry = picture.fitted().numpy(), picture.geometry
+        facts = np.zeros((), dtype=FACTS)
+        facts["height"], facts["width"] = height, width
+        facts["clipped"], facts["lost_alpha"] = picture.clipped, picture.lost_alpha
+        facts["turned"] = 2 * picture.undecided or int(picture.turned)
+    decoded = Decoded(image, ids, geometry, facts)
+    facts["before"] = held(ids)
+    facts["after"] = (
+        facts["before"] if ids.shape == (geometry.height, geometry.width) else held(decoded.mask)
+    )
+    return decoded
+
+
+def held(ids: Mask) -> NDArray[np.uint8]:
+    """Notes which class ids occur: 256 bits, packed in 32 bytes."""
+    counts = torch.from_numpy(np.ascontiguousarray(ids)).flatten().bincount(minlength=256)
+    return np.packbits(counts.numpy() > 0)
+
+
+def classes_held(bits: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Reads such notes, (..., 32), as (..., 256)."""
+    return np.unpackbits(bits, axis=-1).astype(np.bool_)
+
+
+def _other_size(picture: Picture, sample: Sample, ids: Mask) -> FileError:
+    height, width = picture.size
+    own = by((ids.shape[1], ids.shape[0]))
+    remedy = (
+        "turn the mask, or say data.exif=apply or data.exif=ignore if viewers turn the picture"
+        if ids.shape == (width, height)
+        else "it belongs to another image, or was resized; give the image its own, or export it "
+        f"anew with {width}x{height} pixels"
+    )
+    return FileError(
+        sample.image, f"has {width}x{height} pixels, but its mask {sample.mask} has {own}", remedy
+    )

@@ -1,0 +1,223 @@
+"""Pixels of any number of bits and bands: TIFF, NumPy's files, and pictures of 16 bits.
+
+Pillow reads what has 8 bits and up to four bands, and one band of more bits. For the rest there is
+tifffile, with imagecodecs for its compressions, and OpenCV. All give (H, W, C) of the file's own
+type, and none is given a file before its size is known to be bounded.
+"""
+
+import io
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segpets.data.decode import too_many_pixels
+from segpets.errors import FileError
+from segpets.reading import in_one_line, read_bytes
+
+Values = NDArray[Any]
+"""Of any integer or floating type."""
+
+MAX_VALUES: Final = 1 << 28
+"""Pixels times bands that a file may claim: 1 GB of 32 bits each."""
+
+LARGEST_FILE: Final = 2_000_000_000
+MOST_PAGES: Final = 10_000
+
+_TIFF: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_PNG: Final = b"\x89PNG\r\n\x1a\n"
+_PPM: Final = re.compile(rb"P[36](?:\s*#[^\n]*\n|\s)+\d+\s+\d+\s+(\d{1,9})\s")
+_KINDS: Final = "uif"
+
+
+def is_tiff(start: bytes) -> bool:
+    """Tells from a file's first bytes whether it is a TIFF."""
+    return start[:4] in _TIFF
+
+
+def has_deep_colours(start: bytes) -> bool:
+    """Tells from a file's first bytes whether it is a PNG, or PPM, of 16 bits and colours.
+
+    Pillow reads such a file, but only the upper 8 bits.
+    """
+    if start[:8] == _PNG:
+        return start[24:25] == b"\x10" and start[25:26] != b"\0"
+    match = _PPM.match(start)
+    return match is not None and int(match[1]) > 255
+
+
+def read_npy(path: Path) -> Values:
+    """Reads an array, (H, W), (H, W, C) or (C, H, W), which has fewer channels than rows.
+
+    Raises:
+        FileError: It holds no such array, or objects.
+    """
+    try:
+        content = io.BytesIO(read_bytes(path, LARGEST_FILE))
+        shape, dtype = _npy_header(content)
+        if dtype.hasobject or dtype.kind not in _KINDS + "b":
+            raise ValueError(f"it holds {dtype}")
+        if len(shape) not in (2, 3) or not all(shape) or np.prod(shape, dtype=float) > MAX_VALUES:
+            raise ValueError(f"its shape is {shape}, not (H, W), (H, W, C) or (C, H, W)")
+        content.seek(0)
+        values: Values = np.load(content, allow_pickle=False, max_header_size=10_000)
+    except Exception as error:  # of damaged bytes: anything
+        remedy = "save it by numpy.save as one array of numbers"
+        raise FileError(path, f"can't be read ({in_one_line(error)})", remedy) from error
+    if values.dtype.kind == "b":
+        values = values.astype(np.uint8) * np.uint8(255)
+    if values.ndim == 2:
+        return values[:, :, None]
+    return np.moveaxis(values, 0, -1) if values.shape[0] < min(values.shape[1:]) else values
+
+
+def _npy_header(content: io.BytesIO) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    version = np.lib.format.read_magic(content)
+    if version not in ((1, 0), (2, 0)):
+        raise ValueError(f"it is of the version {version}")
+    reads = np.lib.format
+    read = reads.read_array_header_1_0 if version == (1, 0) else reads.read_array_header_2_0
+    shape, _, dtype = read(content, max_header_size=10_000)
+    return shape, dtype
+
+
+def read_deep_colours(path: Path) -> Values:
+    """Reads a PNG or PPM of 16 bits, with alpha if it has some.
+
+    Raises:
+        FileError: It can't be decoded.
+    """
+    import cv2  # takes a tenth of a second, and few files need it
+
+    content = np.frombuffer(read_bytes(path, LARGEST_FILE), dtype=np.uint8)
+    values = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+    if values is None:
+        raise FileError(path, "can't be decoded", "replace it")
+    if values.ndim == 2:
+        return values[:, :, None]
+    order = [2, 1, 0, 3][: values.shape[2]]  # OpenCV's is blue, green, red, alpha
+    return np.ascontiguousarray(values[:, :, order])
+
+
+@dataclass(frozen=True)
+class TiffPage:
+    """A page, without its pixels.
+
+    Attributes:
+        frame: Its number in the file, in which smaller copies of pages count, too.
+        size: Height and width in pixels.
+        bands: Values of a pixel.
+        dtype: Their type.
+        turn: Its orientation, 1 to 8, as EXIF counts.
+    """
+
+    frame: int
+    size: tuple[int, int]
+    bands: int
+    dtype: np.dtype[Any]
+    turn: int
+
+
+def tiff_pages(path: Path, max_pixels: int) -> list[TiffPage]:
+    """Lists a TIFF's pages; smaller copies and masks of a page aren't any.
+
+    Raises:
+        FileError: It can't be read, or claims too much.
+    """
+    pages = [_described(path, page) for page in _pages(path, _opened(path))]
+    if (most := max(page.size[0] * page.size[1] for page in pages)) > max_pixels:
+        raise too_many_pixels(path, f"Image size ({most} pixels)", max_pixels)
+    return pages
+
+
+def _described(path: Path, page: Any) -> TiffPage:
+    try:
+        dtype, shape = page.dtype, page.shape
+        if dtype is None or dtype.kind not in _KINDS + "b":
+            raise ValueError(f"its values are of type {dtype}")
+        if not all(shape):
+            raise ValueError(f"it claims the shape {shape}")
+        tag = page.tags.get(274)
+        turn = tag.value if tag is not None and isinstance(tag.value, int) else 1
+        size = int(page.imagelength), int(page.imagewidth)
+        return TiffPage(page.index, size, int(page.samplesperpixel), dtype, int(turn))
+    except Exception as error:
+        raise FileError(path, f"can't be read ({in_one_line(error)})", "replace it") from error
+
+
+def read_tiff(path: Path, pages: Sequence[int]) -> Values:
+    """Reads pages of a TIFF, and stacks their bands.
+
+    Raises:
+        FileError: It can't be decoded, claims too much, or its pages differ in size.
+    """
+    every = _pages(path, _opened(path))
+    bands = [_page(path, every[index], index) for index in pages]
+    if len({part.shape[:2] for part in bands}) > 1:
+        odd = next(i for i, part in enumerate(bands) if part.shape[:2] != bands[0].shape[:2])
+        raise FileError(
+            path,
+            f"has pages of different sizes: page {odd + 1} has "
+            f"{bands[odd].shape[1]}x{bands[odd].shape[0]} pixels, the first "
+            f"{bands[0].shape[1]}x{bands[0].shape[0]}",
+            "store them as files of their own",
+        )
+    return bands[0] if len(bands) == 1 else np.concatenate(bands, axis=2)
+
+
+def _opened(path: Path) -> Any:
+    import tifffile
+
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it also reports what it can't read
+    try:
+        return tifffile.TiffFile(io.BytesIO(read_bytes(path, LARGEST_FILE)))
+    except Exception as error:
+        raise FileError(path, f"can't be opened ({in_one_line(error)})", "replace it") from error
+
+
+def _pages(path: Path, file: Any) -> list[Any]:
+    try:
+        pages = []
+        for index, page in enumerate(file.pages):
+            if index >= MOST_PAGES:
+                raise ValueError(f"it has more than {MOST_PAGES:,} pages")
+            full = page if hasattr(page, "is_reduced") else page.aspage()
+            if not (full.is_reduced or full.is_mask):
+                pages.append(full)
+    except Exception as error:
+        raise FileError(path, f"can't be read ({in_one_line(error)})", "replace it") from error
+    if not pages:
+        raise FileError(path, "has no page", "replace it")
+    return pages
+
+
+def _page(path: Path, page: Any, index: int) -> Values:
+    _described(path, page)
+    try:
+        shape = page.shape
+        if np.prod(shape, dtype=float) > MAX_VALUES:
+            raise ValueError(f"it claims the shape {shape}")
+        tile = np.prod(getattr(page, "chunks", ()) or (1,), dtype=float)
+        if tile > max(4 * np.prod(shape, dtype=float), 1 << 22):
+            raise ValueError(f"its tiles have {tile:,.0f} values each")
+        values: Values = page.asarray(maxworkers=1)
+        axes = page.axes
+    except Exception as error:
+        where = f"page {index + 1} " if index else ""
+        raise FileError(
+            path, f"can't be decoded ({where}{in_one_line(error)})", "replace it"
+        ) from error
+    if axes == "YX":
+        values = values[:, :, None]
+    elif axes == "SYX":
+        values = np.moveaxis(values, 0, -1)
+    elif axes != "YXS":
+        raise FileError(path, f"has the axes {axes}", "store rows, columns and bands only")
+    if values.dtype.kind == "b":
+        values = values.astype(np.uint8) * np.uint8(255)
+    return values

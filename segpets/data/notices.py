@@ -1,0 +1,114 @@
+"""Notices of what happened to pictures and masks on their way to the net, a line each."""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segpets.data.decoded import classes_held
+from segpets.data.geometry import Size, by
+from segpets.data.picture import Rules
+from segpets.data.source import STAGES, Rows
+
+BENT: Final = 1.9
+"""A change of a picture's shape, as a factor, from which on it is worth a line."""
+
+
+def notices(
+    facts: NDArray[np.void],
+    rows: dict[str, Rows],
+    *,
+    classes: Sequence[str],
+    rules: Rules,
+    crop: Size | None = None,
+) -> Iterator[str]:
+    """Yields what a training may suffer from, as sentences.
+
+    Args:
+        facts: What was noted of each sample; see `segpets.data.decoded.FACTS`.
+        rows: The rows of each stage's samples.
+        classes: Names, in the order of their ids.
+        rules: The rules by which pictures become what a net sees.
+        crop: Height and width of what is cut out for training, if anything is.
+    """
+    before = classes_held(facts["before"])[:, : len(classes)]
+    after = classes_held(facts["after"])[:, : len(classes)]
+    yield from _absent(after, rows, classes)
+    size = "that size" if rules.fit == "none" else by(rules.size)
+    yield from _vanished(before, after, classes, size)
+    yield from _treated(facts)
+    yield from _bent(facts, rules)
+    if crop is not None and rules.fit != "stretch":
+        small = (facts["height"] < crop[0]) | (facts["width"] < crop[1])
+        if rules.fit == "none" and small.any():
+            yield (
+                f"{_count(small)} of {len(facts)} pictures are smaller than data.crop={by(crop)}: "
+                "they are padded, and the padding is ignored"
+            )
+
+
+def _absent(
+    after: NDArray[np.bool_], rows: dict[str, Rows], classes: Sequence[str]
+) -> Iterator[str]:
+    lost: dict[tuple[int, ...], list[str]] = {}
+    for stage in STAGES:
+        chosen = rows[stage]
+        missing = tuple(np.flatnonzero(~after[chosen].any(axis=0)).tolist())
+        if len(chosen) and missing:
+            lost.setdefault(missing, []).append(stage)
+    for missing, stages in lost.items():
+        names = ", ".join(classes[index] for index in missing)
+        where = " or ".join(stages)
+        yield f"No mask of {where} holds {names}: its score there says nothing"
+
+
+def _vanished(
+    before: NDArray[np.bool_], after: NDArray[np.bool_], classes: Sequence[str], size: str
+) -> Iterator[str]:
+    for index, name in enumerate(classes):
+        held = before[:, index]
+        gone = held & ~after[:, index]
+        if gone.any():
+            yield (
+                f"{_count(gone)} of {_count(held)} masks lose {name} at {size}: its objects are "
+                "too small; a larger data.size, or data.fit=none with crops, keeps them"
+            )
+
+
+def _treated(facts: NDArray[np.void]) -> Iterator[str]:
+    total = len(facts)
+    if turned := int((facts["turned"] == 1).sum()):
+        yield f"{turned} of {total} pictures were turned as their EXIF orientation wants it"
+    if undecided := int((facts["turned"] == 2).sum()):
+        yield (
+            f"{undecided} of {total} pictures were turned as their EXIF orientation wants it, "
+            "though the sizes of their masks fit either way: if the masks lie as the pixels are "
+            "stored, say data.exif=ignore"
+        )
+    if lost := int((facts["lost_alpha"] > 0).sum()):
+        yield (
+            f"{lost} of {total} pictures have a fourth channel, which was taken for transparency "
+            "and left out: data.channels=4 uses it"
+        )
+    if clipped := int(facts["clipped"].sum()):
+        files = int((facts["clipped"] > 0).sum())
+        yield f"{clipped:,} values of {files} of {total} pictures lie outside of data.range"
+
+
+def _bent(facts: NDArray[np.void], rules: Rules) -> Iterator[str]:
+    if rules.fit != "stretch" or not len(facts):
+        return
+    shape = facts["width"] / np.maximum(facts["height"], 1)
+    change = shape / (rules.size[1] / rules.size[0])
+    bent = np.maximum(change, 1 / np.maximum(change, 1e-9)) >= BENT
+    if bent.any():
+        yield (
+            f"{_count(bent)} of {len(facts)} pictures are stretched to {by(rules.size)}, which "
+            f"changes their shape by a factor of {BENT:g} or more: data.size=[height,width], or "
+            "data.fit=letterbox, keeps it"
+        )
+
+
+def _count(mask: NDArray[np.bool_]) -> int:
+    return int(mask.sum())
