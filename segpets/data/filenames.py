@@ -13,7 +13,11 @@ from segpets.errors import UserError
 
 log = logging.getLogger(__name__)
 
-SUFFIXES: Final = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+SUFFIXES: Final = (
+    *(".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".npy", ".pbm", ".pgm", ".png", ".pnm"),
+    *(".ppm", ".tif", ".tiff", ".webp"),
+)
+"""What is taken for a picture in a folder, by all commands."""
 
 _CLUTTER = {"thumbs.db", "desktop.ini"}
 
@@ -23,15 +27,16 @@ class Names(Mapping[str, list[str]]):
 
     Args:
         files: Paths within a folder, in any order.
+        key: Names the stem of a file.
 
     Attributes:
         claimed: The stems that were requested as a partner.
     """
 
-    def __init__(self, files: Iterable[str]) -> None:
+    def __init__(self, files: Iterable[str], *, key: Callable[[str], str] | None = None) -> None:
         self._files: dict[str, list[str]] = {}
         for file in files:
-            self._files.setdefault(stem_of(file), []).append(file)
+            self._files.setdefault((key or stem_of)(file), []).append(file)
         self.claimed: set[str] = set()
 
     def __getitem__(self, stem: str) -> list[str]:

@@ -1,28 +1,31 @@
 """The reader's own images: two folders, or a table of pairs.
 
-ROOT/images/a.jpg    ROOT/masks/a.png    by stem, in the same sub-folder if there are any
-pairs.csv            image,mask[,split]  paths within the table's folder or ROOT, or absolute
+ROOT/images/a.jpg         ROOT/masks/a.png        by stem, in the same sub-folder if there are any
+ROOT/images/train/a.jpg   ROOT/masks/train/a.png  train/, val/ and test/ are the splits
+ROOT/train/images/a.jpg   ROOT/train/masks/a.png  the same
+pairs.csv                 image,mask[,split]      paths within its folder or ROOT, or absolute
 """
 
 import logging
 import os
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
 from segpets.data.decode import load, lossy_compression, open_image
-from segpets.data.filenames import Names, inventory, normal, pictures, stem_of
-from segpets.data.listed import AMBIGUOUS, listed_names, located, rows_by_name, table_rows
-from segpets.data.mask_names import (
-    STEM,
-    check_pattern,
-    guessed_pattern,
-    mask_stem,
-    several,
-    strays_of,
-)
+from segpets.data.deep import read_npy
+from segpets.data.filenames import normal
+from segpets.data.folder_lists import by_column, by_lists, of_rows
+from segpets.data.folder_pairs import Join, Paired, class_of, locate, paired
+from segpets.data.listed import located, table_rows
+from segpets.data.mask_names import STEM, check_pattern
 from segpets.data.mask_values import Meaning
+from segpets.data.picture import Pages
+from segpets.data.reader import each_page, open_page
 from segpets.data.source import (
     STAGES,
     Mask,
@@ -32,7 +35,9 @@ from segpets.data.source import (
     in_three,
     sample_name,
 )
+from segpets.data.stages import by_folders, named_stages, warned, with_groups
 from segpets.errors import FileError, UserError
+from segpets.labels import IGNORE_INDEX
 from segpets.settings import Natural, checked
 
 log = logging.getLogger(__name__)
@@ -55,8 +60,18 @@ class Folder:
         values: What the values of masks mean; see `Meaning`.
         threshold: Values above it are the second of two classes; see `Meaning`.
         ignore_value: A value that is ignored, or several.
-        split: `holdout` makes 80/10/10 by the seed. `files` follows `files`, or the table's column
-            split: what stands in none is left out, and without a test, val serves as test.
+        bands: Where each band of an image has a file of its own: the folder of each band within
+            `images`, or a pattern such as `{stem}_B02`, in the order of the channels.
+        masks_per_image: What becomes of several masks of one image, as of `a_mask` and `a_mask_1`:
+            their `union`, where later ones lie above; or `by_name`, where what isn't 0 is of the
+            class that the mask's name ends in, later classes above. None refuses them.
+        pages: `each` takes each page of a file for an image; see `Reader`.
+        group: A regular expression that names what no split may part, as patients or scenes: it is
+            searched in an image's path within the folder, without suffix.
+        split: `holdout` makes 80/10/10 by the seed. `folders` follows folders named train, val or
+            test. `files` follows `files`, or the table's column split: what stands in none is left
+            out, and without a test, val serves as test. None takes `folders` if there are such,
+            else `holdout`.
         files: The lists of train, val and test, an image a line; None: train.txt, val.txt and
             test.txt in the root.
         seed: Chooses the images that `holdout` holds out.
@@ -75,10 +90,14 @@ class Folder:
         masks: str | Path | None = None,
         pairs: str | Path | None = None,
         mask_pattern: str = STEM,
+        bands: Sequence[str] | None = None,
+        masks_per_image: Join | None = None,
+        pages: Pages | None = None,
+        group: str | None = None,
         values: Any = None,
         threshold: int | float | None = None,
         ignore_value: int | str | Sequence[int | str] | None = None,
-        split: Literal["holdout", "files"] = "holdout",
+        split: Literal["holdout", "folders", "files"] | None = None,
         files: Any = None,
         seed: Natural = 0,
     ) -> None:
@@ -103,19 +122,21 @@ class Folder:
         self.images = self._place(images) if images else self.root / "images"
         self.masks = self._place(masks) if masks else self.root / "masks"
         self.pairs = self._place(pairs) if pairs else None
-        self.mask_pattern = mask_pattern
+        self.mask_pattern, self.bands, self.join = mask_pattern, bands, masks_per_image
+        self.named = bool(images or masks)
+        self.pages, self.group = pages, group
         self.split, self.files, self.seed = split, files, seed
         self.meaning = Meaning(
             classes=classes, values=values, threshold=threshold, ignore_value=ignore_value
         )
-        self.rules = self.meaning.rules
+        joined = f", several masks by {masks_per_image}" if masks_per_image else ""
+        self.rules = self.meaning.rules + joined
         self._said: dict[str, object] = {}
 
     def splits(self) -> Splits:
         """Lists the samples of each stage; see `Source.splits`."""
-        problems: list[Problem] = []
-        listed = self._from_table if self.pairs else self._from_folders
-        samples = list(listed(problems))
+        found = self._listed()
+        samples, problems = found.samples, found.problems
         place = self.pairs or self.images
         if not samples:
             first = f". The first problem: {problems[0].error}" if problems else ": add some"
@@ -123,18 +144,79 @@ class Folder:
         jpegs = sum(sample.mask.suffix.lower() in (".jpg", ".jpeg") for sample in samples)
         if jpegs and self.meaning.threshold is not None:
             self._warn_of_noise(f"{jpegs} of {len(samples)} masks are stored as lossy JPEG")
+        samples = with_groups(samples, found.paths, self.group)
+        if self.pages == "each":
+            samples = each_page(samples, found.paths, problems)
+        if self.split is None:
+            named = not self.pairs and named_stages(list(found.paths.values()))
+            self.split = "folders" if named else "holdout"
         if self.split == "files":
-            return self._by_files(samples, problems)
+            return warned(self._by_files(samples, problems))
+        if self.split == "folders":
+            if not named_stages(list(found.paths.values())):
+                raise UserError(
+                    f"data.split=folders, but {place} has no folders train/ and val/ or test/: use "
+                    "data.split=holdout, or data.split=files"
+                )
+            return warned(
+                by_folders(samples, found.paths, place=place, seed=self.seed, problems=problems)
+            )
         train, val, test = in_three(samples, seed=self.seed, place=place, problems=problems)
         return Splits(train=train, val=val, test=test, problems=problems)
 
     def mask(self, sample: Sample) -> Mask:
         """Reads a mask as class ids; see `Source.mask`."""
-        file = sample.mask
+        if self.join == "by_name":
+            return self._by_name(sample)
+        ids = self._ids(sample.mask, sample.page)
+        for file in sample.masks:
+            more = self._ids(file, sample.page)
+            self._check_size(file, more, sample.mask, ids)
+            # What is background, or ignored, hides nothing.
+            ids = np.where((more == 0) | (more == IGNORE_INDEX), ids, more)
+        return ids
+
+    def _by_name(self, sample: Sample) -> Mask:
+        known = {name.casefold(): index for index, name in enumerate(self.meaning.classes)}
+        layers: list[tuple[int, Path]] = []
+        for file in (sample.mask, *sample.masks):
+            name = class_of(file, set(known))
+            assert name is not None  # or it had been refused
+            layers.append((known[name], file))
+        ids: Mask | None = None
+        for index, file in sorted(layers):
+            held = np.asarray(self._decoded(file, sample.page)) != 0
+            held = held if held.ndim == 2 else held.any(axis=2)
+            ids = np.zeros(held.shape, dtype=np.uint8) if ids is None else ids
+            self._check_size(file, held, sample.mask, ids)
+            ids[held] = index
+        assert ids is not None
+        return ids
+
+    def _check_size(self, file: Path, ids: NDArray[Any], first: Path, others: Mask) -> None:
+        if ids.shape != others.shape:
+            raise FileError(
+                file,
+                f"has {ids.shape[1]}x{ids.shape[0]} pixels, but {first}, of the same image, has "
+                f"{others.shape[1]}x{others.shape[0]}",
+                "give it the size of its image",
+            )
+
+    def _ids(self, file: Path, page: int | None) -> Mask:
+        image = self._decoded(file, page)
+        if (kind := image.info.get("segpets lossy")) is not None:
+            image = image.convert("L")
+            self._warn_of_noise(f"Masks such as {file} are stored as lossy {kind}")
+        return self.meaning.ids(image, file)
+
+    def _decoded(self, file: Path, page: int | None) -> Image.Image:
+        if file.suffix.lower() == ".npy":
+            return _of_array(file)
         with open_image(file) as opened:
+            open_page(opened, file, page)
             kind, image = lossy_compression(opened, file), load(opened, file)
             if kind is None:
-                return self.meaning.ids(image, file)
+                return image
             if self.meaning.threshold is None:
                 photo = "" if image.mode == "L" else "; if it is a photograph, correct data.masks"
                 raise FileError(
@@ -143,8 +225,24 @@ class Folder:
                     "store it as PNG; where it has two classes, dark and bright, data.threshold="
                     f"127 reads it as it is{photo}",
                 )
-            self._warn_of_noise(f"Masks such as {file} are stored as lossy {kind}")
-            return self.meaning.ids(image.convert("L"), file)
+            image.info["segpets lossy"] = kind
+            return image
+
+    def _listed(self) -> Paired:
+        if self.pairs:
+            found = Paired()
+            found.samples = list(self._from_table(found.problems))
+            found.paths = {s.name: _path_of(s, self.root) for s in found.samples}
+            return found
+        folders = locate(self.root, self.images, self.masks, named=self.named)
+        self.images, self.masks = folders.images, folders.masks
+        return paired(
+            folders,
+            self.mask_pattern,
+            join=self.join,
+            bands=self.bands,
+            classes=self.meaning.classes,
+        )
 
     def _place(self, path: str | Path) -> Path:
         here = Path(path).expanduser()
@@ -159,73 +257,6 @@ class Folder:
         if threshold is not None and not 32 <= threshold <= 223:
             advice = ", which takes noise for a class: for masks of 0 and 255 say 127"
         log.warning("%s, and read by data.threshold=%s%s", what, threshold, advice)
-
-    def _from_folders(self, problems: list[Problem]) -> Iterator[Sample]:
-        for key, place in (("images", self.images), ("masks", self.masks)):
-            if not place.is_dir():
-                raise UserError(
-                    f"data.{key}: {place} is not a folder. data.root={self.root} "
-                    f"{inventory(self.root)}, but must hold images/ and masks/. Or give "
-                    "data.images=DIR data.masks=DIR, or data.pairs=FILE.csv"
-                )
-        images, masks = self._names()
-        strays = strays_of(images, masks, self.mask_pattern)
-        rivals = defaultdict(list)
-        for stem, candidates in strays.items():
-            rivals[tuple(candidates)].append(stem)
-        for stem in images:
-            wanted = mask_stem(stem, self.mask_pattern)
-            candidates = strays.get(stem, [wanted])
-            mine = [self.masks / file for mask in candidates for file in masks.claim(mask)]
-            claims = rivals.get(tuple(candidates), [stem])
-            ours = [self.images / file for claim in claims for file in images[claim]]
-            if not mine:
-                missing = f"has no mask {self.masks / wanted}.*"
-                error = FileError(ours[0], missing, "add it, or exclude the image by data.exclude")
-            elif len(mine) > 1 or len(ours) > 1:
-                error = several(*(mine if len(mine) > 1 else ours)[:2])
-            else:
-                yield Sample(sample_name(stem), ours[0], mine[0])
-                continue
-            problems.append(Problem(sample_name(stem), error))
-        if not masks.claimed:
-            self._refuse(images, masks)
-        for stem in sorted(masks.keys() - masks.claimed):
-            orphan = self.masks / masks[stem][0]
-            error = FileError(
-                orphan, "is a mask without an image", "add it, or exclude the mask by data.exclude"
-            )
-            problems.append(Problem(sample_name(stem), error))
-
-    def _names(self) -> tuple[Names, Names]:
-        if not self.images.samefile(self.masks):
-            images = pictures(self.images, key="images", without=self.masks)
-            return images, pictures(self.masks, key="masks", without=self.images)
-        if self.mask_pattern == STEM:
-            raise UserError(
-                f"data.images and data.masks are the same folder, {self.images}: say which of its "
-                "files are masks, as in 'data.mask_pattern=\"{stem}_mask\"'"
-            )
-        both = pictures(self.images, key="images")
-        wanted = {mask_stem(stem, self.mask_pattern) for stem in both}
-        masks = Names(file for file in both.files() if stem_of(file) in wanted)
-        if not masks:
-            raise UserError(
-                f"no file in {self.images} is named {self.mask_pattern} after another, such as "
-                f"{next(iter(both.values()))[0]}: correct data.mask_pattern"
-            )
-        return Names(file for file in both.files() if stem_of(file) not in wanted), masks
-
-    def _refuse(self, images: Names, masks: Names) -> None:
-        """Reports that no name fits, and which pattern would."""
-        guess = guessed_pattern(images, masks)
-        remedy = f"data.mask_pattern={guess}" if guess else "data.mask_pattern, or data.pairs"
-        image, mask = (next(iter(names.values()))[0] for names in (images, masks))
-        raise UserError(
-            f"{self.images} holds {len(images)} images, such as {image}, and {self.masks} holds "
-            f"{len(masks)} masks, such as {mask}, but no mask is named {self.mask_pattern} after "
-            f"its image: say how they are named by {remedy}"
-        )
 
     def _from_table(self, problems: list[Problem]) -> Iterator[Sample]:
         assert self.pairs is not None
@@ -275,72 +306,33 @@ class Folder:
         return path
 
     def _by_files(self, samples: Sequence[Sample], problems: list[Problem]) -> Splits:
-        if self.pairs and self.files is None:
-            rows: dict[str, list[int]] = {stage: [] for stage in STAGES}
-            for row, word in enumerate(sample.attributes["split"] for sample in samples):
-                if word and word not in rows:
-                    raise UserError(
-                        f"{self.pairs} has the split {word}: its column split may hold train, val "
-                        "and test, or nothing"
-                    )
-                rows.get(word, []).append(row)
-        else:
-            rows = self._by_lists(samples, problems)
-        for stage in ("train", "val"):
-            if not rows[stage] and not problems:
-                raise UserError(
-                    f"data.split=files, but no image of {self.pairs or self.images} is listed for "
-                    f"{stage}: list some, or use data.split=holdout"
-                )
-        named = {row for listed in rows.values() for row in listed}
-        unused = [samples[row].image for row in range(len(samples)) if row not in named]
-        if unused:
-            log.info("%d images are in no split and are left out", len(unused))
-        if not rows["test"]:
-            log.warning("No image is listed for test: those of val serve as test, too")
-        stages = {stage: [samples[row] for row in rows[stage]] for stage in STAGES}
-        return Splits(
-            train=stages["train"],
-            val=stages["val"],
-            test=stages["test"] or stages["val"],
-            val_is_test=not rows["test"],
-            problems=problems,
-            unused=unused,
-        )
-
-    def _by_lists(self, samples: Sequence[Sample], problems: list[Problem]) -> dict[str, list[int]]:
-        lists = self.files or {stage: self.root / f"{stage}.txt" for stage in STAGES}
         bases = [self.root, self.pairs.parent if self.pairs else self.images]
-        by_path, by_name = rows_by_name(samples, bases)
-        known = {problem.name for problem in problems}
-        rows: dict[str, list[int]] = {stage: [] for stage in STAGES}
-        taken: dict[int, str] = {}
-        twice: set[int] = set()
-        for stage in filter(lists.__contains__, STAGES):
-            path = self._place(lists[stage])
-            if stage == "test" and self.files is None and not path.exists():
-                continue
-            for number, word in listed_names(path, stage, bases):
-                name = sample_name(os.path.splitext(word)[0])
-                row = by_path.get(word, by_name.get(word))
-                if row is not None and row != AMBIGUOUS:
-                    if row in taken:
-                        error = FileError(
-                            path,
-                            f"names {word} in line {number}, as {taken[row]} does",
-                            "remove one of the lines, as an image belongs to one split, once",
-                        )
-                        problems.append(Problem(samples[row].name, error))
-                        twice.add(row)
-                        continue
-                    taken[row] = f"{path.name}:{number}"
-                    rows[stage].append(row)
-                elif row == AMBIGUOUS or not {name, sample_name(word)} & known:
-                    what = "isn't there" if row is None else "fits several images"
-                    error = FileError(
-                        path,
-                        f"names {word} in line {number}, which {what}",
-                        "correct the name (sub-folder/name.suffix is exact), or remove the line",
-                    )
-                    problems.append(Problem(name, error))
-        return {stage: [row for row in rows[stage] if row not in twice] for stage in STAGES}
+        if self.pairs and self.files is None:
+            rows = by_column(samples, self.pairs)
+        else:
+            lists = self.files or {stage: self.root / f"{stage}.txt" for stage in STAGES}
+            rows = by_lists(
+                {stage: self._place(file) for stage, file in lists.items()},
+                samples,
+                bases,
+                problems,
+                optional_test=self.files is None,
+            )
+        return of_rows(rows, samples, place=self.pairs or self.images, problems=problems)
+
+
+def _path_of(sample: Sample, root: Path) -> str:
+    path = os.path.relpath(os.path.abspath(sample.image), os.path.abspath(root))
+    return os.path.splitext(path)[0].replace(os.sep, "/")
+
+
+def _of_array(file: Path) -> Image.Image:
+    values = read_npy(file)
+    if values.shape[2] != 1 or values.dtype.kind not in "ui":
+        raise FileError(
+            file,
+            f"is a mask of {values.dtype} with {values.shape[2]} channels",
+            "save whole numbers, (H, W)",
+        )
+    wide = values[:, :, 0]
+    return Image.fromarray(wide if wide.dtype == np.uint8 else wide.astype(np.int32))

@@ -3,10 +3,9 @@
 import itertools
 import os
 from collections import Counter
-from pathlib import Path
 
 from segpets.data.filenames import SUFFIXES, Names
-from segpets.errors import FileError, UserError
+from segpets.errors import UserError
 
 STEM = "{stem}"
 
@@ -63,12 +62,3 @@ def guessed_pattern(images: Names, masks: Names) -> str | None:
     fits = {g: sum(g.replace(STEM, stem) in there for stem in lasts) for g in guesses}
     best = max(sorted(fits), key=lambda guess: fits[guess], default=None)
     return f"'\"{best}\"'" if best and fits[best] > len(lasts) / 2 else None
-
-
-def several(first: Path, second: Path) -> FileError:
-    """Reports two files that are partners of the same file."""
-    return FileError(
-        first,
-        f"and {second} are partners of the same file",
-        "remove or rename one, or name the pairs by data.pairs",
-    )

@@ -59,8 +59,9 @@ def _absent(
             lost.setdefault(missing, []).append(stage)
     for missing, stages in lost.items():
         names = ", ".join(classes[index] for index in missing)
-        where = " or ".join(stages)
-        yield f"No mask of {where} holds {names}: its score there says nothing"
+        where = "" if len(stages) == len(STAGES) else f" of {' or '.join(stages)}"
+        scores = "their scores say" if len(missing) > 1 else "its score says"
+        yield f"No mask{where} holds {names}: {scores} nothing{' there' if where else ''}"
 
 
 def _vanished(

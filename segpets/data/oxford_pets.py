@@ -22,6 +22,7 @@ from segpets.data.decode import read_indices
 from segpets.data.download.archives import Archive, download
 from segpets.data.download.fetch import check_checksum
 from segpets.data.download.transport import check_mirrors
+from segpets.data.filenames import homes
 from segpets.data.source import (
     Mask,
     Problem,
@@ -106,6 +107,7 @@ class OxfordPets:
         if classes is not None:
             check_class_count(classes, _CLASSES[labels], by=f"data.labels={labels}")
         self.root = Path(os.path.expanduser(root))
+        self._images, self._annotations = self.root / "images", self.root / "annotations"
         self.split = split
         self.seed = seed
         self.rules = f"trimap as {labels}"
@@ -133,16 +135,17 @@ class OxfordPets:
                 "annotations/ of the Oxford-IIIT Pet data set, add data.download=true, which "
                 "downloads them, or use data=pets_mini, which needs no files"
             )
+        self._locate()
         problems: list[Problem] = []
         trainval, test = (self._listed(part, problems) for part in _PARTS)
         if twice := {s.name for s in trainval} & {s.name for s in test}:
-            listing = self.root / "annotations" / "test.txt"
+            listing = self._annotations / "test.txt"
             for name in sorted(twice):
                 error = FileError(listing, f"lists {name}, as trainval.txt does", _ONE_SPLIT)
                 problems.append(Problem(name, error))
             trainval, test = parted(trainval, twice)[0], parted(test, twice)[0]
         named = {sample.name for sample in (*trainval, *test)} | {p.name for p in problems}
-        folder = self.root / "images"
+        folder = self._images
         unused = [
             folder / file  # the official archive has some .mat files beside its images
             for file in sorted(_files(folder))
@@ -179,8 +182,22 @@ class OxfordPets:
             )
         return ids
 
+    def _locate(self) -> None:
+        """Finds the folders where other programs unpack them: one deeper, or within themselves."""
+
+        def is_home(folder: Path) -> bool:
+            return all((folder / name).is_dir() for name in _FOLDERS)
+
+        for home in homes(self.root, is_home)[:1]:
+            images, annotations = home / "images", home / "annotations"
+            if not any(images.glob("*.jpg")) and (images / "images").is_dir():
+                images = images / "images"
+            if not (annotations / "trimaps").is_dir() and (annotations / "annotations").is_dir():
+                annotations = annotations / "annotations"
+            self._images, self._annotations = images, annotations
+
     def _listed(self, part: str, problems: list[Problem]) -> list[Sample]:
-        listing = self.root / "annotations" / f"{part}.txt"
+        listing = self._annotations / f"{part}.txt"
         if not listing.is_file():
             raise UserError(
                 f"{listing} is missing: data.root={self.root} must hold images/ and annotations/ "
@@ -194,8 +211,8 @@ class OxfordPets:
             error = FileError(listing, f"lists {name} more than once", "remove the repeated lines")
             problems.append(Problem(name, error))
         samples = [sample for sample in samples if counts[sample.name] == 1]
-        images = _files(self.root / "images")
-        trimaps = _files(self.root / "annotations" / "trimaps")
+        images = _files(self._images)
+        trimaps = _files(self._annotations / "trimaps")
         whole = []
         for sample in samples:
             missing = [
@@ -209,7 +226,7 @@ class OxfordPets:
         return whole
 
     def _lacking(self, folder: str, where: Path) -> list[str]:
-        lists = where if folder == "annotations" else self.root / "annotations"
+        lists = where if folder == "annotations" else self._annotations
         listings = [lists / f"{part}.txt" for part in _PARTS]
         if absent := [listing.name for listing in listings if not listing.is_file()]:
             return absent
@@ -222,8 +239,8 @@ class OxfordPets:
         name = words[0]
         return Sample(
             name=name,
-            image=self.root / "images" / f"{name}.jpg",
-            mask=self.root / "annotations" / "trimaps" / f"{name}.png",
+            image=self._images / f"{name}.jpg",
+            mask=self._annotations / "trimaps" / f"{name}.png",
             attributes={"breed": name.rpartition("_")[0] or name, "species": SPECIES[words[2]]},
         )
 

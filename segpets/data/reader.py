@@ -5,7 +5,8 @@ gives the same pixels to the net everywhere.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from segpets.data import deep
 from segpets.data.decode import DRAFT, MAX_PIXELS, alone, load, open_image
 from segpets.data.geometry import Size, place
 from segpets.data.picture import Pages, Picture, Rules
+from segpets.data.source import Problem, Sample, sample_name
 from segpets.errors import FileError
 from segpets.reading import read_start
 
@@ -196,6 +198,66 @@ def _chosen(file: Path, count: int, page: int | None, pages: Pages | None, what:
         "data.pages=each takes each for a picture, data.pages=channels all for the channels of "
         "one; or store the one that counts",
     )
+
+
+def page_count(file: Path) -> int:
+    """Counts the pages or frames of a file.
+
+    Raises:
+        FileError: It can't be read.
+    """
+    if file.suffix.lower() == ".npy":
+        return 1
+    with suppress(OSError):
+        if deep.is_tiff(read_start(file, 4)):
+            return len(deep.tiff_pages(file, MAX_PIXELS))
+    with open_image(file) as image:
+        return frame_count(image, file)
+
+
+def open_page(image: Image.Image, file: Path, page: int | None) -> None:
+    """Turns an opened mask to a page.
+
+    Raises:
+        FileError: It has several, and none is chosen.
+    """
+    if wanted := _chosen(file, frame_count(image, file), page, None, "pages")[0]:
+        image.seek(wanted)
+
+
+def each_page(
+    samples: Sequence[Sample], paths: dict[str, str], problems: list[Problem]
+) -> list[Sample]:
+    """Makes a sample of each page; a mask must have as many.
+
+    Args:
+        samples: Samples of whole files.
+        paths: The path of each, by name; those of the pages are added.
+        problems: Files that can't be used are added.
+    """
+    pages = []
+    for sample in samples:
+        try:
+            counts = [page_count(file) for file in (*sample.files, sample.mask, *sample.masks)]
+            if len(set(counts)) > 1:
+                raise FileError(
+                    sample.image,
+                    f"has {counts[0]} pages, but its mask {sample.mask} {counts[-1]}",
+                    "each page needs a mask of its own",
+                )
+        except FileError as error:
+            problems.append(Problem(sample.name, error))
+            continue
+        if counts[0] == 1:
+            pages.append(sample)
+            continue
+        for page in range(counts[0]):
+            name = sample_name(f"{sample.name}-page{page + 1}")
+            paths[name] = paths[sample.name]
+            # The pages of a stack are neighbours: a split between them would flatter a model.
+            group = sample.group or sample.name
+            pages.append(replace(sample, name=name, page=page, group=group))
+    return pages
 
 
 def frame_count(image: Image.Image, path: Path) -> int:

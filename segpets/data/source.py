@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -39,6 +40,7 @@ class Sample:
         bands: The files of the further bands, where each has its own; `image` is the first.
         masks: Further masks, which are joined with `mask`.
         page: The page of its files, where each page is a sample.
+        group: What it must not be parted from by a split, such as a patient; empty if nothing.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Sample:
     bands: tuple[Path, ...] = ()
     masks: tuple[Path, ...] = ()
     page: int | None = None
+    group: str = ""
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -206,6 +209,8 @@ def holdout(
     Returns:
         The kept and the held-out samples, in the order of `samples`.
     """
+    if any(sample.group for sample in samples):
+        return _grouped_holdout(samples, fraction, seed)
     groups: dict[str, list[str]] = {}
     for sample in samples:
         groups.setdefault(sample.attributes[by] if by else "", []).append(sample.name)
@@ -216,6 +221,24 @@ def holdout(
         chosen = np.random.default_rng([seed, index]).permutation(len(names))[:count]
         held_out |= {names[i] for i in chosen}
     return parted(samples, held_out)
+
+
+def _grouped_holdout(
+    samples: Sequence[Sample], fraction: float, seed: int
+) -> tuple[list[Sample], list[Sample]]:
+    """Holds out whole groups, as near to the fraction of images as they allow."""
+    counts = Counter(sample.group for sample in samples)
+    keys, wanted = sorted(counts), max(fraction * len(samples), 1)
+    chosen: set[str] = set()
+    total = 0
+    for index in np.random.default_rng(seed).permutation(len(keys)):
+        key = keys[index]
+        if abs(total + counts[key] - wanted) < abs(total - wanted) and len(chosen) < len(keys) - 1:
+            chosen.add(key)
+            total += counts[key]
+    if not chosen:  # all are larger than what is wanted
+        chosen = {min(keys, key=lambda key: (counts[key], key))}
+    return parted(samples, {sample.name for sample in samples if sample.group in chosen})
 
 
 def in_three(

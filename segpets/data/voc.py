@@ -22,6 +22,7 @@ from segpets.data.filenames import homes, inventory, read_text
 from segpets.data.mask_values import IGNORE, Meaning, holds
 from segpets.data.pairing import Pairs, gathered
 from segpets.data.source import STAGES, Mask, Problem, Sample, Splits, holdout, in_three
+from segpets.data.stages import grouped_stages, with_groups
 from segpets.errors import UserError
 from segpets.labels import IGNORE_INDEX
 from segpets.settings import Natural, checked
@@ -55,6 +56,7 @@ class Voc:
             lists of train and val it makes 80/10/10. `files` takes train, val and test as they
             are; where no image of test has a mask, val serves as test.
         lists: The lists of train, val and test: names within ImageSets/Segmentation, or files.
+        group: A regular expression that names what no split may part; see `Folder`.
         seed: Chooses the images that `holdout` holds out.
 
     Raises:
@@ -73,6 +75,7 @@ class Voc:
         ignore_value: int | str | Sequence[int | str] | None = None,
         split: Literal["holdout", "files"] = "holdout",
         lists: Any = None,
+        group: str | None = None,
         seed: Natural = 0,
     ) -> None:
         lists = {stage: stage for stage in STAGES} if lists is None else lists
@@ -83,6 +86,7 @@ class Voc:
             )
         self.root = Path(root).expanduser()
         self.masks, self.year, self.split, self.seed = str(masks), year, split, seed
+        self.group = group
         self.lists = {stage: str(lists[stage]) for stage in STAGES}
         self._by_values = values is not None
         ignored = _list_of(ignore_value) + ([] if self._by_values else [IGNORE_INDEX])
@@ -114,6 +118,7 @@ class Voc:
                 pairs, {s: pairs.listed(path, IMAGES) for s, path in lists.items()}, problems
             )
             self._check_some(stages, problems)
+            stages = grouped_stages(stages, self.group)
             train, val = holdout(stages["train"], fraction=0.1, seed=self.seed)
             return self._made(pairs, train, val, stages["val"], problems)
         names = (self.lists["train"], "trainval", "default")  # the last one is CVAT's
@@ -125,6 +130,7 @@ class Voc:
         else:  # an image without a mask is not annotated
             images = pairs.all(IMAGES, lone=False)
         samples = gathered(pairs, {"all": images}, problems)["all"]
+        samples = with_groups(samples, {s.name: s.name for s in samples}, self.group)
         place = listed[0] if listed else home
         train, val, test = in_three(samples, seed=self.seed, place=place, problems=problems)
         return self._made(pairs, train, val, test, problems)

@@ -2,6 +2,7 @@
 
 import glob
 import hashlib
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,13 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from segpets.data.filenames import SUFFIXES
 from segpets.errors import UserError
-
-SUFFIXES: Final = {
-    *(".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"),
-    *(".tif", ".tiff", ".webp"),
-}
-"""What is taken for a picture in a folder or by a pattern; a file that is named is always tried."""
 
 FOLDERS: Final = {
     "masks": ".png",
@@ -24,6 +20,8 @@ FOLDERS: Final = {
     "composites": ".jpg",
 }
 """The folders of an output, and how their files end."""
+
+log = logging.getLogger(__name__)
 
 _WILD = frozenset("*?[")
 _NAME_LENGTH = 200
@@ -113,11 +111,25 @@ def _below(folder: Path) -> Iterator[Path]:
     def fail(error: OSError) -> None:
         raise UserError(f"{error.filename} can't be listed: {error.strerror}") from error
 
-    for parent, folders, files in os.walk(folder, onerror=fail):
+    seen: set[str] = set()
+    others: Counter[str] = Counter()
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=fail):
+        if (real := os.path.realpath(parent)) in seen:  # reached by a link: a circle, or twice
+            folders.clear()
+            continue
+        seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+            suffix = Path(name).suffix.lower()
+            if name.startswith("."):
+                continue
+            if suffix in SUFFIXES:
                 yield Path(parent, name)
+            else:
+                others[suffix or name] += 1
+    if others:
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(8))
+        log.warning("%s: %d files of other kinds are left out: %s", folder, others.total(), kinds)
 
 
 def _named(found: Mapping[Path, str], known: Mapping[str, str]) -> list[PictureFile]:

@@ -53,7 +53,7 @@ def protocol(
     }
     return {key: value for key, value in special.items() if value is not None} | {
         "data": type(data.source).__name__,
-        "split": config.get("split"),
+        "split": config.get("split") or getattr(data.source, "split", None),
         "split_seed": config.get("seed"),
         "overfit": data.overfit,
         "images": {stage: len(samples) for stage, samples in data.splits.stages().items()},

@@ -31,6 +31,7 @@ from segpets.data.source import (
     in_three,
     sample_name,
 )
+from segpets.data.stages import grouped_stages
 from segpets.errors import FileError, UserError
 from segpets.settings import Natural, checked
 
@@ -52,6 +53,7 @@ class Coco:
             for test; of train and val 10 % of train for val, while val becomes test; of train,
             val and test nothing. `files` takes the files as they are; without a test file, val
             serves as test.
+        group: A regular expression that names what no split may part; see `Folder`.
         seed: Chooses the images that are held out.
 
     Raises:
@@ -71,6 +73,7 @@ class Coco:
         crowd: Literal["class", "ignore"] = "class",
         empty: Literal["keep", "drop"] = "keep",
         split: Literal["holdout", "files"] = "holdout",
+        group: str | None = None,
         seed: Natural = 0,
     ) -> None:
         self.files = find_files(root, annotations, files, images)
@@ -83,6 +86,7 @@ class Coco:
             )
         self.classes, self.chosen = expected, categories
         self.crowd, self.empty, self.split, self.seed = crowd, empty, split, seed
+        self.group = group
         self.rules = f"COCO, {expected}, crowd as {crowd}, smaller above larger"
         self._entries: dict[str, ListedImage] | None = None
 
@@ -103,6 +107,7 @@ class Coco:
             for file in self.files
         ]
         samples = self._samples(listings, problems)
+        samples = grouped_stages(samples, self.group)
         unused = _unused(samples.values(), problems) if self.empty == "keep" else []
         if not any(samples.values()):
             first = f". The first problem: {problems[0].error}" if problems else ": add some"

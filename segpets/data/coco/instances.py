@@ -2,11 +2,14 @@
 
 import hashlib
 import json
+import logging
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeGuard
+from urllib.parse import unquote, urlsplit
 
 from PIL import Image
 
@@ -14,6 +17,8 @@ from segpets.data.coco.files import AnnotationFile, read_json
 from segpets.data.source import Problem, sample_name
 from segpets.errors import FileError, UserError
 from segpets.labels import IGNORE_INDEX
+
+log = logging.getLogger(__name__)
 
 REMEDY: Final = "mend or remove it there, or exclude the image by data.exclude"
 
@@ -28,6 +33,8 @@ class ListedImage:
         width: In pixels.
         annotations: Its annotations, and the class ids that their pixels get.
         error: Why it can't be used.
+        foreign: Its path on another machine, or its address, where it can't be a path within the
+            folder; then `name` is what comes last in it.
     """
 
     name: str
@@ -35,6 +42,7 @@ class ListedImage:
     width: int
     annotations: list[tuple[dict[str, Any], int]] = field(default_factory=list)
     error: FileError | None = None
+    foreign: str = ""
 
     def digest(self) -> str:
         """Names the content of the mask: size, annotations and their classes."""
@@ -104,9 +112,11 @@ class Instances:
         relative = _relative(name)
         size = [image.get(key) for key in ("height", "width")]
         height, width = map(_length, size)
-        entry = ListedImage(relative or f"image-{len(self.entries)}", height, width)
+        base = None if relative else _relative(_base(name))
+        entry = ListedImage(relative or base or f"image-{len(self.entries)}", height, width)
+        entry.foreign = name if base else ""
         self.entries.append(entry)
-        if relative is None:
+        if relative is None and base is None:
             self._refuse(
                 entry,
                 f"names the image {_shown(name)}, which lies outside of its folder",
@@ -174,20 +184,87 @@ class Instances:
             for folder in folders
         }
         best = max(folders, key=lambda folder: len(there[folder]))
+        if any(e.foreign or e.name not in there[best] for e in self.entries):
+            best = self._match_by_base_name(best, folders, there)
         if not there[best] and self.entries:
+            first = next((e for e in self.entries if e.error is None), self.entries[0])
             raise UserError(
                 f"{self.file.path} lists {len(self.entries)} images, such as "
-                f"{self.entries[0].name}, but none of them lies in {', '.join(map(str, folders))}: "
-                "say where they are by data.images=FOLDER"
+                f"{_shown(first.foreign) if first.foreign else first.name}, but none of them lies "
+                f"in {', '.join(map(str, folders))}: say where they are by data.images=FOLDER"
             )
         for entry in self.entries:
             if entry.name not in there[best]:
+                if entry.foreign:
+                    self._refuse(
+                        entry,
+                        f"names the image {_shown(entry.foreign)}, which lies outside of its "
+                        f"folder, and no file in {best} has that name",
+                        "write its path within the folder of the images",
+                    )
                 entry.error = entry.error or FileError(
                     best / entry.name,
                     f"is missing, though {self.file.path} lists it",
                     "restore it, or exclude it by data.exclude",
                 )
         return best
+
+    def _match_by_base_name(
+        self, best: Path, folders: Sequence[Path], there: dict[Path, set[str]]
+    ) -> Path:
+        """Matches images whose paths aren't there by the last part of these, where it is unique."""
+        lost = [
+            e for e in self.entries if e.error is None and (e.foreign or e.name not in there[best])
+        ]
+        wanted = Counter(e.name.rpartition("/")[2] for e in lost)
+        homes = [best] if there[best] else [folder for folder in folders if folder.is_dir()]
+        for home in homes:
+            files: dict[str, list[str]] = {}
+            for folder, _, names in os.walk(home):
+                for name in names:
+                    if name in wanted:
+                        path = os.path.relpath(os.path.join(folder, name), home)
+                        files.setdefault(name, []).append(path.replace(os.sep, "/"))
+            if files:
+                break
+        else:
+            return best
+        own = {e.name for e in self.entries if e not in lost}
+        matched = 0
+        for entry in lost:
+            base = entry.name.rpartition("/")[2]
+            places = [place for place in files.get(base, []) if place not in own]
+            label = _shown(entry.foreign or entry.name)
+            if wanted[base] > 1 and places:
+                self._refuse(
+                    entry,
+                    f"names {label}, and {wanted[base] - 1} more that end in {base}",
+                    "write their paths within the folder of the images",
+                )
+            elif len(places) > 1:
+                self._refuse(
+                    entry,
+                    f"names {label}, but {len(places)} files are called {base}, as {places[0]}",
+                    "write its path within the folder of the images",
+                )
+            elif places:
+                entry.name, matched = places[0], matched + 1
+                there[home].add(places[0])
+        if matched:
+            log.info(
+                "%d of %d images of %s were found by the last part of their names, in %s",
+                matched,
+                len(self.entries),
+                self.file.path,
+                home,
+            )
+        return home
+
+
+def _base(name: str) -> str:
+    """Takes the last part of a path on any machine, or of an address."""
+    path = unquote(urlsplit(name).path) if "://" in name else name
+    return path.replace("\\", "/").rstrip("/").rpartition("/")[2]
 
 
 def _relative(name: str) -> str | None:
