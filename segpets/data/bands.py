@@ -27,10 +27,10 @@ def banded(
     names: dict[str, str] = {}
     others: dict[str, tuple[Path, ...]] = {}
     for stem in images:
-        whole = _without(first, stem)
+        whole = without(first, stem)
         if whole is None:
             continue
-        files = [images.get(_with(band, whole), []) for band in rest]
+        files = [images.get(with_band(band, whole), []) for band in rest]
         if all(len(file) == 1 for file in files):
             names[images[stem][0]] = whole
             others[whole] = tuple(base / file[0] for file in files)
@@ -38,7 +38,7 @@ def banded(
         lost = next(band for band, file in zip(rest, files, strict=True) if len(file) != 1)
         error = FileError(
             base / images[stem][0],
-            f"has no band {_with(lost, whole)}.* beside it",
+            f"has no band {with_band(lost, whole)}.* beside it",
             "add it, or correct data.bands",
         )
         problems.append(Problem(sample_name(whole), error))
@@ -51,13 +51,14 @@ def banded(
     return Names(names, key=names.__getitem__), others
 
 
-def _with(band: str, whole: str) -> str:
+def with_band(band: str, whole: str) -> str:
+    """Makes the path of a band, without suffix, from the one that all bands of an image share."""
     folder, _, last = whole.rpartition("/")
     name = band.replace(STEM, last) if STEM in band else f"{band}/{last}"
     return f"{folder}/{name}" if folder else name
 
 
-def _without(band: str, stem: str) -> str | None:
+def without(band: str, stem: str) -> str | None:
     """Recovers the name that all bands of an image share from that of its first band."""
     if STEM in band:
         before, _, after = band.partition(STEM)

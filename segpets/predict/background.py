@@ -149,7 +149,7 @@ def read_background(value: object, *, max_pixels: int = MAX_PIXELS) -> Backgroun
             f"background={value} is neither blur, nor a colour such as green, 00ff00 or "
             f"\"'#00ff00'\", nor a file: there is no {path.absolute()}"
         )
-    picture = read_picture(path, Reader((SMALLEST, SMALLEST)), max_pixels=max_pixels)
+    picture = read_picture([path], Reader((SMALLEST, SMALLEST)), max_pixels=max_pixels)
     return Background(image=picture.strip(0, picture.size[0]))
 
 

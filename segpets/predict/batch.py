@@ -132,7 +132,7 @@ def _chunk(net: Net, sources: Sequence[PictureFile], wanted: Wanted) -> list[Out
     read: dict[PictureFile, tuple[Tensor, Size, Geometry]] = {}
     for source in sources:
         try:
-            with net.reader.opened([source.path], max_pixels=wanted.max_pixels) as picture:
+            with net.reader.opened(source.files, max_pixels=wanted.max_pixels) as picture:
                 read[source] = picture.fitted(), picture.size, picture.geometry
         except FileError as error:
             outcomes[source] = _failed(source, error)
@@ -156,7 +156,7 @@ def _whole(net: Net, source: PictureFile, size: Size, logits: Tensor, wanted: Wa
 def _alone(net: Net, source: PictureFile, wanted: Wanted) -> Outcome:
     foreground = wanted.foreground if wanted.needs_opacity else None
     try:
-        with net.reader.opened([source.path], max_pixels=wanted.max_pixels, whole=True) as picture:
+        with net.reader.opened(source.files, max_pixels=wanted.max_pixels, whole=True) as picture:
             layers = layers_of(
                 net,
                 picture,
@@ -185,7 +185,7 @@ def _written(
         if folder in files:
             continue
         if folder != "masks" and picture is None:
-            picture = read_picture(source.path, net.reader, max_pixels=wanted.max_pixels)
+            picture = read_picture(source.files, net.reader, max_pixels=wanted.max_pixels)
             if picture.size != layers.ids.shape:
                 raise FileError(source.path, "has changed meanwhile", "predict it again")
         drawn = _drawn(folder, layers, picture, alpha, wanted, spent=large)

@@ -114,7 +114,9 @@ def _predicted(
             overwrite=settings.overwrite,
         )
         table = Table(output, net.classes)
-        sources = find_sources(words, output=output, known=table.names())
+        sources = find_sources(
+            words, output=output, known=table.names(), bands=net.config["data"].get("bands")
+        )
         _check_own(sources, wanted, table)
         provenance.claim(
             output,

@@ -6,10 +6,11 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from segpets.data.bands import with_band, without
 from segpets.data.filenames import SUFFIXES
 from segpets.errors import UserError
 
@@ -35,21 +36,34 @@ class PictureFile:
     Attributes:
         path: The file, absolute.
         name: The name of its outputs, without suffix; unique, and may hold folders.
+        bands: The files of its further bands, where each has its own.
     """
 
     path: Path
     name: str
+    bands: tuple[Path, ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file, or one for each band."""
+        return self.path, *self.bands
 
 
 def find_sources(
-    given: Sequence[str], *, output: Path, known: Mapping[str, str] | None = None
+    given: Sequence[str],
+    *,
+    output: Path,
+    known: Mapping[str, str] | None = None,
+    bands: Sequence[str] | None = None,
 ) -> list[PictureFile]:
     """Lists pictures, sorted as they are given.
 
     Args:
         given: Files, folders or patterns.
         output: The output's folder; files in its `FOLDERS` aren't sources.
-        known: Names that are taken, by the file, absolute, that has them.
+        known: Names that are taken, by the file, absolute, that has them; what is passed over is
+            said then.
+        bands: A folder, or a pattern, for each band of a picture; see `segpets.data.Folder`.
 
     Raises:
         UserError: One of what is given doesn't exist, or no picture is names.
@@ -57,8 +71,9 @@ def find_sources(
     own = [_resolved(output / folder) for folder in FOLDERS]
     names: dict[Path, str] = {}
     seen: set[Path] = set()
+    others: Counter[str] = Counter()
     for text in given:
-        listed = [(path, name, _resolved(path)) for path, name in _listed(text)]
+        listed = [(path, name, _resolved(path)) for path, name in _listed(text, others)]
         sources = [one for one in listed if not any(map(one[2].is_relative_to, own))]
         if not listed:
             raise UserError(
@@ -74,14 +89,42 @@ def find_sources(
             if real not in seen:
                 seen.add(real)
                 names[path] = name
-    return _named(names, known or {})
+    if others and known is not None:
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(8))
+        log.warning("%d files of other kinds are left out: %s", others.total(), kinds)
+    if bands is None:
+        return _named(names, known or {})
+    whole = {path: rest for path in names if (rest := _of_first_band(path, bands)) is not None}
+    if not whole:
+        raise UserError(
+            f"no picture is named as the first of data.bands={list(bands)}, by which the run was "
+            "trained: give folders or files named so"
+        )
+    first = {
+        path: (_of_first_band(Path(names[path]), bands) or os.path.basename(rest)) + path.suffix
+        for path, rest in whole.items()
+    }
+    return [
+        replace(one, bands=tuple(_band(band, whole[one.path]) for band in bands[1:]))
+        for one in _named(first, known or {})
+    ]
+
+
+def _of_first_band(path: Path, bands: Sequence[str]) -> str | None:
+    return without(bands[0], os.path.splitext(path)[0].replace(os.sep, "/"))
+
+
+def _band(band: str, whole: str) -> Path:
+    """Finds the file of a band; one that isn't there is refused when it is read."""
+    stem = with_band(band, whole)
+    return next((Path(stem + s) for s in SUFFIXES if os.path.isfile(stem + s)), Path(stem + ".tif"))
 
 
 def _resolved(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _listed(text: str) -> Iterator[tuple[Path, str]]:
+def _listed(text: str, others: Counter[str]) -> Iterator[tuple[Path, str]]:
     """Lists the files that a word names, absolute, with their paths from where it was searched.
 
     An existing name is meant literally, even if it holds a bracket or a star.
@@ -90,7 +133,7 @@ def _listed(text: str) -> Iterator[tuple[Path, str]]:
     if path.is_file():
         yield path, path.name
     elif path.is_dir():
-        yield from ((file, os.path.relpath(file, path)) for file in _below(path))
+        yield from ((file, os.path.relpath(file, path)) for file in _below(path, others))
     elif _WILD & set(text):
         fixed = path
         while _WILD & set(str(fixed)):
@@ -105,14 +148,13 @@ def _listed(text: str) -> Iterator[tuple[Path, str]]:
         )
 
 
-def _below(folder: Path) -> Iterator[Path]:
+def _below(folder: Path, others: Counter[str]) -> Iterator[Path]:
     """Lists all pictures in a folder and its sub-folders, sorted; hidden ones are left out."""
 
     def fail(error: OSError) -> None:
         raise UserError(f"{error.filename} can't be listed: {error.strerror}") from error
 
     seen: set[str] = set()
-    others: Counter[str] = Counter()
     for parent, folders, files in os.walk(folder, followlinks=True, onerror=fail):
         if (real := os.path.realpath(parent)) in seen:  # reached by a link: a circle, or twice
             folders.clear()
@@ -127,9 +169,6 @@ def _below(folder: Path) -> Iterator[Path]:
                 yield Path(parent, name)
             else:
                 others[suffix or name] += 1
-    if others:
-        kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(8))
-        log.warning("%s: %d files of other kinds are left out: %s", folder, others.total(), kinds)
 
 
 def _named(found: Mapping[Path, str], known: Mapping[str, str]) -> list[PictureFile]:

@@ -21,7 +21,7 @@ RGB = Reader((8, 8))
 
 
 def read_picture(path: Path, **options: int) -> Picture:
-    return read_by(path, RGB, **options)
+    return read_by([path], RGB, **options)
 
 
 def read_shrunk(path: Path, size: int, **options: int) -> tuple[torch.Tensor, tuple[int, int]]:
@@ -104,7 +104,7 @@ def test_16_bits_need_a_range(tmp_path: Path) -> None:
     Image.fromarray(values).save(tmp_path / "a.png")
     with pytest.raises(DepthError, match=r"values from 0 to 65535.*data.range=\[0,65535\]"):
         seen_at(tmp_path / "a.png", 8)
-    picture = read_by(tmp_path / "a.png", Reader((8, 8), range=(0, 65535)))
+    picture = read_by([tmp_path / "a.png"], Reader((8, 8), range=(0, 65535)))
     assert pixels(picture)[0, :, 0].tolist() == [0, 1, 128, 255]
     assert picture.rows(2, 4).shape == (3, 2, 4)
 
