@@ -300,5 +300,9 @@ def main(cfg: DictConfig, trust: Trust) -> Path:
             "exclude.txt"
         )
     if cfg.doctor:
-        log.info("The doctor found nothing that a training would suffer from")
+        if count := len(result.findings):
+            what = "one thing that deserves" if count == 1 else f"{count} things that deserve"
+            log.info("The doctor found nothing that stops a training, but %s a look", what)
+        else:
+            log.info("The doctor found nothing that a training would suffer from")
     return result.path

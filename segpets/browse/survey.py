@@ -14,11 +14,15 @@ from PIL import Image
 from segpets.browse.finding import Finding
 from segpets.data.decode import open_image
 from segpets.data.decoded import FACTS, read_sample
+from segpets.data.deep import is_tiff
+from segpets.data.notices import notices
+from segpets.data.picture import DepthError
 from segpets.data.pixels import in_threads
 from segpets.data.reader import Reader
 from segpets.data.source import STAGES, Rows, Sample, Source, Splits, merged
 from segpets.errors import FileError
 from segpets.labels import IGNORE_INDEX
+from segpets.reading import in_one_line, read_start
 
 RARE: Final = 0.01
 """Masks of a single class that are rarer than this are taken for label errors."""
@@ -66,13 +70,13 @@ def survey(splits: Splits, source: Source, *, classes: Sequence[str], reader: Re
     facts = np.zeros(len(samples), dtype=FACTS)
     findings = list(_of_the_list(splits, source.root))
 
-    def one(row: int) -> Finding | None:
+    def one(row: int) -> FileError | Finding | None:
         sample = samples[row]
         try:
-            misnamed = _misnamed(sample.image) or _misnamed(sample.mask)
+            misnamed = _misnamed(sample.image) or _misnamed(sample.mask) or _exif(sample.image)
             decoded = read_sample(sample, source, reader)
         except FileError as error:
-            return _from_error(error, sample.name)
+            return error
         image, ids, facts[row] = decoded.image, decoded.whole_mask, decoded.facts
         of_each = np.bincount(ids.reshape(-1), minlength=IGNORE_INDEX + 1)
         if (strange := np.flatnonzero(of_each[len(classes) : IGNORE_INDEX])).size:
@@ -86,11 +90,44 @@ def survey(splits: Splits, source: Source, *, classes: Sequence[str], reader: Re
         pixels[row] = int.from_bytes(digest, "little")
         return misnamed
 
-    findings += [found for found in in_threads(one, len(samples), "Examining") if found]
+    errors: list[FileError | Finding | None] = list(in_threads(one, len(samples), "Examining"))
+    findings += _judged(samples, errors)
     findings += _of_single_classes(samples, counts, classes)
     findings += _of_copies(samples, stages, pixels, sizes, val_is_test=splits.val_is_test)
+    findings += _noticed(facts, sizes[:, 0] > 0, stages, classes, reader, str(source.root))
     findings.sort(key=lambda found: not found.serious)
     return Survey(samples, stages, sizes, counts, findings)
+
+
+def _noticed(
+    facts: NDArray[np.void],
+    read: NDArray[np.bool_],
+    stages: dict[str, Rows],
+    classes: Sequence[str],
+    reader: Reader,
+    root: str,
+) -> Iterator[Finding]:
+    """Tells what a training says at its start, of the samples that could be read."""
+    places = np.cumsum(read) - 1
+    kept = {stage: places[rows[read[rows]]] for stage, rows in stages.items()}
+    for notice in notices(facts[read], kept, classes=classes, rules=reader):
+        yield Finding(False, root, notice.what, notice.remedy or "nothing, if that is meant")
+
+
+def _judged(
+    samples: Sequence[Sample], errors: Sequence[FileError | Finding | None]
+) -> Iterator[Finding]:
+    """Turns errors into findings; a missing range is one finding, with the range of all."""
+    deep = [error for error in errors if isinstance(error, DepthError)]
+    if deep:
+        low, high = min(error.low for error in deep), max(error.high for error in deep)
+        whole = DepthError(deep[0].file, low, high, len(deep) - 1)
+        yield Finding(True, str(whole.file), whole.problem, whole.remedy)
+    for sample, error in zip(samples, errors, strict=True):
+        if isinstance(error, Finding):
+            yield error
+        elif error is not None and not isinstance(error, DepthError):
+            yield _from_error(error, sample.name)
 
 
 def _from_error(error: FileError, name: str) -> Finding:
@@ -113,12 +150,30 @@ def _misnamed(file: Path) -> Finding | None:
     promised = Image.registered_extensions().get(file.suffix.lower())
     if promised is None:  # a mask may be described by a file that is no picture
         return None
+    if promised == "TIFF" and is_tiff(read_start(file, 4)):  # perhaps of more bands than usual
+        return None
     with open_image(file) as image:
         stored = _SAME_FORMAT.get(image.format or "", image.format)
     if stored == promised:
         return None
     remedy = "nothing, it is read by its content; other programs may want the right suffix"
     return Finding(False, str(file), f"is {stored}, though named {file.suffix}", remedy)
+
+
+def _exif(file: Path) -> Finding | None:
+    """Finds EXIF data that can't be read, so that nobody knows how the picture should lie."""
+    if file.suffix.lower() == ".npy" or is_tiff(read_start(file, 4)):
+        return None
+    try:
+        with open_image(file) as image:
+            image.getexif()
+    except FileError:
+        return None  # it is found when the picture is read
+    except Exception as error:  # of damaged bytes: anything
+        problem = f"has EXIF data that can't be read ({in_one_line(error)[:80]})"
+        remedy = "make sure that its mask lies as its pixels do, or save it anew"
+        return Finding(False, str(file), problem, remedy)
+    return None
 
 
 def _of_single_classes(

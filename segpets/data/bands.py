@@ -11,7 +11,7 @@ from segpets.errors import FileError, UserError
 
 def banded(
     images: Names, bands: Sequence[str], base: Path, problems: list[Problem]
-) -> tuple[Names, dict[str, tuple[Path, ...]]]:
+) -> tuple[Names, dict[str, tuple[Path, ...]], list[str]]:
     """Finds the files of each image's bands: by folders, or by patterns with `{stem}`.
 
     Args:
@@ -21,11 +21,13 @@ def banded(
         problems: Images without one of the bands are added.
 
     Returns:
-        The files of the first band, by the name that all bands share, and those of the others.
+        The files of the first band, by the name that all bands share; those of the others; and the
+        names of images without one of them.
     """
     first, *rest = bands
     names: dict[str, str] = {}
     others: dict[str, tuple[Path, ...]] = {}
+    incomplete = []
     for stem in images:
         whole = without(first, stem)
         if whole is None:
@@ -42,13 +44,14 @@ def banded(
             "add it, or correct data.bands",
         )
         problems.append(Problem(sample_name(whole), error))
+        incomplete.append(whole)
     if not others and not problems:
         raise UserError(
             f"data.bands={list(bands)} fits no file in {base}, such as "
             f"{next(iter(images.values()))[0]}: name a folder for each band, or a pattern such as "
             "'{stem}_B02'"
         )
-    return Names(names, key=names.__getitem__), others
+    return Names(names, key=names.__getitem__), others, incomplete
 
 
 def with_band(band: str, whole: str) -> str:

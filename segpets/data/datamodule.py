@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from segpets.data.batches import EpochSampler, SameSizeBatches, TrainLoader, collate, padded
 from segpets.data.geometry import SMALLEST, Fit, Geometry, as_size, place
-from segpets.data.notices import notices
+from segpets.data.notices import Notice, notices
 from segpets.data.picture import Exif, Pages
 from segpets.data.pixels import Pixels
 from segpets.data.reader import Reader
@@ -242,8 +242,8 @@ class SegmentationDataModule(LightningDataModule):
             seed=self.run_seed,
         )
 
-    def notices(self, classes: Sequence[str]) -> list[str]:
-        """Lists what pictures and masks lost on their way, as sentences; see `notices`."""
+    def notices(self, classes: Sequence[str]) -> list[Notice]:
+        """Lists what pictures and masks lost on their way; see `notices`."""
         facts, rows = self.pixels.facts, self._rows
         return [*notices(facts, rows, classes=classes, rules=self.reader, crop=self.crop)]
 

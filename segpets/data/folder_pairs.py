@@ -4,7 +4,7 @@ import logging
 import os
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
@@ -126,7 +126,9 @@ def paired(
     found = Paired()
     others: dict[str, tuple[Path, ...]] = {}
     if bands:
-        images, others = banded(images, bands, folders.images, found.problems)
+        images, others, lost = banded(images, bands, folders.images, found.problems)
+        for stem in lost:
+            masks.claim(mask_stem(stem, pattern))
     further = _further(images, masks, pattern)
     strays = strays_of(images, masks, pattern)
     rivals = defaultdict(list)
@@ -156,13 +158,15 @@ def paired(
         found.paths[sample.name] = stem
     if not masks.claimed:
         _refuse(folders, images, masks, pattern)
-    for stem in sorted(masks.keys() - masks.claimed):
-        orphan = folders.masks / masks[stem][0]
-        error = FileError(
-            orphan, "is a mask without an image", "add it, or exclude the mask by data.exclude"
-        )
-        found.problems.append(Problem(sample_name(stem), error))
+    found.problems += _orphans(folders, masks)
     return found
+
+
+def _orphans(folders: Folders, masks: Names) -> Iterator[Problem]:
+    for stem in sorted(masks.keys() - masks.claimed):
+        remedy = "add it, or exclude the mask by data.exclude"
+        error = FileError(folders.masks / masks[stem][0], "is a mask without an image", remedy)
+        yield Problem(sample_name(stem), error)
 
 
 def _refusal(

@@ -1,7 +1,7 @@
 """Notices of what happened to pictures and masks on their way to the net, a line each."""
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,16 @@ BENT: Final = 1.9
 """A change of a picture's shape, as a factor, from which on it is worth a line."""
 
 
+class Notice(NamedTuple):
+    """Something that a training may suffer from, as a sentence, and what to do about it."""
+
+    what: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.remedy}" if self.remedy else self.what
+
+
 def notices(
     facts: NDArray[np.void],
     rows: dict[str, Rows],
@@ -22,8 +32,8 @@ def notices(
     classes: Sequence[str],
     rules: Rules,
     crop: Size | None = None,
-) -> Iterator[str]:
-    """Yields what a training may suffer from, as sentences.
+) -> Iterator[Notice]:
+    """Yields what a training may suffer from.
 
     Args:
         facts: What was noted of each sample; see `segpets.data.decoded.FACTS`.
@@ -39,18 +49,17 @@ def notices(
     yield from _vanished(before, after, classes, size)
     yield from _treated(facts)
     yield from _bent(facts, rules)
-    if crop is not None and rules.fit != "stretch":
-        small = (facts["height"] < crop[0]) | (facts["width"] < crop[1])
-        if rules.fit == "none" and small.any():
-            yield (
-                f"{_count(small)} of {len(facts)} pictures are smaller than data.crop={by(crop)}: "
-                "they are padded, and the padding is ignored"
-            )
+    small = (facts["height"] < crop[0]) | (facts["width"] < crop[1]) if crop else np.array([])
+    if crop is not None and rules.fit == "none" and small.any():
+        yield Notice(
+            f"{_count(small)} of {len(facts)} pictures are smaller than data.crop={by(crop)}",
+            "they are padded, and the padding is ignored",
+        )
 
 
 def _absent(
     after: NDArray[np.bool_], rows: dict[str, Rows], classes: Sequence[str]
-) -> Iterator[str]:
+) -> Iterator[Notice]:
     lost: dict[tuple[int, ...], list[str]] = {}
     for stage in STAGES:
         chosen = rows[stage]
@@ -61,53 +70,60 @@ def _absent(
         names = ", ".join(classes[index] for index in missing)
         where = "" if len(stages) == len(STAGES) else f" of {' or '.join(stages)}"
         scores = "their scores say" if len(missing) > 1 else "its score says"
-        yield f"No mask{where} holds {names}: {scores} nothing{' there' if where else ''}"
+        yield Notice(
+            f"No mask{where} holds {names}", f"{scores} nothing{' there' if where else ''}"
+        )
 
 
 def _vanished(
     before: NDArray[np.bool_], after: NDArray[np.bool_], classes: Sequence[str], size: str
-) -> Iterator[str]:
+) -> Iterator[Notice]:
     for index, name in enumerate(classes):
         held = before[:, index]
         gone = held & ~after[:, index]
         if gone.any():
-            yield (
-                f"{_count(gone)} of {_count(held)} masks lose {name} at {size}: its objects are "
-                "too small; a larger data.size, or data.fit=none with crops, keeps them"
+            yield Notice(
+                f"{_count(gone)} of {_count(held)} masks lose {name} at {size}, whose objects are "
+                "too small",
+                "a larger data.size, or data.fit=none with crops, keeps them",
             )
 
 
-def _treated(facts: NDArray[np.void]) -> Iterator[str]:
+def _treated(facts: NDArray[np.void]) -> Iterator[Notice]:
     total = len(facts)
     if turned := int((facts["turned"] == 1).sum()):
-        yield f"{turned} of {total} pictures were turned as their EXIF orientation wants it"
+        yield Notice(f"{turned} of {total} pictures were turned as their EXIF orientation says", "")
     if undecided := int((facts["turned"] == 2).sum()):
-        yield (
-            f"{undecided} of {total} pictures were turned as their EXIF orientation wants it, "
-            "though the sizes of their masks fit either way: if the masks lie as the pixels are "
-            "stored, say data.exif=ignore"
+        yield Notice(
+            f"{undecided} of {total} pictures were turned as their EXIF orientation says, though "
+            "the sizes of their masks fit either way",
+            "if the masks lie as the pixels are stored, say data.exif=ignore",
         )
     if lost := int((facts["lost_alpha"] > 0).sum()):
-        yield (
+        yield Notice(
             f"{lost} of {total} pictures have a fourth channel, which was taken for transparency "
-            "and left out: data.channels=4 uses it"
+            "and left out",
+            "data.channels=4 uses it",
         )
     if clipped := int(facts["clipped"].sum()):
         files = int((facts["clipped"] > 0).sum())
-        yield f"{clipped:,} values of {files} of {total} pictures lie outside of data.range"
+        yield Notice(
+            f"{clipped:,} values of {files} of {total} pictures lie outside of data.range",
+            "they are clipped to it",
+        )
 
 
-def _bent(facts: NDArray[np.void], rules: Rules) -> Iterator[str]:
+def _bent(facts: NDArray[np.void], rules: Rules) -> Iterator[Notice]:
     if rules.fit != "stretch" or not len(facts):
         return
     shape = facts["width"] / np.maximum(facts["height"], 1)
     change = shape / (rules.size[1] / rules.size[0])
     bent = np.maximum(change, 1 / np.maximum(change, 1e-9)) >= BENT
     if bent.any():
-        yield (
+        yield Notice(
             f"{_count(bent)} of {len(facts)} pictures are stretched to {by(rules.size)}, which "
-            f"changes their shape by a factor of {BENT:g} or more: data.size=[height,width], or "
-            "data.fit=letterbox, keeps it"
+            f"changes their shape by a factor of {BENT:g} or more",
+            "data.size=[height,width] or data.fit=letterbox keeps it",
         )
 
 

@@ -186,7 +186,7 @@ class Picture:
 
     def fitted(self) -> Tensor:
         """Returns all of it as the net sees it, (C, H, W); see `geometry`."""
-        geometry = self.geometry
+        geometry, self.clipped = self.geometry, 0
         return geometry.padded(self.resized((geometry.height, geometry.width)))
 
     @property
