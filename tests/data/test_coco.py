@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import logging
 import pickle
 import random
 import re
@@ -957,3 +958,42 @@ def test_pictures_that_no_file_lists_are_unused(tmp_path: Path) -> None:
     (tmp_path / "images" / "notes.txt").touch()
     options = {"annotations": tmp_path / "my.json", "images": tmp_path / "images"}
     assert source(**options).splits().unused == [tmp_path / "images" / "000000000077.jpg"]
+
+
+# names of other machines
+
+
+FOREIGN = {
+    "windows": "..\\..\\upload\\{}",
+    "absolute": "/home/me/photos/{}",
+    "drive": "C:\\photos\\{}",
+    "address": "https://example.org/a%20b/{}?size=full",
+    "other folder": "elsewhere/{}",
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_names_of_another_machine_are_matched_by_their_last_part(
+    tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    images = [picture(n) for n in range(1, 6)]
+    draw(tmp_path / "images", images)
+    renamed = [image | {"file_name": FOREIGN[kind].format(image["file_name"])} for image in images]
+    save(tmp_path / "my.json", content(renamed, [instance(1, 1)]))
+    dataset = source(tmp_path)
+    samples = everything(dataset.splits())
+    assert sorted(s.image.name for s in samples.values()) == [f"{n:012d}.jpg" for n in range(1, 6)]
+    assert dataset.mask(samples["000000000001"]).any()
+    assert "5 of 5 images of" in caplog.text and "the last part of their names" in caplog.text
+
+
+def test_a_last_part_that_fits_twice_is_told(tmp_path: Path) -> None:
+    images = [picture(n) for n in range(1, 6)]
+    draw(tmp_path / "images", images)
+    for folder in ("a", "b"):
+        draw(tmp_path / "images" / folder, [picture(7)])
+    images.append(picture(7) | {"file_name": "/home/me/000000000007.jpg"})
+    save(tmp_path / "my.json", content(images, []))
+    (told,) = problems(source(tmp_path)).values()
+    assert "names '/home/me/000000000007.jpg', but 2 files are called 000000000007.jpg" in told

@@ -1,5 +1,6 @@
 import random
 import re
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -307,3 +308,20 @@ def test_a_training_with_too_few_names_is_refused(command: Command) -> None:
     assert done.returncode == 1
     assert "data.classes=[a,b] are 2, but data.labels=trimap gives 3: pet" in done.stdout
     assert "Traceback" not in done.stdout
+
+
+@pytest.mark.parametrize("nesting", ["torchvision", "kaggle", "both"])
+def test_the_nesting_of_other_programs_is_followed(
+    pets: PetFolder, tmp_path: Path, nesting: str
+) -> None:
+    expected = OxfordPets(root=pets.root).splits()
+    root = tmp_path / "elsewhere"
+    home = root / "oxford-iiit-pet" if nesting != "kaggle" else root
+    for name in ("images", "annotations"):
+        place = home / name if nesting == "torchvision" else home / name / name
+        shutil.copytree(pets.root / name, place)
+    source = OxfordPets(root=root)
+    splits = source.splits()
+    assert [s.name for s in splits.train] == [s.name for s in expected.train]
+    assert not splits.problems
+    assert source.mask(splits.test[0]).shape == (pets.height, pets.width)

@@ -109,7 +109,7 @@ class Instances:
             text = json.dumps(image)[:200]
             self._strays["images"].append(f"the image {text}, without id or file_name")
             return
-        relative = _relative(name)
+        relative = None if "://" in name else _relative(name)
         size = [image.get(key) for key in ("height", "width")]
         height, width = map(_length, size)
         base = None if relative else _relative(_base(name))
