@@ -267,3 +267,10 @@ def test_two_processes_measure_what_one_does(tmp_path: Path) -> None:
         named, total = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert named == expected
         assert torch.equal(total, whole.total)
+
+
+def test_images_without_an_ignored_pixel_are_counted_of_any_number_of_classes() -> None:
+    for count in (2, 3, 4, 5):
+        mask = torch.arange(count, dtype=torch.uint8).repeat(2, 1).unsqueeze(1)  # (2, 1, C)
+        found = confusion_matrices(mask, mask, count)
+        assert torch.equal(found, torch.eye(count, dtype=torch.int64).repeat(2, 1, 1))

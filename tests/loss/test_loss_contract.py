@@ -10,6 +10,7 @@ from hydra.errors import InstantiationException
 from torch import Tensor, nn
 
 from segpets.labels import IGNORE_INDEX
+from segpets.loss.base import safe_divide
 
 BuildLoss = Callable[..., nn.Module]
 CONF = Path(__file__).parents[2] / "conf"
@@ -234,3 +235,15 @@ def test_gradient_steps_find_the_target(
     valid = target != IGNORED
     assert torch.equal(free.argmax(1)[valid], target[valid])
     assert value < 0.1 * loss(logits, target)
+
+
+def test_a_division_by_zero_has_neither_value_nor_gradient() -> None:
+    numerator = torch.tensor([1.0, 3.0], requires_grad=True)
+    denominator = torch.tensor([0.0, 2.0], requires_grad=True)
+    value = safe_divide(numerator, denominator)
+    assert value.tolist() == [0.0, 1.5]
+    value.sum().backward()
+    assert numerator.grad is not None and denominator.grad is not None
+    assert numerator.grad.tolist() == [0.0, 0.5]
+    assert denominator.grad.tolist() == [0.0, -0.75]
+    assert safe_divide(torch.tensor(1.0), torch.tensor(torch.nan)).isnan()
