@@ -13,6 +13,7 @@ import argparse
 import csv
 import logging
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -195,11 +196,14 @@ def main() -> None:
     args = parser.parse_args()
     bad = 0
     for name in [args.only] if args.only else TRAININGS:
-        with tempfile.TemporaryDirectory() as folder:
-            if args.full_disk is not None:
-                bad += fill(name, Path(folder), args.full_disk)
-            else:
-                bad += prove(name, Path(folder), args)
+        folder = Path(tempfile.mkdtemp(prefix="prove-resume-"))
+        if args.full_disk is not None:
+            odd = fill(name, folder, args.full_disk)
+        else:
+            odd = prove(name, folder, args)
+        if not odd:  # else, or if it fails, it is left to be looked at
+            shutil.rmtree(folder)
+        bad += odd
     sys.exit(bad > 0)
 
 

@@ -70,7 +70,7 @@ def _check_meaning(cfg: DictConfig, files: RunFiles) -> None:
     other = [
         f"data.{key}=[{','.join(map(str, before[key]))}]"
         for key in ("classes", "mean", "std", "range")
-        if isinstance(before, dict) and isinstance(before.get(key), list)
+        if isinstance(before, dict) and before.get(key) is not None
         if before[key] != now[key]
     ]
     if not other:

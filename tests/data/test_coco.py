@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from fixture_types import Command
 from numpy.typing import NDArray
 from PIL import Image
@@ -22,6 +23,7 @@ from pycocotools.coco import COCO
 from segpets.config import compose
 from segpets.data import Coco, SegmentationDataModule, Splits
 from segpets.data.coco.files import categories, class_names, find_files
+from segpets.data.decoded import read_sample
 from segpets.data.pixels import Pixels
 from segpets.data.reader import Reader
 from segpets.data.source import Sample
@@ -997,3 +999,28 @@ def test_a_last_part_that_fits_twice_is_told(tmp_path: Path) -> None:
     save(tmp_path / "my.json", content(images, []))
     (told,) = problems(source(tmp_path)).values()
     assert "names '/home/me/000000000007.jpg', but 2 files are called 000000000007.jpg" in told
+
+
+# pictures that a phone turned
+
+
+@pytest.mark.parametrize("upright", [True, False])
+def test_polygons_lie_as_their_file_gives_the_size(tmp_path: Path, upright: bool) -> None:
+    images = [picture(n) for n in range(1, 6)]
+    draw(tmp_path / "images", images)
+    file = tmp_path / "images" / "000000000001.jpg"
+    stored = np.zeros((6, 8, 3), dtype=np.uint8)
+    stored[:, :4] = 255  # bright on the left; upright, it is at the top
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(stored).save(file, exif=exif, quality=100, subsampling=0)
+    if upright:
+        images[0] |= {"height": 8, "width": 6}
+    save(tmp_path / "my.json", content(images, [instance(1, 1)]))
+    dataset = source(tmp_path)
+    sample = everything(dataset.splits())["000000000001"]
+    decoded = read_sample(sample, dataset, Reader((32, 32), fit="none"))
+    seen = decoded.geometry.inside(torch.from_numpy(decoded.image)).numpy()[0] > 128
+    expected = np.zeros((8, 6) if upright else (6, 8), dtype=bool)
+    expected[(slice(4), slice(None)) if upright else (slice(None), slice(4))] = True
+    assert np.array_equal(seen, expected)
