@@ -41,7 +41,7 @@ def read_bytes(file: Path, limit: int = LARGEST_RECORD) -> bytes:
         OSError: There is none, it can't be read, or it is a pipe, a device or a folder.
         ValueError: It has more than `limit` bytes, or its name holds a NUL.
     """
-    with _regular(file) as stream:
+    with open_regular(file) as stream:
         size = os.fstat(stream.fileno()).st_size
         # What grows, or is made as it is read, has no size that counts.
         content = b"" if size > limit else stream.read(limit + 1)
@@ -56,11 +56,16 @@ def read_start(file: Path, count: int) -> bytes:
     Raises:
         OSError: As `read_bytes`.
     """
-    with _regular(file) as stream:
+    with open_regular(file) as stream:
         return stream.read(count)
 
 
-def _regular(file: Path) -> BinaryIO:
+def open_regular(file: Path) -> BinaryIO:
+    """Opens a regular file.
+
+    Raises:
+        OSError: There is none, it can't be read, or it is a pipe, a device or a folder.
+    """
     # Without O_NONBLOCK, opening a pipe waits for its writer.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
     descriptor = os.open(file, flags | getattr(os, "O_BINARY", 0))

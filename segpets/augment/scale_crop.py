@@ -68,7 +68,9 @@ class ScaleCrop(v2.Transform):  # type: ignore[misc]  # torchvision has no types
         if any(margins):
             piece = F.pad(piece, margins, fill=IGNORE_INDEX if is_mask else 0)
         if is_mask:
-            return F.resize(piece, list(self.size), interpolation=v2.InterpolationMode.NEAREST)
+            return F.resize(
+                piece, list(self.size), interpolation=v2.InterpolationMode.NEAREST_EXACT
+            )
         return F.resize(piece, list(self.size), antialias=True)
 
 

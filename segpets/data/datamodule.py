@@ -252,6 +252,10 @@ class SegmentationDataModule(LightningDataModule):
         size = self.crop or self.size
         return torch.zeros(self.reader.channels, *size, dtype=self.reader.dtype)
 
+    def least_side(self, stage: str) -> int:
+        """Finds the smallest height or width of what the net sees of a stage's pictures."""
+        return int(self.pixels.sizes[self._rows[stage]].min())
+
     def geometry(self, sample: Sample) -> Geometry:
         """Returns the place of a sample's picture in what the net sees."""
         facts = self.pixels.facts_of(sample.name)

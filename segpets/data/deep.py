@@ -7,18 +7,19 @@ type, and none is given a file before its size is known to be bounded.
 
 import io
 import logging
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from segpets.data.decode import too_many_pixels
 from segpets.errors import FileError
-from segpets.reading import in_one_line, read_bytes
+from segpets.reading import in_one_line, open_regular, read_bytes, read_start
 
 Values = NDArray[Any]
 """Of any integer or floating type."""
@@ -31,7 +32,13 @@ MOST_PAGES: Final = 10_000
 
 _TIFF: Final = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
-_PPM: Final = re.compile(rb"P[36](?:\s*#[^\n]*\n|\s)+\d+\s+\d+\s+(\d{1,9})\s")
+_PNM: Final = (b"P2", b"P3", b"P5", b"P6")
+_BOUNDED: Final = {1, 5, 8, 32946, 32773, 34925, 50000}
+"""Compressions that are decoded into memory of the size that the TIFF claims: none, LZW, deflate,
+PackBits, LZMA and Zstandard. Others hold pictures with sizes of their own."""
+
+_SMALL_FILE: Final = 64_000_000
+_BYTES_OF_A_VALUE: Final = 16
 _KINDS: Final = "uif"
 
 
@@ -40,15 +47,29 @@ def is_tiff(start: bytes) -> bool:
     return start[:4] in _TIFF
 
 
-def has_deep_colours(start: bytes) -> bool:
-    """Tells from a file's first bytes whether it is a PNG, or PPM, of 16 bits and colours.
+def is_deep(start: bytes) -> bool:
+    """Tells from a file's first bytes whether Pillow would read it with fewer bits than it has.
 
-    Pillow reads such a file, but only the upper 8 bits.
+    Of a PNG of 16 bits and colours it reads the upper 8, and a PNM of up to 65,535 it rescales.
     """
     if start[:8] == _PNG:
         return start[24:25] == b"\x10" and start[25:26] != b"\0"
-    match = _PPM.match(start)
-    return match is not None and int(match[1]) > 255
+    return start[:2] in _PNM and _largest_of_pnm(start) > 255
+
+
+def has_alpha(start: bytes) -> bool:
+    """Tells from a PNG's first bytes whether its last channel is transparency."""
+    return start[:8] == _PNG and start[25:26] in (b"\x04", b"\x06")
+
+
+def _largest_of_pnm(start: bytes) -> int:
+    """Reads the largest value of a PNM, the third number behind its name; 0 if there is none."""
+    words: list[bytes] = []
+    for line in start[2:].split(b"\n"):
+        words += line.partition(b"#")[0].split()
+        if len(words) > 2:
+            return int(words[2]) if words[2].isdigit() and len(words[2]) < 6 else 0
+    return 0
 
 
 def read_npy(path: Path) -> Values:
@@ -58,13 +79,13 @@ def read_npy(path: Path) -> Values:
         FileError: It holds no such array, or objects.
     """
     try:
-        content = io.BytesIO(read_bytes(path, LARGEST_FILE))
-        shape, dtype = _npy_header(content)
+        shape, dtype, begin = _npy_header(io.BytesIO(read_start(path, 12_000)))
         if dtype.hasobject or dtype.kind not in _KINDS + "b":
             raise ValueError(f"it holds {dtype}")
         if len(shape) not in (2, 3) or not all(shape) or np.prod(shape, dtype=float) > MAX_VALUES:
             raise ValueError(f"its shape is {shape}, not (H, W), (H, W, C) or (C, H, W)")
-        content.seek(0)
+        length = begin + int(np.prod(shape)) * dtype.itemsize
+        content = io.BytesIO(read_bytes(path, length))
         values: Values = np.load(content, allow_pickle=False, max_header_size=10_000)
     except Exception as error:  # of damaged bytes: anything
         remedy = "save it by numpy.save as one array of numbers"
@@ -76,18 +97,22 @@ def read_npy(path: Path) -> Values:
     return np.moveaxis(values, 0, -1) if values.shape[0] < min(values.shape[1:]) else values
 
 
-def _npy_header(content: io.BytesIO) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def _npy_header(content: io.BytesIO) -> tuple[tuple[int, ...], np.dtype[Any], int]:
     version = np.lib.format.read_magic(content)
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f"it is of the version {version}")
     reads = np.lib.format
     read = reads.read_array_header_1_0 if version == (1, 0) else reads.read_array_header_2_0
     shape, _, dtype = read(content, max_header_size=10_000)
-    return shape, dtype
+    return shape, dtype, content.tell()
 
 
-def read_deep_colours(path: Path) -> Values:
-    """Reads a PNG or PPM of 16 bits, with alpha if it has some.
+def read_deep(path: Path, *, grey_alpha: bool) -> Values:
+    """Reads a PNG or PNM of 16 bits, with alpha if it has some.
+
+    Args:
+        path: The file.
+        grey_alpha: Whether it holds grey and alpha, which OpenCV gives as four channels.
 
     Raises:
         FileError: It can't be decoded.
@@ -100,7 +125,8 @@ def read_deep_colours(path: Path) -> Values:
         raise FileError(path, "can't be decoded", "replace it")
     if values.ndim == 2:
         return values[:, :, None]
-    order = [2, 1, 0, 3][: values.shape[2]]  # OpenCV's is blue, green, red, alpha
+    # OpenCV's order is blue, green, red, alpha.
+    order = [0, 3] if grey_alpha and values.shape[2] == 4 else [2, 1, 0, 3][: values.shape[2]]
     return np.ascontiguousarray(values[:, :, order])
 
 
@@ -129,7 +155,8 @@ def tiff_pages(path: Path, max_pixels: int) -> list[TiffPage]:
     Raises:
         FileError: It can't be read, or claims too much.
     """
-    pages = [_described(path, page) for page in _pages(path, _opened(path))]
+    with _opened(path) as file:
+        pages = [_described(path, page) for page in _pages(path, file)]
     if (most := max(page.size[0] * page.size[1] for page in pages)) > max_pixels:
         raise too_many_pixels(path, f"Image size ({most} pixels)", max_pixels)
     return pages
@@ -156,8 +183,13 @@ def read_tiff(path: Path, pages: Sequence[int]) -> Values:
     Raises:
         FileError: It can't be decoded, claims too much, or its pages differ in size.
     """
-    every = _pages(path, _opened(path))
-    bands = [_page(path, every[index], index) for index in pages]
+    with _opened(path) as file:
+        every = _pages(path, file)
+        claimed = sum(np.prod(every[index].shape, dtype=float) for index in pages)
+        if claimed > MAX_VALUES:
+            remedy = "store fewer pages in a file"
+            raise FileError(path, f"claims {claimed:,.0f} values in {len(pages)} pages", remedy)
+        bands = [_page(path, every[index], index) for index in pages]
     if len({part.shape[:2] for part in bands}) > 1:
         odd = next(i for i, part in enumerate(bands) if part.shape[:2] != bands[0].shape[:2])
         raise FileError(
@@ -170,14 +202,23 @@ def read_tiff(path: Path, pages: Sequence[int]) -> Values:
     return bands[0] if len(bands) == 1 else np.concatenate(bands, axis=2)
 
 
-def _opened(path: Path) -> Any:
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Opens a TIFF; of a file that claims little, little is read."""
     import tifffile
 
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it also reports what it can't read
     try:
-        return tifffile.TiffFile(io.BytesIO(read_bytes(path, LARGEST_FILE)))
-    except Exception as error:
-        raise FileError(path, f"can't be opened ({in_one_line(error)})", "replace it") from error
+        stream = open_regular(path)
+    except OSError as error:
+        raise FileError(path, f"can't be opened ({error})", "replace it") from error
+    with stream:
+        try:
+            file = tifffile.TiffFile(stream, name=path.name)
+        except Exception as error:
+            reason = in_one_line(error)
+            raise FileError(path, f"can't be opened ({reason})", "replace it") from error
+        yield file
 
 
 def _pages(path: Path, file: Any) -> list[Any]:
@@ -200,24 +241,60 @@ def _page(path: Path, page: Any, index: int) -> Values:
     _described(path, page)
     try:
         shape = page.shape
-        if np.prod(shape, dtype=float) > MAX_VALUES:
+        count = np.prod(shape, dtype=float)
+        if count > MAX_VALUES:
             raise ValueError(f"it claims the shape {shape}")
+        if int(page.compression) not in _BOUNDED:
+            raise ValueError(f"its compression is {page.compression!r}; store it with deflate")
+        if sum(page.databytecounts) > _SMALL_FILE + _BYTES_OF_A_VALUE * count:
+            raise ValueError(f"{sum(page.databytecounts):,} bytes for {count:,.0f} values")
         tile = np.prod(getattr(page, "chunks", ()) or (1,), dtype=float)
         if tile > max(4 * np.prod(shape, dtype=float), 1 << 22):
             raise ValueError(f"its tiles have {tile:,.0f} values each")
         values: Values = page.asarray(maxworkers=1)
-        axes = page.axes
+        values, axes = _with_meaning(page, values), page.axes
     except Exception as error:
         where = f"page {index + 1} " if index else ""
         raise FileError(
             path, f"can't be decoded ({where}{in_one_line(error)})", "replace it"
         ) from error
-    if axes == "YX":
+    if axes == "YX" and values.ndim == 2:
         values = values[:, :, None]
     elif axes == "SYX":
         values = np.moveaxis(values, 0, -1)
-    elif axes != "YXS":
+    elif axes not in ("YXS", "YX"):
         raise FileError(path, f"has the axes {axes}", "store rows, columns and bands only")
     if values.dtype.kind == "b":
         values = values.astype(np.uint8) * np.uint8(255)
     return values
+
+
+def _with_meaning(page: Any, values: Values) -> Values:
+    """Lets black be 0, and indices of a palette be colours of 8 bits, as Pillow does."""
+    photometric = int(page.photometric)
+    if photometric == 0 and values.dtype.kind == "u":  # white is 0
+        return np.iinfo(values.dtype).max - values
+    if photometric == 3 and page.colormap is not None and page.axes == "YX":
+        colours = (np.asarray(page.colormap) >> 8).astype(np.uint8)  # (3, colours)
+        return np.moveaxis(colours[:, values], 0, -1)
+    return values
+
+
+def mask_of_array(file: Path) -> Image.Image:
+    """Reads a mask of whole numbers, (H, W).
+
+    Raises:
+        FileError: It is none.
+    """
+    values = read_npy(file)
+    if values.shape[2] != 1 or values.dtype.kind not in "ui":
+        raise FileError(
+            file,
+            f"is a mask of {values.dtype} with {values.shape[2]} channels",
+            "save whole numbers, (H, W)",
+        )
+    wide = values[:, :, 0]
+    low, high = int(wide.min()), int(wide.max())
+    if low < -(2**31) or high >= 2**31:
+        raise FileError(file, f"is a mask with values of {low} to {high}", "save class ids")
+    return Image.fromarray(wide if wide.dtype == np.uint8 else wide.astype(np.int32))

@@ -17,15 +17,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segpets.data.decode import load, lossy_compression, open_image
-from segpets.data.deep import read_npy
+from segpets.data.deep import mask_of_array
 from segpets.data.filenames import normal
 from segpets.data.folder_lists import by_column, by_lists, of_rows
 from segpets.data.folder_pairs import Join, Paired, class_of, locate, paired
 from segpets.data.listed import located, table_rows
 from segpets.data.mask_names import STEM, check_pattern
 from segpets.data.mask_values import Meaning
-from segpets.data.picture import Pages
-from segpets.data.reader import each_page, open_page
+from segpets.data.pages import each_page, open_page
+from segpets.data.picture import Exif, Pages
+from segpets.data.reader import as_stored, orientation
 from segpets.data.source import (
     STAGES,
     Mask,
@@ -35,9 +36,9 @@ from segpets.data.source import (
     in_three,
     sample_name,
 )
-from segpets.data.stages import by_folders, named_stages, warned, with_groups
+from segpets.data.stages import by_folders, named_stages, path_within, warned, with_groups
 from segpets.errors import FileError, UserError
-from segpets.labels import IGNORE_INDEX
+from segpets.labels import IGNORE_INDEX, is_background
 from segpets.settings import Natural, checked
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class Folder:
             their `union`, where later ones lie above; or `by_name`, where what isn't 0 is of the
             class that the mask's name ends in, later classes above. None refuses them.
         pages: `each` takes each page of a file for an image; see `Reader`.
+        exif: `ignore` leaves masks as they are stored, as their images are.
         group: A regular expression that names what no split may part, as patients or scenes: it is
             searched in an image's path within the folder, without suffix.
         split: `holdout` makes 80/10/10 by the seed. `folders` follows folders named train, val or
@@ -93,6 +95,7 @@ class Folder:
         bands: Sequence[str] | None = None,
         masks_per_image: Join | None = None,
         pages: Pages | None = None,
+        exif: Exif = "auto",
         group: str | None = None,
         values: Any = None,
         threshold: int | float | None = None,
@@ -129,6 +132,14 @@ class Folder:
         self.meaning = Meaning(
             classes=classes, values=values, threshold=threshold, ignore_value=ignore_value
         )
+        names = [is_background(name) for name in self.meaning.classes]
+        if masks_per_image and names.count(True) != 1:
+            raise UserError(
+                f"data.masks_per_image={masks_per_image} needs one of data.classes to be called "
+                "background, which is where no mask marks anything"
+            )
+        self._background = names.index(True) if masks_per_image else 0
+        self.exif = exif
         joined = f", several masks by {masks_per_image}" if masks_per_image else ""
         self.rules = self.meaning.rules + joined
         self._said: dict[str, object] = {}
@@ -173,7 +184,7 @@ class Folder:
             more = self._ids(file, sample.page)
             self._check_size(file, more, sample.mask, ids)
             # What is background, or ignored, hides nothing.
-            ids = np.where((more == 0) | (more == IGNORE_INDEX), ids, more)
+            ids = np.where((more == self._background) | (more == IGNORE_INDEX), ids, more)
         return ids
 
     def _by_name(self, sample: Sample) -> Mask:
@@ -185,13 +196,21 @@ class Folder:
             layers.append((known[name], file))
         ids: Mask | None = None
         for index, file in sorted(layers):
-            held = np.asarray(self._decoded(file, sample.page)) != 0
-            held = held if held.ndim == 2 else held.any(axis=2)
-            ids = np.zeros(held.shape, dtype=np.uint8) if ids is None else ids
+            held = self._held(self._decoded(file, sample.page))
+            ids = np.full(held.shape, self._background, dtype=np.uint8) if ids is None else ids
             self._check_size(file, held, sample.mask, ids)
             ids[held] = index
         assert ids is not None
         return ids
+
+    def _held(self, image: Image.Image) -> NDArray[np.bool_]:
+        """Finds the pixels that a mask of one class marks: all that isn't black or transparent."""
+        lossy = "segpets lossy" in image.info
+        if image.mode in ("P", "PA", "RGBA", "LA"):
+            image = image.convert("RGB" if image.mode != "LA" else "L")
+        values = np.asarray(image.convert("L") if lossy else image)
+        marked = np.atleast_3d(values > (self.meaning.threshold or 0))
+        return np.asarray(marked.any(axis=2))
 
     def _check_size(self, file: Path, ids: NDArray[Any], first: Path, others: Mask) -> None:
         if ids.shape != others.shape:
@@ -211,10 +230,13 @@ class Folder:
 
     def _decoded(self, file: Path, page: int | None) -> Image.Image:
         if file.suffix.lower() == ".npy":
-            return _of_array(file)
+            return mask_of_array(file)
         with open_image(file) as opened:
             open_page(opened, file, page)
+            turn = orientation(opened) if opened.format == "TIFF" else 1
             kind, image = lossy_compression(opened, file), load(opened, file)
+            if self.exif == "ignore":
+                image = as_stored(image, turn)
             if kind is None:
                 return image
             if self.meaning.threshold is None:
@@ -232,7 +254,7 @@ class Folder:
         if self.pairs:
             found = Paired()
             found.samples = list(self._from_table(found.problems))
-            found.paths = {s.name: _path_of(s, self.root) for s in found.samples}
+            found.paths = {s.name: path_within(s, self.root) for s in found.samples}
             return found
         folders = locate(self.root, self.images, self.masks, named=self.named)
         self.images, self.masks = folders.images, folders.masks
@@ -319,20 +341,3 @@ class Folder:
                 optional_test=self.files is None,
             )
         return of_rows(rows, samples, place=self.pairs or self.images, problems=problems)
-
-
-def _path_of(sample: Sample, root: Path) -> str:
-    path = os.path.relpath(os.path.abspath(sample.image), os.path.abspath(root))
-    return os.path.splitext(path)[0].replace(os.sep, "/")
-
-
-def _of_array(file: Path) -> Image.Image:
-    values = read_npy(file)
-    if values.shape[2] != 1 or values.dtype.kind not in "ui":
-        raise FileError(
-            file,
-            f"is a mask of {values.dtype} with {values.shape[2]} channels",
-            "save whole numbers, (H, W)",
-        )
-    wide = values[:, :, 0]
-    return Image.fromarray(wide if wide.dtype == np.uint8 else wide.astype(np.int32))

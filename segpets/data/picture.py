@@ -209,7 +209,7 @@ class Picture:
         if image.mode == "P":
             image = image.convert("RGBA" if "transparency" in image.info else "RGB")
         if len(image.getbands()) != wanted:
-            raise self._other_channels(len(image.getbands()))
+            raise other_channels(self.path, len(image.getbands()), wanted)
         return image
 
     def _note_alpha(self, image: Image.Image) -> None:
@@ -227,14 +227,7 @@ class Picture:
         if wanted == 1 and bands == 3:
             grey: NDArray[Any] = (values.astype(np.float32) @ _GREY)[:, :, None]
             return grey.round().astype(values.dtype) if values.dtype.kind in "iu" else grey
-        raise self._other_channels(bands)
-
-    def _other_channels(self, bands: int) -> FileError:
-        return FileError(
-            self.path,
-            f"has {bands} channels, but data.channels={self.reader.channels}",
-            f"say data.channels={bands}, or store it with {self.reader.channels}",
-        )
+        raise other_channels(self.path, bands, wanted)
 
     def _in_range(self, values: NDArray[Any], low: float, high: float) -> NDArray[np.float32]:
         """Maps a range to [0, 1], and counts what is outside."""
@@ -248,6 +241,15 @@ class Picture:
         self.clipped += int(((values < low) | (values > high)).sum())
         scaled = (values.astype(np.float32) - np.float32(low)) / np.float32(high - low)
         return scaled.clip(0, 1)
+
+
+def other_channels(file: Path, bands: int, wanted: int) -> FileError:
+    """Makes the error of a file with other channels than `data.channels`."""
+    return FileError(
+        file,
+        f"has {bands} channels, but data.channels={wanted}",
+        f"say data.channels={bands}, or store it with {wanted}",
+    )
 
 
 def _as_bytes(values: Tensor) -> NDArray[np.uint8]:

@@ -6,9 +6,8 @@ gives the same pixels to the net everywhere.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +16,8 @@ from PIL import Image
 from segpets.data import deep
 from segpets.data.decode import DRAFT, MAX_PIXELS, alone, load, open_image
 from segpets.data.geometry import Size, place
-from segpets.data.picture import Pages, Picture, Rules
-from segpets.data.source import Problem, Sample, sample_name
+from segpets.data.pages import chosen_pages, frames_of
+from segpets.data.picture import Picture, Rules, other_channels
 from segpets.errors import FileError
 from segpets.reading import read_start
 
@@ -34,8 +33,18 @@ _UPRIGHT: Final = {
 }
 """What turns a picture as EXIF's orientation wants it."""
 
-_BACK: Final = {6: 8, 8: 6}
+BACK: Final = {6: 8, 8: 6}
+"""The orientation that undoes another; all but these two undo themselves."""
+
 _ON_ITS_SIDE: Final = (5, 6, 7, 8)
+
+
+class _Raw(NamedTuple):
+    """A file as an array, (H, W, bands), with its orientation."""
+
+    values: NDArray[Any]
+    turn: int
+    lost_alpha: bool = False
 
 
 class Reader(Rules):
@@ -65,27 +74,35 @@ class Reader(Rules):
         Raises:
             FileError: It can't be read, or not by these rules.
         """
-        if len(files) > 1:
-            parts = [self._values(file, page, max_pixels) for file in files]
-            for file, (part, _) in zip(files, parts, strict=True):
-                if part.shape[:2] != parts[0][0].shape[:2]:
-                    raise FileError(
-                        file,
-                        f"has {part.shape[1]}x{part.shape[0]} pixels, but the band {files[0]} has "
-                        f"{parts[0][0].shape[1]}x{parts[0][0].shape[0]}",
-                        "resample one of them",
-                    )
-            values = np.concatenate([part for part, _ in parts], axis=2)
-            yield self._upright(values, files[0], parts[0][1], masked)
-            return
-        (file,) = files
-        if not self._is_deep(file, page, max_pixels):
-            with self._by_pillow(file, page, masked, max_pixels, whole) as picture:
+        if len(files) == 1 and not self._is_deep(files[0], page, max_pixels):
+            with self._by_pillow(files[0], page, masked, max_pixels, whole) as picture:
                 yield picture
             return
-        values, turn = self._values(file, page, max_pixels)
-        with alone((values.shape[0], values.shape[1])):
-            yield self._upright(values, file, turn, masked)
+        with alone((len(files), self._claimed(files[0], max_pixels))):
+            parts = [self._values(file, page, max_pixels) for file in files]
+            for file, part in zip(files, parts, strict=True):
+                if part.values.shape[:2] != parts[0].values.shape[:2]:
+                    size, first = part.values.shape, parts[0].values.shape
+                    raise FileError(
+                        file,
+                        f"has {size[1]}x{size[0]} pixels, but the band {files[0]} has "
+                        f"{first[1]}x{first[0]}",
+                        "resample one of them",
+                    )
+            arrays = [part.values for part in parts]
+            values = arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=2)
+            picture = self._upright(values, files[0], parts[0].turn, masked)
+            picture.lost_alpha = any(part.lost_alpha for part in parts)
+            yield picture
+
+    def _claimed(self, file: Path, max_pixels: int) -> int:
+        """Estimates the values of a file that is read as an array, from its size on the disk."""
+        with suppress(OSError):
+            if deep.is_tiff(read_start(file, 4)):
+                pages = deep.tiff_pages(file, max_pixels)
+                return sum(page.size[0] * page.size[1] * page.bands for page in pages)
+            return file.stat().st_size
+        return 0
 
     def _is_deep(self, file: Path, page: int | None, max_pixels: int) -> bool:
         """Tells whether a file is read as an array: Pillow can't, or would lose something."""
@@ -95,35 +112,41 @@ class Reader(Rules):
             start = read_start(file, 256)
         except OSError:
             return False  # Pillow's reader says what is wrong
-        if deep.has_deep_colours(start):
+        if deep.is_deep(start):
             return True
         if not deep.is_tiff(start):
             return False
         pages = deep.tiff_pages(file, max_pixels)
-        chosen = pages[_chosen(file, len(pages), page, self.pages, "pages")[0]]
+        chosen = pages[chosen_pages(file, len(pages), page, self.pages, "pages")[0]]
         plain = chosen.dtype.kind == "b" or chosen.dtype == np.uint8
         stacked = self.pages == "channels" and len(pages) > 1
         usual = chosen.bands in (1, 3) or (chosen.bands == 4 and self.channels in (1, 3))
         return stacked or not plain or not usual or self.channels not in (1, 3)
 
-    def _values(self, file: Path, page: int | None, max_pixels: int) -> tuple[NDArray[Any], int]:
-        """Reads a file as an array, (H, W, bands), with its orientation."""
+    def _values(self, file: Path, page: int | None, max_pixels: int) -> _Raw:
+        """Reads a file as an array."""
         if file.suffix.lower() == ".npy":
-            return deep.read_npy(file), 1
+            return _Raw(deep.read_npy(file), 1)
         try:
             start = read_start(file, 256)
         except OSError as error:
             raise FileError(file, f"can't be opened ({error})", "replace it") from error
         if deep.is_tiff(start):
             pages = deep.tiff_pages(file, max_pixels)
-            wanted = _chosen(file, len(pages), page, self.pages, "pages")
-            return deep.read_tiff(file, wanted), pages[wanted[0]].turn
+            wanted = chosen_pages(file, len(pages), page, self.pages, "pages")
+            bands = sum(pages[index].bands for index in wanted)
+            if len(wanted) > 1 and bands != self.channels:
+                raise other_channels(file, bands, self.channels)
+            return _Raw(deep.read_tiff(file, wanted), pages[wanted[0]].turn)
         with open_image(file, max_pixels=max_pixels) as image:
             turn = orientation(image)
-            if deep.has_deep_colours(start):
-                return deep.read_deep_colours(file), turn
-            values = np.asarray(_unpacked(load(image, file)))
-            return (values[:, :, None] if values.ndim == 2 else values), turn
+            if not deep.is_deep(start):
+                values = np.asarray(_unpacked(load(image, file)))
+                return _Raw(values[:, :, None] if values.ndim == 2 else values, turn)
+        values = deep.read_deep(file, grey_alpha=start[25:26] == b"\x04")
+        if deep.has_alpha(start) and self.channels in (1, 3):
+            return _Raw(values[..., :-1], turn, lost_alpha=bool(np.ptp(values[..., -1])))
+        return _Raw(values, turn)
 
     @contextmanager
     def _by_pillow(
@@ -135,7 +158,9 @@ class Reader(Rules):
         whole: bool,
     ) -> Iterator[Picture]:
         with open_image(file, max_pixels=max_pixels) as image, alone(image.size):
-            frames = _chosen(file, frame_count(image, file), page, self.pages, "frames")
+            every = frames_of(image, file)
+            chosen = chosen_pages(file, len(every), page, self.pages, "frames")
+            frames = [every[index] for index in chosen]
             if len(frames) > 1:
                 yield self._upright(_all_frames(image, file, frames), file, 1, masked)
                 return
@@ -143,9 +168,7 @@ class Reader(Rules):
                 image.seek(frames[0])
             stored, turn = (image.height, image.width), orientation(image)
             if image.format == "TIFF" and turn in _ON_ITS_SIDE:
-                stored = stored[
-                    ::-1
-                ]  # Pillow turns a TIFF by itself, and says so when it is opened
+                stored = stored[::-1]  # Pillow has turned its size, but not yet its pixels
             turned, undecided = self._turns(stored, turn, masked)
             size = stored[::-1] if turned and turn in _ON_ITS_SIDE else stored
             if not whole:
@@ -158,7 +181,7 @@ class Reader(Rules):
                 yield self._upright(values, file, turn, masked)
                 return
             if turn in _UPRIGHT and turned != (image.format == "TIFF"):
-                pixels = pixels.transpose(_UPRIGHT[turn if turned else _BACK.get(turn, turn)])
+                pixels = pixels.transpose(_UPRIGHT[turn if turned else BACK.get(turn, turn)])
             picture = Picture(pixels, file, self, size)
             picture.turned, picture.undecided = turned, undecided
             yield picture
@@ -178,96 +201,6 @@ class Reader(Rules):
         if turn in _ON_ITS_SIDE and stored[0] != stored[1]:
             return masked != stored, False
         return True, True
-
-
-def _chosen(file: Path, count: int, page: int | None, pages: Pages | None, what: str) -> list[int]:
-    """Chooses the pages of a file.
-
-    Raises:
-        FileError: It has several, and nothing says which.
-    """
-    if page is not None and page < count:
-        return [page]
-    if count == 1:
-        return [0]
-    if pages == "channels":
-        return list(range(count))
-    raise FileError(
-        file,
-        f"has {count} {what}",
-        "data.pages=each takes each for a picture, data.pages=channels all for the channels of "
-        "one; or store the one that counts",
-    )
-
-
-def page_count(file: Path) -> int:
-    """Counts the pages or frames of a file.
-
-    Raises:
-        FileError: It can't be read.
-    """
-    if file.suffix.lower() == ".npy":
-        return 1
-    with suppress(OSError):
-        if deep.is_tiff(read_start(file, 4)):
-            return len(deep.tiff_pages(file, MAX_PIXELS))
-    with open_image(file) as image:
-        return frame_count(image, file)
-
-
-def open_page(image: Image.Image, file: Path, page: int | None) -> None:
-    """Turns an opened mask to a page.
-
-    Raises:
-        FileError: It has several, and none is chosen.
-    """
-    if wanted := _chosen(file, frame_count(image, file), page, None, "pages")[0]:
-        image.seek(wanted)
-
-
-def each_page(
-    samples: Sequence[Sample], paths: dict[str, str], problems: list[Problem]
-) -> list[Sample]:
-    """Makes a sample of each page; a mask must have as many.
-
-    Args:
-        samples: Samples of whole files.
-        paths: The path of each, by name; those of the pages are added.
-        problems: Files that can't be used are added.
-    """
-    pages = []
-    for sample in samples:
-        try:
-            counts = [page_count(file) for file in (*sample.files, sample.mask, *sample.masks)]
-            if len(set(counts)) > 1:
-                raise FileError(
-                    sample.image,
-                    f"has {counts[0]} pages, but its mask {sample.mask} {counts[-1]}",
-                    "each page needs a mask of its own",
-                )
-        except FileError as error:
-            problems.append(Problem(sample.name, error))
-            continue
-        if counts[0] == 1:
-            pages.append(sample)
-            continue
-        for page in range(counts[0]):
-            name = sample_name(f"{sample.name}-page{page + 1}")
-            paths[name] = paths[sample.name]
-            # The pages of a stack are neighbours: a split between them would flatter a model.
-            group = sample.group or sample.name
-            pages.append(replace(sample, name=name, page=page, group=group))
-    return pages
-
-
-def frame_count(image: Image.Image, path: Path) -> int:
-    """Counts a file's frames; other views in a phone's photo don't count."""
-    try:
-        if image.format == "MPO" or not getattr(image, "is_animated", False):
-            return 1
-        return int(getattr(image, "n_frames", 1))
-    except Exception as error:
-        raise FileError(path, f"can't be decoded ({error})", "replace it") from error
 
 
 def _all_frames(image: Image.Image, path: Path, frames: Sequence[int]) -> NDArray[Any]:
@@ -315,3 +248,9 @@ def orientation(image: Image.Image) -> int:
     except Exception:  # of damaged bytes: anything
         return 1
     return value if isinstance(value, int) else 1
+
+
+def as_stored(image: Image.Image, turn: int) -> Image.Image:
+    """Undoes what Pillow makes of a TIFF's orientation when it loads it."""
+    way = _UPRIGHT.get(BACK.get(turn, turn))
+    return image if way is None else image.transpose(way)

@@ -227,7 +227,7 @@ def _grouped_holdout(
     samples: Sequence[Sample], fraction: float, seed: int
 ) -> tuple[list[Sample], list[Sample]]:
     """Holds out whole groups, as near to the fraction of images as they allow."""
-    counts = Counter(sample.group for sample in samples)
+    counts = Counter(map(_group, samples))
     keys, wanted = sorted(counts), max(fraction * len(samples), 1)
     chosen: set[str] = set()
     total = 0
@@ -238,7 +238,11 @@ def _grouped_holdout(
             total += counts[key]
     if not chosen:  # all are larger than what is wanted
         chosen = {min(keys, key=lambda key: (counts[key], key))}
-    return parted(samples, {sample.name for sample in samples if sample.group in chosen})
+    return parted(samples, {sample.name for sample in samples if _group(sample) in chosen})
+
+
+def _group(sample: Sample) -> str:
+    return sample.group or f"={sample.name}"
 
 
 def in_three(
@@ -260,6 +264,11 @@ def in_three(
         raise UserError(
             f"{place} has {len(samples)} images with masks, but train, val and test need at least "
             f"one each: add images{more}"
+        )
+    if (groups := len(set(map(_group, samples)))) < len(STAGES):
+        raise UserError(
+            f"{place} has {len(samples)} images in {groups} groups, which no split may part, but "
+            "train, val and test need one each: add images, or name smaller groups"
         )
     rest, test = holdout(samples, fraction=1 / 10, seed=seed)
     return *holdout(rest, fraction=1 / 9, seed=seed), test

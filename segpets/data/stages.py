@@ -1,6 +1,7 @@
 """Splits that folders name: images/train, images/val, images/test, as most sets are handed out."""
 
 import logging
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +19,9 @@ WORDS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("test", "testing", "tst"), "test"),
 }
 """Names of folders, and the stages that they hold."""
+
+
+_NESTED: Final = re.compile(r"\([^()]*[+*}][^()]*\)[+*{]")
 
 
 def stage_of(path: str) -> str | None:
@@ -97,6 +101,12 @@ def by_folders(
     )
 
 
+def path_within(sample: Sample, root: Path) -> str:
+    """Returns the path of a sample's image within a folder, without its suffix."""
+    path = os.path.relpath(os.path.abspath(sample.image), os.path.abspath(root))
+    return os.path.splitext(path)[0].replace(os.sep, "/")
+
+
 def with_groups(
     samples: Sequence[Sample], paths: Mapping[str, str], pattern: str | None
 ) -> list[Sample]:
@@ -120,6 +130,10 @@ def with_groups(
             f"data.group={pattern} is no regular expression ({error}): "
             "'data.group=\"^(\\w+)_\\d+\"' takes what comes before a number"
         ) from error
+    if _NESTED.search(pattern):
+        raise UserError(
+            f"data.group={pattern} repeats what repeats, which can take for ever: use one + or *"
+        )
     grouped, unmatched = [], 0
     for sample in samples:
         match = compiled.search(paths[sample.name])
@@ -142,11 +156,11 @@ def with_groups(
 
 
 def grouped_stages(
-    stages: Mapping[str, Sequence[Sample]], pattern: str | None
+    stages: Mapping[str, Sequence[Sample]], pattern: str | None, root: Path
 ) -> dict[str, list[Sample]]:
-    """Notes the groups of the samples of several stages, by their names; see `with_groups`."""
+    """Notes the groups of the samples of several stages, by their paths; see `with_groups`."""
     every = [sample for samples in stages.values() for sample in samples]
-    groups = iter(with_groups(every, {s.name: s.name for s in every}, pattern))
+    groups = iter(with_groups(every, {s.name: path_within(s, root) for s in every}, pattern))
     return {stage: [next(groups) for _ in samples] for stage, samples in stages.items()}
 
 

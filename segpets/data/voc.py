@@ -22,7 +22,7 @@ from segpets.data.filenames import homes, inventory, read_text
 from segpets.data.mask_values import IGNORE, Meaning, holds
 from segpets.data.pairing import Pairs, gathered
 from segpets.data.source import STAGES, Mask, Problem, Sample, Splits, holdout, in_three
-from segpets.data.stages import grouped_stages, with_groups
+from segpets.data.stages import grouped_stages, warned
 from segpets.errors import UserError
 from segpets.labels import IGNORE_INDEX
 from segpets.settings import Natural, checked
@@ -118,9 +118,9 @@ class Voc:
                 pairs, {s: pairs.listed(path, IMAGES) for s, path in lists.items()}, problems
             )
             self._check_some(stages, problems)
-            stages = grouped_stages(stages, self.group)
+            stages = grouped_stages(stages, self.group, home)
             train, val = holdout(stages["train"], fraction=0.1, seed=self.seed)
-            return self._made(pairs, train, val, stages["val"], problems)
+            return warned(self._made(pairs, train, val, stages["val"], problems))
         names = (self.lists["train"], "trainval", "default")  # the last one is CVAT's
         listed = [path for path in map(self._named, names) if path.is_file()]
         what = f"what {listed[0]} lists" if listed else f"what has a mask in {home / self.masks}"
@@ -130,7 +130,7 @@ class Voc:
         else:  # an image without a mask is not annotated
             images = pairs.all(IMAGES, lone=False)
         samples = gathered(pairs, {"all": images}, problems)["all"]
-        samples = with_groups(samples, {s.name: s.name for s in samples}, self.group)
+        samples = grouped_stages({"all": samples}, self.group, home)["all"]
         place = listed[0] if listed else home
         train, val, test = in_three(samples, seed=self.seed, place=place, problems=problems)
         return self._made(pairs, train, val, test, problems)

@@ -102,17 +102,17 @@ def _task(cfg: DictConfig, settings: EvaluateSettings, trust: Trust) -> tuple[Ta
     merged = merge(trained.classes, data["classes"], labels)
     datamodule = build_data(cfg, data)
     trained = trained.seeing(datamodule.reader, datamodule.window)
+    datamodule.setup()
     widths = sorted({float(width) for width in (settings.boundary, *settings.boundaries)})
     options = JudgeOptions(
         stage=settings.stage,
         original=settings.resolution == "original",
-        views=views(settings.tta, min(datamodule.size)),
+        views=views(settings.tta, datamodule.least_side(settings.stage)),
         widths=widths,
         width=widths.index(settings.boundary),
         resamples=settings.resamples,
         seed=settings.seed,
     )
-    datamodule.setup()
     return Task(trained, datamodule, merged, labels, options), data
 
 

@@ -154,9 +154,10 @@ def _whole(net: Net, source: PictureFile, size: Size, logits: Tensor, wanted: Wa
 
 
 def _alone(net: Net, source: PictureFile, wanted: Wanted) -> Outcome:
+    whole = by_tiles(net, wanted.tile) is not None  # else as the training reads it
     foreground = wanted.foreground if wanted.needs_opacity else None
     try:
-        with net.reader.opened(source.files, max_pixels=wanted.max_pixels, whole=True) as picture:
+        with net.reader.opened(source.files, max_pixels=wanted.max_pixels, whole=whole) as picture:
             layers = layers_of(
                 net,
                 picture,
@@ -164,7 +165,8 @@ def _alone(net: Net, source: PictureFile, wanted: Wanted) -> Outcome:
                 foreground=foreground,
                 batch_size=wanted.batch_size,
             )
-            return _written(net, source, layers, picture, wanted)
+            drawable = picture if whole else None
+            return _written(net, source, layers, drawable, wanted)
     except FileError as error:
         return _failed(source, error)
 

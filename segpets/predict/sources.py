@@ -116,8 +116,12 @@ def _of_first_band(path: Path, bands: Sequence[str]) -> str | None:
 
 def _band(band: str, whole: str) -> Path:
     """Finds the file of a band; one that isn't there is refused when it is read."""
-    stem = with_band(band, whole)
-    return next((Path(stem + s) for s in SUFFIXES if os.path.isfile(stem + s)), Path(stem + ".tif"))
+    stem = Path(with_band(band, whole))
+    there = sorted(stem.parent.iterdir()) if stem.parent.is_dir() else []
+    files = [f for f in there if f.stem == stem.name and f.suffix.lower() in SUFFIXES]
+    if len(files) > 1:
+        raise UserError(f"{files[0]} and {files[1]} are both the band {band}: remove one of them")
+    return files[0] if files else stem.with_name(f"{stem.name}.tif")
 
 
 def _resolved(path: Path) -> Path:

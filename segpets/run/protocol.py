@@ -3,6 +3,7 @@
 Only runs whose protocols are equal may be ranked together.
 """
 
+import hashlib
 from typing import Any, Final, Protocol
 
 from segpets.labels import IGNORE_INDEX
@@ -50,6 +51,8 @@ def protocol(
         "range": data.reader.range and list(data.reader.range),
         "exif": None if data.reader.exif == "auto" else data.reader.exif,
         "pages": data.reader.pages,
+        "group": config.get("group"),
+        "samples": _names(data.splits) if config.get("group") or config.get("files") else None,
     }
     return {key: value for key, value in special.items() if value is not None} | {
         "data": type(data.source).__name__,
@@ -70,6 +73,14 @@ def protocol(
         "aggregation": "one confusion matrix over the split",
         "absent_classes": "left out of macro means",
     }
+
+
+def _names(splits: Any) -> str:
+    """Hashes which samples are in which stage, where more than the seed decides it."""
+    digest = hashlib.blake2b(digest_size=8)
+    for stage, samples in splits.stages().items():
+        digest.update(f"{stage}: {sorted(sample.name for sample in samples)}\n".encode())
+    return digest.hexdigest()
 
 
 def pet_rules(labels: object) -> str:

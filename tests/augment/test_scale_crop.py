@@ -73,3 +73,20 @@ def test_a_rare_class_is_met_more_often() -> None:
 def test_a_value_out_of_range(options: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         ScaleCrop(32, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("scale", [0.75, 0.9, 1.7])
+def test_image_and_mask_stay_aligned(scale: float) -> None:
+    rows, columns = torch.meshgrid(torch.arange(96), torch.arange(96), indexing="ij")
+    disc = ((rows - 47.5) ** 2 + (columns - 47.5) ** 2).sqrt() < 20
+    image = (disc * 200).to(torch.uint8).expand(3, -1, -1)
+    augment = TorchvisionAugment(transforms=[ScaleCrop(96, scale=[scale, scale])])
+    apart = []
+    for seed in range(10):
+        piece, ids = augment(image, disc.to(torch.uint8), seed=seed)
+        weights = [piece[0].double(), (ids == 1).double()]
+        if scale > 1 and (ids[[0, -1]] == 1).any() | (ids[:, [0, -1]] == 1).any():
+            continue  # the disc is cut
+        centres = [[float((w * at).sum() / w.sum()) for at in (rows, columns)] for w in weights]
+        apart.append(np.subtract(*centres))
+    assert np.abs(np.mean(apart, axis=0)).max() < 0.15  # pixels

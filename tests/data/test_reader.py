@@ -1,5 +1,8 @@
 """Files of any depth, number of bands, pages and orientation, with values worked out by hand."""
 
+import os
+import resource
+import time
 from pathlib import Path
 
 import cv2
@@ -296,3 +299,76 @@ def test_a_tiny_picture_is_padded_to_what_a_net_takes(tmp_path: Path) -> None:
     assert picture.fitted().shape == (3, 50, 32)
     assert picture.geometry.inside(picture.fitted()).shape == (3, 50, 6)
     assert (picture.geometry.inside(picture.fitted()) == 9).all()
+
+
+# hostile and odd files
+
+
+def test_a_header_of_comments_takes_no_time(tmp_path: Path) -> None:
+    (tmp_path / "a.ppm").write_bytes(b"P6\n" + b"#\n\n" * 84 + b"x")
+    began = time.process_time()
+    with pytest.raises(FileError):
+        read(tmp_path / "a.ppm", WHOLE)
+    assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize("magic", [b"P5", b"P6"])
+@pytest.mark.parametrize("comment", [b"", b"# by a camera\n"])
+def test_pnm_of_12_bits_counts_as_it_is_stored(
+    tmp_path: Path, magic: bytes, comment: bytes
+) -> None:
+    channels = 3 if magic == b"P6" else 1
+    pixels = np.full((4, 6, channels), 2000, dtype=">u2")
+    header = magic + b"\n6 4\n" + comment + b"4095\n"
+    (tmp_path / "a.ppm").write_bytes(header + pixels.tobytes())
+    reader = Reader((32, 32), fit="none", channels=channels, range=(0, 4095))
+    assert np.allclose(values(read(tmp_path / "a.ppm", reader)), 2000 / 4095)
+
+
+@pytest.mark.parametrize("suffix", ["npy", "tif"])
+def test_a_sparse_file_takes_no_memory(tmp_path: Path, suffix: str) -> None:
+    file = tmp_path / f"a.{suffix}"
+    array = ramp(1, "uint16")[..., 0]
+    np.save(file, array) if suffix == "npy" else tifffile.imwrite(file, array)
+    os.truncate(file, 3_000_000_000)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    reader = Reader((32, 32), fit="none", channels=1, range=(0, 23))
+    if suffix == "npy":
+        with pytest.raises(FileError, match="more than"):
+            read(file, reader)
+    else:
+        assert np.allclose(values(read(file, reader))[..., 0] * 23, array)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+
+
+def test_a_picture_within_a_tiff_is_refused(tmp_path: Path) -> None:
+    options = {"photometric": "minisblack", "compression": "png"}
+    tifffile.imwrite(tmp_path / "a.tif", ramp(1, "uint16")[..., 0], **options)
+    with pytest.raises(FileError, match=r"compression is .*PNG.*store it with deflate"):
+        read(tmp_path / "a.tif", Reader((32, 32), channels=1, range=(0, 9)))
+
+
+def test_many_pages_are_counted_before_they_are_decoded(tmp_path: Path) -> None:
+    stack(tmp_path / "a.tif", pages=12)
+    with pytest.raises(FileError, match=r"has 12 channels, but data\.channels=3"):
+        read(tmp_path / "a.tif", Reader((32, 32), pages="channels"))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_white_may_be_zero(tmp_path: Path, dtype: str) -> None:
+    array = ramp(1, dtype)[..., 0]
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="miniswhite")
+    top = np.iinfo(dtype).max
+    reader = Reader((32, 32), fit="none", channels=1, range=(0, int(top)))
+    assert np.allclose(
+        values(read(tmp_path / "a.tif", reader))[..., 0] * top, top - array, atol=0.01
+    )
+
+
+def test_a_page_behind_a_smaller_copy_is_found(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for value, options in ((200, {}), (10, {"subfiletype": 1}), (100, {})):
+            size = (2, 3) if options else (4, 6)
+            writer.write(np.full(size, value, np.uint8), photometric="minisblack", **options)
+    reader = Reader((32, 32), fit="none", channels=1)
+    assert (values(read(tmp_path / "a.tif", reader, page=1)) == 100).all()

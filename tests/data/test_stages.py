@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image
 
 from segpets.data import Folder, Sample
+from segpets.data.decoded import read_sample
+from segpets.data.reader import Reader
 from segpets.data.source import Splits, holdout
 from segpets.errors import UserError
 
@@ -286,3 +289,77 @@ def test_a_mask_of_fewer_pages_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "images" / "a.png").unlink()
     (problem,) = folder(tmp_path, pages="each").splits().problems
     assert "a.tif has 3 pages, but its mask" in str(problem.error)
+
+
+# what a review found
+
+
+def test_the_background_may_be_any_class(tmp_path: Path) -> None:
+    draw(tmp_path, *(f"images/{stem}.png" for stem in "abcd"))
+    (tmp_path / "masks").mkdir()
+    for stem in "abcd":
+        for name, rows in (("", slice(1)), ("_1", slice(2, 3))):
+            mask = np.zeros((4, 6), np.uint8)
+            mask[rows] = 255
+            Image.fromarray(mask).save(tmp_path / "masks" / f"{stem}{name}.png")
+    values = {0: "background", 255: "leaf"}
+    for classes in (["background", "leaf"], ["leaf", "background"]):
+        source = folder(tmp_path, classes=classes, values=values, masks_per_image="union")
+        ids = source.mask(source.splits().train[0])
+        leaf = classes.index("leaf")
+        assert (ids[:, 0] == leaf).tolist() == [True, False, True, False]
+    with pytest.raises(UserError, match=r"needs one of data\.classes to be called background"):
+        folder(tmp_path, classes=["a", "b"], masks_per_image="union")
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "RGB", "RGBA", "LA", "P"])
+def test_masks_of_a_class_count_where_they_show_something(tmp_path: Path, mode: str) -> None:
+    draw(tmp_path, *(f"images/{stem}.png" for stem in "abcd"))
+    (tmp_path / "masks").mkdir()
+    shown = Image.new("L", (6, 4))
+    shown.paste(255, (0, 0, 2, 4))
+    for stem in "abcd":
+        shown.convert(mode).save(tmp_path / "masks" / f"{stem}_leaf.png")
+    source = folder(tmp_path, masks_per_image="by_name")
+    assert source.mask(source.splits().train[0]).sum(axis=0).tolist() == [4, 4, 0, 0, 0, 0]
+
+
+def test_single_pictures_beside_stacks_are_groups_of_their_own() -> None:
+    file = Path("a")
+    singles = [Sample(f"s{i}", file, file) for i in range(90)]
+    stacked = [Sample(f"v-{i}", file, file, group="v") for i in range(10)]
+    kept, held = holdout([*singles, *stacked], fraction=0.1, seed=0)
+    assert 8 <= len(held) <= 12
+    assert any(sample.name.startswith("s") for sample in held)
+    assert len({s.name.startswith("v") for s in held if s.group}) <= 1
+    assert len(kept) + len(held) == 100
+
+
+def test_too_few_groups_are_said(tmp_path: Path) -> None:
+    pairs(tmp_path, "p1_a", "p1_b", "p2_a", "p2_b")
+    with pytest.raises(UserError, match="has 4 images in 2 groups, which no split may part"):
+        folder(tmp_path, group=r"^(p\d)").splits()
+
+
+def test_a_pattern_that_could_take_for_ever_is_refused(tmp_path: Path) -> None:
+    pairs(tmp_path, *"abcd")
+    with pytest.raises(UserError, match="repeats what repeats"):
+        folder(tmp_path, group="(a+)+!").splits()
+
+
+def test_masks_lie_as_they_are_stored_if_exif_is_ignored(tmp_path: Path) -> None:
+    for place in ("images", "masks"):
+        (tmp_path / place).mkdir()
+        for stem in "abcd":
+            pixels = np.zeros((4, 6), np.uint8)
+            pixels[0, 0] = 1
+            tags = [(274, "H", 1, 3, False)]
+            file = tmp_path / place / f"{stem}.tif"
+            tifffile.imwrite(file, pixels, photometric="minisblack", extratags=tags)
+    for exif, corner in (("ignore", (0, 0)), ("auto", (3, 5))):
+        source = folder(tmp_path, exif=exif)
+        reader = Reader((32, 32), fit="none", channels=1, exif=exif)  # type: ignore[arg-type]
+        decoded = read_sample(source.splits().train[0], source, reader)
+        seen = decoded.geometry.inside(torch.from_numpy(decoded.image))[0].numpy()
+        for found in (decoded.whole_mask, seen):
+            assert np.argwhere(found == 1).tolist() == [[*corner]]

@@ -31,7 +31,7 @@ from segpets.data.source import (
     in_three,
     sample_name,
 )
-from segpets.data.stages import grouped_stages
+from segpets.data.stages import grouped_stages, warned
 from segpets.errors import FileError, UserError
 from segpets.settings import Natural, checked
 
@@ -107,14 +107,14 @@ class Coco:
             for file in self.files
         ]
         samples = self._samples(listings, problems)
-        samples = grouped_stages(samples, self.group)
+        samples = grouped_stages(samples, self.group, self.root)
         unused = _unused(samples.values(), problems) if self.empty == "keep" else []
         if not any(samples.values()):
             first = f". The first problem: {problems[0].error}" if problems else ": add some"
             raise UserError(f"{self.files[0].path} has no image that can be used{first}")
         if self.split == "files":
             test = samples.get("test", samples["val"])
-            return Splits(
+            splits = Splits(
                 train=samples["train"],
                 val=samples["val"],
                 test=test,
@@ -122,8 +122,9 @@ class Coco:
                 problems=problems,
                 unused=unused,
             )
+            return warned(splits)
         train, val, test = self._held_out(samples, problems)
-        return Splits(train=train, val=val, test=test, problems=problems, unused=unused)
+        return warned(Splits(train=train, val=val, test=test, problems=problems, unused=unused))
 
     def mask(self, sample: Sample) -> Mask:
         """Draws a mask as class ids; see `Source.mask`."""
