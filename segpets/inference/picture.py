@@ -30,13 +30,19 @@ def claiming(max_pixels: int) -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
-def read_picture(files: Sequence[Path], reader: Reader, *, max_pixels: int = MAX_PIXELS) -> Picture:
+def read_picture(
+    files: Sequence[Path],
+    reader: Reader,
+    *,
+    page: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Picture:
     """Decodes a picture whole, of one file or of one for each band.
 
     Raises:
         FileError: It is truncated, not an image, or claims more than `max_pixels`.
     """
-    with reader.opened(files, max_pixels=max_pixels, whole=True) as picture:
+    with reader.opened(files, page=page, max_pixels=max_pixels, whole=True) as picture:
         return picture
 
 

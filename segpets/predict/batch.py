@@ -132,7 +132,9 @@ def _chunk(net: Net, sources: Sequence[PictureFile], wanted: Wanted) -> list[Out
     read: dict[PictureFile, tuple[Tensor, Size, Geometry]] = {}
     for source in sources:
         try:
-            with net.reader.opened(source.files, max_pixels=wanted.max_pixels) as picture:
+            with net.reader.opened(
+                source.files, page=source.page, max_pixels=wanted.max_pixels
+            ) as picture:
                 read[source] = picture.fitted(), picture.size, picture.geometry
         except FileError as error:
             outcomes[source] = _failed(source, error)
@@ -157,7 +159,9 @@ def _alone(net: Net, source: PictureFile, wanted: Wanted) -> Outcome:
     whole = by_tiles(net, wanted.tile) is not None  # else as the training reads it
     foreground = wanted.foreground if wanted.needs_opacity else None
     try:
-        with net.reader.opened(source.files, max_pixels=wanted.max_pixels, whole=whole) as picture:
+        with net.reader.opened(
+            source.files, page=source.page, max_pixels=wanted.max_pixels, whole=whole
+        ) as picture:
             layers = layers_of(
                 net,
                 picture,
@@ -187,7 +191,9 @@ def _written(
         if folder in files:
             continue
         if folder != "masks" and picture is None:
-            picture = read_picture(source.files, net.reader, max_pixels=wanted.max_pixels)
+            picture = read_picture(
+                source.files, net.reader, page=source.page, max_pixels=wanted.max_pixels
+            )
             if picture.size != layers.ids.shape:
                 raise FileError(source.path, "has changed meanwhile", "predict it again")
         drawn = _drawn(folder, layers, picture, alpha, wanted, spent=large)

@@ -19,7 +19,7 @@ from segpets.labels import is_background
 from segpets.predict import provenance
 from segpets.predict.background import read_background
 from segpets.predict.batch import Outcome, Wanted, predict_all
-from segpets.predict.sources import PictureFile, find_sources
+from segpets.predict.sources import PictureFile, each_page, find_sources
 from segpets.predict.table import Table
 from segpets.reading import in_one_line
 from segpets.run.files import make_ready, shown
@@ -117,12 +117,14 @@ def _predicted(
         sources = find_sources(
             words, output=output, known=table.names(), bands=net.config["data"].get("bands")
         )
+        if net.reader.pages == "each":
+            sources = list(each_page(sources))
         _check_own(sources, wanted, table)
         provenance.claim(
             output,
             _provenance(settings, net, wanted),
             there=[path for path, row in table.rows.items() if not row["error"]],
-            wanted=[str(source.path) for source in sources],
+            wanted=[source.source for source in sources],
             names=[source.name for source in sources],
             overwrite=settings.overwrite,
         )
@@ -210,7 +212,7 @@ def _check_own(sources: Sequence[PictureFile], wanted: Wanted, table: Table) -> 
 
 def _is_done(source: PictureFile, wanted: Wanted, rows: Mapping[str, Mapping[str, str]]) -> bool:
     """Tells whether a picture was predicted before, and has all requested outputs."""
-    row = rows.get(str(source.path))
+    row = rows.get(source.source)
     done = row is not None and not row["error"]
     return done and set(wanted.existing(source)) == set(wanted.outputs)
 
@@ -229,7 +231,7 @@ def _with_progress(
 def _row(outcome: Outcome, wanted: Wanted) -> dict[str, object]:
     """Makes a line of predictions.csv."""
     row: dict[str, object] = {
-        "source": str(outcome.source.path),
+        "source": outcome.source.source,
         "name": outcome.source.name,
         "confidence": outcome.confidence,
         "error": outcome.error,

@@ -12,7 +12,8 @@ from typing import Final
 
 from segpets.data.bands import with_band, without
 from segpets.data.filenames import SUFFIXES
-from segpets.errors import UserError
+from segpets.data.pages import page_count
+from segpets.errors import FileError, UserError
 
 FOLDERS: Final = {
     "masks": ".png",
@@ -37,11 +38,18 @@ class PictureFile:
         path: The file, absolute.
         name: The name of its outputs, without suffix; unique, and may hold folders.
         bands: The files of its further bands, where each has its own.
+        page: The page of the file; None where it has one, or all are channels.
     """
 
     path: Path
     name: str
     bands: tuple[Path, ...] = ()
+    page: int | None = None
+
+    @property
+    def source(self) -> str:
+        """What tells it from others in a table: its path, and the number of its page from 1 on."""
+        return str(self.path) if self.page is None else f"{self.path}#{self.page + 1}"
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -108,6 +116,20 @@ def find_sources(
         replace(one, bands=tuple(_band(band, whole[one.path]) for band in bands[1:]))
         for one in _named(first, known or {})
     ]
+
+
+def each_page(sources: Iterable[PictureFile]) -> Iterator[PictureFile]:
+    """Yields a picture for each page of files with several."""
+    for one in sources:
+        try:
+            count = page_count(one.path)
+        except FileError:
+            count = 1  # it is reported when it is read
+        if count == 1:
+            yield one
+            continue
+        for page in range(count):
+            yield replace(one, name=f"{one.name}-page{page + 1}", page=page)
 
 
 def _of_first_band(path: Path, bands: Sequence[str]) -> str | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from fixture_types import Command
 from omegaconf import DictConfig
@@ -24,7 +25,7 @@ from segpets.inference.logits import class_ids
 from segpets.inference.trained import Trained
 from segpets.predict import predict
 from segpets.predict.recipe import PredictSettings, _foreground
-from segpets.train import Result
+from segpets.train import Result, train
 
 PETS_MINI = Path(segpets.__file__).parent / "data" / "pets_mini" / "images"
 
@@ -369,3 +370,31 @@ def test_a_picture_of_108_million_pixels_is_predicted_within_2_gb(
     assert int(done.stdout.splitlines()[-1]) * 1024 < 2 * 1024**3
     with Image.open(tmp_path / "out" / "masks" / "large.png") as mask:
         assert mask.size == (12_000, 9_000)
+
+
+@pytest.mark.slow
+def test_stacks_and_bands_are_predicted_as_they_are_trained_on(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for place in ("images", "masks"):
+        (tmp_path / "data" / place).mkdir(parents=True)
+    for index in range(12):
+        for place in ("images", "masks"):
+            file = tmp_path / "data" / place / f"v{index}.tif"
+            with tifffile.TiffWriter(file) as writer:
+                for _ in range(2):
+                    pixels = random.integers(0, 255 if place == "images" else 2, (40, 48))
+                    writer.write(pixels.astype(np.uint8), photometric="minisblack")
+    words = [
+        *("data=folder", f"data.root={tmp_path}/data", "data.classes=[background,cell]"),
+        *("data.pages=each", "data.channels=1", "data.size=32", "model.widths=[4,8]", "logger=[]"),
+        *("trainer.max_epochs=1", "trainer=cpu", "data.cache=none", "data.batch_size=4"),
+    ]
+    train(compose([*words, f"hydra.run.dir={tmp_path}/run"]))
+    given = [f"run={tmp_path}/run", f"source={tmp_path}/data/images", f"output={tmp_path}/p"]
+    cfg = compose([*given, "outputs=[masks]"], task="predict")
+    result = predict(cfg)
+    assert len(result.outcomes) == 24 and not result.failed
+    masks = sorted(file.name for file in (tmp_path / "p" / "masks").iterdir())
+    assert masks[:2] == ["v0-page1.png", "v0-page2.png"]
+    assert predict(cfg).skipped == 24
+    assert len((tmp_path / "p" / "predictions.csv").read_text().splitlines()) == 25
