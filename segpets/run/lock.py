@@ -28,6 +28,24 @@ _TRIES: Final = 3
 _HOLDER: Final = re.compile(r"process (\d+) on (\S+)")
 
 
+_HELD: Final[set[IO[Any]]] = set()
+
+
+def _let_go_in_child() -> None:
+    """Closes the locks that a forked process has of its parent.
+
+    A lock belongs to whoever has the file open: the data workers of a killed training, which end
+    seconds after it, would keep the run from being resumed.
+    """
+    for lock in _HELD:
+        with suppress(OSError):
+            lock.close()
+    _HELD.clear()
+
+
+os.register_at_fork(after_in_child=_let_go_in_child)
+
+
 class HeldError(UserError):
     """Another process writes the run directory."""
 
@@ -57,11 +75,15 @@ def held(path: Path) -> Iterator[None]:
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         lock.flush()
+        _HELD.add(lock)
+        owner = os.getpid()
         try:
             yield
         finally:
-            with suppress(OSError):
-                file.unlink()
+            _HELD.discard(lock)
+            if os.getpid() == owner:
+                with suppress(OSError):
+                    file.unlink()
 
 
 def check_new(folder: Path, task: str, *, before_hydra: bool = False) -> None:
