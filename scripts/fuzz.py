@@ -25,14 +25,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tifffile
 import yaml
 from PIL import Image
 
 import segpets
 from segpets.callback import MetricsCSV
 from segpets.data import Coco, Folder, OxfordPets, Sample
-from segpets.data.cache import PixelCache, build
+from segpets.data.cache import PixelCache, Shape, build
+from segpets.data.decoded import FACTS, Decoded
 from segpets.data.download.unpack import unpack
+from segpets.data.geometry import Geometry
 from segpets.data.reader import Reader
 from segpets.data.source import Splits, leave_out
 from segpets.errors import UserError
@@ -135,6 +138,41 @@ def _pictures() -> list[bytes]:
     return seeds
 
 
+def _deep() -> list[bytes]:
+    """TIFFs of many bands, depths, pages and compressions."""
+    random, seeds = np.random.default_rng(0), []
+    for dtype, bands, options in (
+        ("uint16", 4, {}),
+        ("uint8", 7, {"planarconfig": "separate", "compression": "zlib"}),
+        ("float32", 1, {"tile": (16, 16), "compression": "lzw", "predictor": True}),
+        ("int16", 3, {"bigtiff": True}),
+    ):
+        values = (random.random((40, 48, bands)) * 200).astype(dtype)
+        stored = np.moveaxis(values, -1, 0) if "planarconfig" in options else values
+        stream = io.BytesIO()
+        with tifffile.TiffWriter(stream, bigtiff=options.pop("bigtiff", False)) as writer:
+            for _ in range(2):
+                pixels = np.ascontiguousarray(stored if bands > 1 else stored[..., 0])
+                writer.write(pixels, photometric="minisblack", **options)
+        seeds.append(stream.getvalue())
+    return seeds
+
+
+def _arrays() -> list[bytes]:
+    seeds = []
+    for dtype, shape in (("uint8", (40, 48)), ("<f4", (4, 40, 48)), (">u2", (40, 48, 3))):
+        stream = io.BytesIO()
+        np.save(stream, np.ones(shape, dtype=dtype))
+        seeds.append(stream.getvalue())
+    return seeds
+
+
+def _array(file: Path) -> None:
+    named = file.with_suffix(".npy")
+    file.rename(named)
+    _picture(named)
+
+
 def _picture(file: Path) -> None:
     rules = (
         Reader((32, 32)),
@@ -232,21 +270,26 @@ def _journal(file: Path) -> None:
     open_study(file.parent)
 
 
+_SHAPE = Shape(3, 3, "uint8", (8, 8))
+
+
 def _cache_seeds() -> list[bytes]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "x")
 
         def fill(put: Any) -> str:
+            place, facts = Geometry(8, 8, 0, 0, (8, 8)), np.zeros((), FACTS)
             for row in range(3):
-                put(row, row, np.full((3, 8, 8), row, np.uint8), np.zeros((8, 8), np.uint8))
+                image, mask = np.full((3, 8, 8), row, np.uint8), np.zeros((8, 8), np.uint8)
+                put(row, row, Decoded(image, mask, place, facts))
             return "fingerprint"
 
-        build(path, count=3, size=8, fill=fill)
+        build(path, _SHAPE, limit=10**6, fill=fill)
         return [path.read_bytes()]
 
 
 def _cache(file: Path) -> None:
-    cache = PixelCache(file, count=3, size=8)
+    cache = PixelCache(file, _SHAPE)
     assert cache.fingerprint == "fingerprint", "another name for the data"
     for row in range(3):
         pixels = cache.read(row)
@@ -312,6 +355,8 @@ _ORIGIN = {"run": "a", "epoch": 1, "weights": "x", "tile": None, "begun": ["x"]}
 _COUNTS = "predictions/test/counts.csv"
 KINDS = {
     "picture": Kind(_pictures, _picture),
+    "deep": Kind(_deep, _picture),
+    "array": Kind(_arrays, _array),
     "mask": Kind(lambda: _pictures() + _bytes(f"{TRIMAPS}/*")(), _mask),
     "coco": Kind(_coco_seeds, _coco, tree=_JSON),
     "pairs": Kind(lambda: [_PAIRS], _pairs),
