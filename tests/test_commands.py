@@ -169,7 +169,9 @@ class Place:
             return [*words, "overwrite=true"]  # another page may have done it before
         if task != "train":
             return words
-        if not any(word.startswith("resume=") for word in words):
+        if "debug=replay" in words:  # of a step of a run that went well
+            words.append("replay_step=1")
+        elif not any(word.startswith("resume=") for word in words):
             words.append("debug=smoke")
         swaps = {
             "trainer.max_epochs=40": "trainer.max_epochs=3",

@@ -89,7 +89,7 @@ def disputed(
     images = []
     for name, place in zip(wanted, chosen, strict=True):
         image, truth = originals.get(name, (None, None))
-        size = None if truth is None else truth.shape
+        size = _size(group) if truth is None else truth.shape
         masks = [_mask(RunFiles(run.path).masks / f"{name}.png", group, size) for run in runs]
         images.append(Disputed(name, image, truth, masks, iou[:, place].tolist()))
     for column, configuration in enumerate(able):
@@ -153,6 +153,14 @@ def _is_as_tested(run: Record, name: str, ids: Pixel8, classes: int) -> bool:
     pixels = np.bincount(ids.ravel(), minlength=256)[:classes]
     key = run.counts.truth[np.searchsorted(run.counts.names, name)]
     return bool(truth_keys(pixels.astype(np.int64)) == key)
+
+
+def _size(group: Group) -> tuple[int, ...] | None:
+    """Returns height and width that all predicted masks have; None if each has its image's own."""
+    size = group.protocol.get("resolution")
+    if isinstance(size, list) and all(isinstance(side, int) for side in size):
+        return tuple(size)
+    return None
 
 
 def _source(path: Path) -> tuple[Source, dict[str, Any]]:
