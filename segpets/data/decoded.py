@@ -85,10 +85,11 @@ def classes_held(bits: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def _other_size(picture: Picture, sample: Sample, ids: Mask) -> FileError:
-    height, width = picture.size
+    (height, width), exif = picture.size, picture.reader.exif
     own = by((ids.shape[1], ids.shape[0]))
     remedy = (
-        "turn the mask, or say data.exif=apply or data.exif=ignore if viewers turn the picture"
+        f"turn the mask, or say data.exif={'apply' if exif == 'ignore' else 'ignore'} if viewers "
+        "turn the picture"
         if ids.shape == (width, height)
         else "it belongs to another image, or was resized; give the image its own, or export it "
         f"anew with {width}x{height} pixels"

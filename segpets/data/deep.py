@@ -140,6 +140,7 @@ class TiffPage:
         bands: Values of a pixel.
         dtype: Their type.
         turn: Its orientation, 1 to 8, as EXIF counts.
+        plain_fourth: True if a fourth band is transparency, or black ink, as Pillow takes it.
     """
 
     frame: int
@@ -147,6 +148,7 @@ class TiffPage:
     bands: int
     dtype: np.dtype[Any]
     turn: int
+    plain_fourth: bool
 
 
 def tiff_pages(path: Path, max_pixels: int) -> list[TiffPage]:
@@ -172,7 +174,8 @@ def _described(path: Path, page: Any) -> TiffPage:
         tag = page.tags.get(274)
         turn = tag.value if tag is not None and isinstance(tag.value, int) else 1
         size = int(page.imagelength), int(page.imagewidth)
-        return TiffPage(page.index, size, int(page.samplesperpixel), dtype, int(turn))
+        fourth = int(page.photometric) == 5 or any(int(e) in (1, 2) for e in page.extrasamples)
+        return TiffPage(page.index, size, int(page.samplesperpixel), dtype, int(turn), fourth)
     except Exception as error:
         raise FileError(path, f"can't be read ({in_one_line(error)})", "replace it") from error
 

@@ -59,6 +59,12 @@ def open_page(image: Image.Image, file: Path, page: int | None) -> None:
         FileError: It has several, and none is chosen.
     """
     every = frames_of(image, file)
+    if page is None and len(every) > 1:
+        raise FileError(
+            file,
+            f"has {len(every)} pages, but a mask has one",
+            "store the one that counts; data.pages=each takes each page of an image with its own",
+        )
     if wanted := every[chosen_pages(file, len(every), page, None, "pages")[0]]:
         image.seek(wanted)
 

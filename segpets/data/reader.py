@@ -120,7 +120,7 @@ class Reader(Rules):
         chosen = pages[chosen_pages(file, len(pages), page, self.pages, "pages")[0]]
         plain = chosen.dtype.kind == "b" or chosen.dtype == np.uint8
         stacked = self.pages == "channels" and len(pages) > 1
-        usual = chosen.bands in (1, 3) or (chosen.bands == 4 and self.channels in (1, 3))
+        usual = chosen.bands in (1, 3) or (chosen.bands == 4 and chosen.plain_fourth)
         return stacked or not plain or not usual or self.channels not in (1, 3)
 
     def _values(self, file: Path, page: int | None, max_pixels: int) -> _Raw:

@@ -128,7 +128,7 @@ def check(
     Args:
         original: The net with its preprocessing, in evaluation mode; it takes any size.
         exported: The model read back from the file.
-        items: Test images and masks, all of one size.
+        items: Test images and masks.
         classes: The class names.
         tolerance: As in `complaints`. Where the logits differ by more, the original itself is
             tested for being as sensitive.
@@ -175,8 +175,11 @@ def _own(original: Segmenter, items: Sequence[Item], stride: int) -> Agreement:
 
 def _batches(items: Sequence[Item]) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields images (B, C, H, W) and masks (B, H, W)."""
-    for start in range(0, len(items), _BATCH):
-        part = items[start : start + _BATCH]
+    by_size: dict[torch.Size, list[Item]] = {}
+    for item in items:
+        by_size.setdefault(item["image"].shape, []).append(item)
+    parts = [same[i : i + _BATCH] for same in by_size.values() for i in range(0, len(same), _BATCH)]
+    for part in parts:
         yield torch.stack([i["image"] for i in part]), torch.stack([i["mask"] for i in part])
 
 
@@ -195,7 +198,8 @@ def _larger(items: Sequence[Item], stride: int) -> Iterator[Tensor]:
     # Larger ones only: some nets have no smaller size than the one that they were trained at.
     height, width = (-(-side // stride) for side in items[0]["image"].shape[-2:])
     for batch, rows, columns in ((1, height + 2, width + 1), (3, height + 1, width + 2)):
-        few = torch.stack([item["image"] for item in items[:batch]])
+        alike = [i["image"] for i in items if i["image"].shape == items[0]["image"].shape]
+        few = torch.stack(alike[:batch])
         image = few.float()
         size = (rows * stride, columns * stride)
         resized = interpolate(image, size=size, mode="bilinear", antialias=True)

@@ -48,7 +48,7 @@ class PictureFile:
 
     @property
     def source(self) -> str:
-        """What tells it from others in a table: its path, and the number of its page from 1 on."""
+        """The word for it in a table: its path, and the number of its page from 1 on."""
         return str(self.path) if self.page is None else f"{self.path}#{self.page + 1}"
 
     @property

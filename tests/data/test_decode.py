@@ -68,7 +68,7 @@ def saved(path: Path, values: list[list[int]]) -> Path:
     ("size", "remedy"),
     [
         ((5, 4), "it belongs to another image, or was resized; .* or export it anew with 4x2 pix"),
-        ((2, 4), "turn the mask, or say data.exif=apply or data.exif=ignore if viewers turn"),
+        ((2, 4), "turn the mask, or say data.exif=ignore if viewers turn"),
     ],
 )
 def test_a_mask_of_another_size_comes_with_a_remedy(

@@ -372,3 +372,12 @@ def test_a_page_behind_a_smaller_copy_is_found(tmp_path: Path) -> None:
             writer.write(np.full(size, value, np.uint8), photometric="minisblack", **options)
     reader = Reader((32, 32), fit="none", channels=1)
     assert (values(read(tmp_path / "a.tif", reader, page=1)) == 100).all()
+
+
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_four_bands_that_are_no_transparency_are_said(tmp_path: Path, planar: str) -> None:
+    array = ramp(4, "uint8")
+    stored = array if planar == "contig" else np.ascontiguousarray(np.moveaxis(array, -1, 0))
+    tifffile.imwrite(tmp_path / "a.tif", stored, photometric="minisblack", planarconfig=planar)
+    with pytest.raises(FileError, match=r"a\.tif has 4 channels, but data\.channels=3"):
+        values(read(tmp_path / "a.tif", WHOLE))

@@ -305,3 +305,21 @@ def test_the_script_of_the_docs_predicts_without_segpets(
     expected = class_ids(logits, found.shape).numpy()
     assert len(np.unique(expected)) > 1
     assert (found == expected).mean() > 0.995
+
+
+def test_pictures_of_their_own_sizes_are_compared_in_batches_of_one_size() -> None:
+    sizes = [(32, 40)] * 3 + [(48, 32)] * 2 + [(32, 40)]
+    items = [
+        Item(
+            image=torch.full((3, *size), index, dtype=torch.uint8),
+            mask=torch.zeros(size, dtype=torch.uint8),
+            name=str(index),
+        )
+        for index, size in enumerate(sizes)
+    ]
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1))
+    segmenter = Segmenter(net, Preprocess(mean=[0.5] * 3, std=[0.2] * 3)).eval()
+    found = check(segmenter, segmenter, items, classes=("a", "b"), tolerance=STRICT)
+    assert complaints(found, STRICT) == []
+    assert sorted(found.same.shapes) == [[2, 3, 48, 32], [4, 3, 32, 40]]
+    assert found.same.pixels == sum(height * width for height, width in sizes)
