@@ -29,7 +29,7 @@ MAX_PIXELS: Final = 89_478_485
 LARGE: Final = 1 << 24
 """Pixels from which on a picture is worked on in strips, and alone: so many are 50 MB of RGB."""
 
-_SMALL_FILE: Final = 64_000_000
+SMALL_FILE: Final = 64_000_000
 _BYTES_OF_A_PIXEL: Final = 16
 _LARGEST_TILE: Final = 1 << 22
 _MOST_SCANS: Final = 100
@@ -87,12 +87,12 @@ def too_many_pixels(path: Path, claim: str, limit: int) -> FileError:
 
 def _file_limit(path: Path, max_pixels: int) -> int:
     """Computes how many bytes a picture's file may have; a few pixels need no gigabytes."""
-    if path.stat().st_size <= _SMALL_FILE:
-        return _SMALL_FILE
+    if path.stat().st_size <= SMALL_FILE:
+        return SMALL_FILE
     with path.open("rb") as stream:  # regular, since a pipe or a device has no size
         with Image.open(stream, formats=FORMATS) as image:
             pixels = min(image.width * image.height, max_pixels)
-    return _SMALL_FILE + _BYTES_OF_A_PIXEL * pixels
+    return SMALL_FILE + _BYTES_OF_A_PIXEL * pixels
 
 
 def _check_cost(image: Image.Image, content: bytes) -> None:

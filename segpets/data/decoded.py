@@ -1,6 +1,7 @@
 """A sample decoded: what the net sees of it, its mask, and what became of both on the way."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -35,18 +36,27 @@ class Decoded:
         image: What the net sees, uint8 or float32, (C, H, W).
         whole_mask: Class ids at the picture's size.
         geometry: The picture's place in the image.
-        facts: One element of `FACTS`.
+        notes: One element of `FACTS`, without the classes.
     """
 
     image: NDArray[np.uint8] | NDArray[np.float32]
     whole_mask: Mask
     geometry: Geometry
-    facts: NDArray[np.void]
+    notes: NDArray[np.void]
 
-    @property
+    @cached_property
     def mask(self) -> Mask:
         """Class ids as the net sees them, (H, W)."""
         return self.geometry.fitted(self.whole_mask)
+
+    @cached_property
+    def facts(self) -> NDArray[np.void]:
+        """One element of `FACTS`; counted when asked for, not each time a sample is decoded."""
+        facts = self.notes.copy()
+        facts["before"] = held(self.whole_mask)
+        same = self.whole_mask.shape == (self.geometry.height, self.geometry.width)
+        facts["after"] = facts["before"] if same else held(self.mask)
+        return facts
 
 
 def read_sample(sample: Sample, source: Source, reader: Reader) -> Decoded:
@@ -61,16 +71,11 @@ def read_sample(sample: Sample, source: Source, reader: Reader) -> Decoded:
         if picture.size != (height, width):
             raise _other_size(picture, sample, ids)
         image, geometry = picture.fitted().numpy(), picture.geometry
-        facts = np.zeros((), dtype=FACTS)
-        facts["height"], facts["width"] = height, width
-        facts["clipped"], facts["lost_alpha"] = picture.clipped, picture.lost_alpha
-        facts["turned"] = 2 * picture.undecided or int(picture.turned)
-    decoded = Decoded(image, ids, geometry, facts)
-    facts["before"] = held(ids)
-    facts["after"] = (
-        facts["before"] if ids.shape == (geometry.height, geometry.width) else held(decoded.mask)
-    )
-    return decoded
+        notes = np.zeros((), dtype=FACTS)
+        notes["height"], notes["width"] = height, width
+        notes["clipped"], notes["lost_alpha"] = picture.clipped, picture.lost_alpha
+        notes["turned"] = 2 * picture.undecided or int(picture.turned)
+    return Decoded(image, ids, geometry, notes)
 
 
 def held(ids: Mask) -> NDArray[np.uint8]:

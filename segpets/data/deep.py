@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from segpets.data.decode import too_many_pixels
+from segpets.data.decode import SMALL_FILE, too_many_pixels
 from segpets.errors import FileError
 from segpets.reading import in_one_line, open_regular, read_bytes, read_start
 
@@ -37,7 +37,6 @@ _BOUNDED: Final = {1, 5, 8, 32946, 32773, 34925, 50000}
 """Compressions that are decoded into memory of the size that the TIFF claims: none, LZW, deflate,
 PackBits, LZMA and Zstandard. Others hold pictures with sizes of their own."""
 
-_SMALL_FILE: Final = 64_000_000
 _BYTES_OF_A_VALUE: Final = 16
 _KINDS: Final = "uif"
 
@@ -249,7 +248,7 @@ def _page(path: Path, page: Any, index: int) -> Values:
             raise ValueError(f"it claims the shape {shape}")
         if int(page.compression) not in _BOUNDED:
             raise ValueError(f"its compression is {page.compression!r}; store it with deflate")
-        if sum(page.databytecounts) > _SMALL_FILE + _BYTES_OF_A_VALUE * count:
+        if sum(page.databytecounts) > SMALL_FILE + _BYTES_OF_A_VALUE * count:
             raise ValueError(f"{sum(page.databytecounts):,} bytes for {count:,.0f} values")
         tile = np.prod(getattr(page, "chunks", ()) or (1,), dtype=float)
         if tile > max(4 * np.prod(shape, dtype=float), 1 << 22):

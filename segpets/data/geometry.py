@@ -103,8 +103,7 @@ def as_size(size: Any) -> Size:
 
 def trained_size(data: Mapping[str, Any]) -> Size:
     """Returns height and width of the images that a net is trained on: the crop, or the size."""
-    crop = data.get("crop")
-    return as_size(data["size"] if crop is None else crop)
+    return as_size(net_size(data["size"], data.get("crop")))
 
 
 def net_size(size: Any, crop: Any = None) -> Any:

@@ -138,8 +138,7 @@ class Picture:
         """
         reader, strip = self.reader, self._cut(top, bottom)
         if isinstance(strip, Image.Image):
-            values = np.asarray(self._banded(strip))
-            values = values[:, :, None] if values.ndim == 2 else values
+            values = np.atleast_3d(np.asarray(self._banded(strip)))
         else:
             values = self._channels(strip)
         if reader.range is not None:

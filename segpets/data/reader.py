@@ -142,7 +142,7 @@ class Reader(Rules):
             turn = orientation(image)
             if not deep.is_deep(start):
                 values = np.asarray(_unpacked(load(image, file)))
-                return _Raw(values[:, :, None] if values.ndim == 2 else values, turn)
+                return _Raw(np.atleast_3d(values), turn)
         values = deep.read_deep(file, grey_alpha=start[25:26] == b"\x04")
         if deep.has_alpha(start) and self.channels in (1, 3):
             return _Raw(values[..., :-1], turn, lost_alpha=bool(np.ptp(values[..., -1])))
@@ -212,8 +212,7 @@ def _all_frames(image: Image.Image, path: Path, frames: Sequence[int]) -> NDArra
             image.seek(frame)
         except Exception as error:  # of damaged bytes: anything
             raise FileError(path, f"can't be decoded ({error})", "replace it") from error
-        values = np.asarray(_unpacked(load(image, path)))
-        stacked.append(values[:, :, None] if values.ndim == 2 else values)
+        stacked.append(np.atleast_3d(np.asarray(_unpacked(load(image, path)))))
     return np.concatenate(stacked, axis=2)
 
 

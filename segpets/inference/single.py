@@ -62,7 +62,7 @@ def as_picture(image: Any, reader: Reader) -> Picture:
         raise UserError(f"the array has the shape {image.shape}: {taken}")
     if not image.size:
         raise UserError(f"the array has the shape {image.shape}, so no pixels")
-    return Picture(image if image.ndim == 3 else image[:, :, None], _IN_MEMORY, reader)
+    return Picture(np.atleast_3d(image), _IN_MEMORY, reader)
 
 
 def _taken(reader: Reader) -> str:

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from segpets.data.geometry import SMALLEST
 from segpets.errors import UserError
 from segpets.inference.trained import Trained
 
 FLIP: Final = "flip"
-SMALLEST: Final = 32
 _LARGEST_SCALE: Final = 4.0
 
 View = tuple[float, bool]
