@@ -185,6 +185,7 @@ def _picture(file: Path) -> None:
 def _seen(file: Path, reader: Reader) -> None:
     with reader.opened([file], page=0 if reader.pages is None else None) as picture:
         picture.fitted()
+    reader.part([file], (1, 2, 3, 4), page=None, size=picture.size)
 
 
 def _mask(file: Path) -> None:

@@ -40,21 +40,23 @@ class ScaleCrop(v2.Transform):  # type: ignore[misc]  # torchvision has no types
             raise ValueError(f"rare={rare:g} is a probability, from 0 to 1")
         self.scale, self.rare = (low, high), rare
 
-    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draws the piece: its first row and column, height and width."""
-        mask = next(one for one in flat_inputs if isinstance(one, tv_tensors.Mask))
+    def box(self, mask: Tensor) -> tuple[int, int, int, int]:
+        """Draws the piece: its first row and column, height and width; it may reach beyond."""
         height, width = mask.shape[-2:]
         factor = self.scale[0] + (self.scale[1] - self.scale[0]) * _uniform()
         high, wide = (max(1, round(side / factor)) for side in self.size)
         point = _pixel_of_a_rare_class(mask) if _uniform() < self.rare else None
-        return {
-            "box": (
-                _start(height, high, None if point is None else point[0]),
-                _start(width, wide, None if point is None else point[1]),
-                high,
-                wide,
-            )
-        }
+        return (
+            _start(height, high, None if point is None else point[0]),
+            _start(width, wide, None if point is None else point[1]),
+            high,
+            wide,
+        )
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draws the piece of image and mask."""
+        mask = next(one for one in flat_inputs if isinstance(one, tv_tensors.Mask))
+        return {"box": self.box(mask)}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Cuts and resizes an image, or a mask by nearest neighbour."""
@@ -62,7 +64,8 @@ class ScaleCrop(v2.Transform):  # type: ignore[misc]  # torchvision has no types
         height, width = inpt.shape[-2:]
         upper, first = max(top, 0), max(left, 0)
         lower, last = min(top + high, height), min(left + wide, width)
-        piece = F.crop(inpt, upper, first, lower - upper, last - first)
+        # A copy, as what follows may work in place, and a piece of its final size isn't resized.
+        piece = F.crop(inpt, upper, first, lower - upper, last - first).clone()
         is_mask = isinstance(inpt, tv_tensors.Mask)
         margins = [first - left, upper - top, left + wide - last, top + high - lower]
         if any(margins):
@@ -88,7 +91,7 @@ def _start(length: int, piece: int, inside: int | None) -> int:
 
 def _pixel_of_a_rare_class(mask: Tensor) -> tuple[int, int] | None:
     ids = mask.as_subclass(Tensor).flatten()
-    counts = ids.long().bincount(minlength=256)
+    counts = ids.bincount(minlength=256)
     counts[IGNORE_INDEX] = 0
     if not counts.any():
         return None

@@ -1,8 +1,9 @@
 """Any transforms of torchvision.transforms.v2, seeded for each image."""
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -10,8 +11,11 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from segpets.augment.pair import check_pair
+from segpets.augment.scale_crop import ScaleCrop
 from segpets.hardware import threads
 from segpets.labels import IGNORE_INDEX
+
+_LENT: Final = threading.RLock()
 
 
 class TorchvisionAugment:
@@ -36,6 +40,20 @@ class TorchvisionAugment:
                 )
             _prepare(transform)
         self.transforms = tuple(transforms)
+        first = transforms[0] if transforms else None
+        self._cuts = first if isinstance(first, ScaleCrop) else None
+
+    def piece(self, mask: Tensor, *, seed: int) -> tuple[int, int, int, int] | None:
+        """Tells which part of a picture is looked at, so that the rest needn't be decoded.
+
+        Returns:
+            Its first row and column, height and width; it may reach beyond the picture. None:
+            all of the picture is looked at.
+        """
+        if self._cuts is None:
+            return None
+        with _isolated(seed):
+            return self._cuts.box(mask)
 
     def __call__(self, image: Tensor, mask: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:
         """Returns the pair that belongs to the seed, an integer from 0 to 2**64 - 1.
@@ -45,9 +63,10 @@ class TorchvisionAugment:
             mask: uint8 (H, W).
             seed: Chooses among the possible pairs.
         """
+        pair = tv_tensors.Image(image), tv_tensors.Mask(mask)
         with _isolated(seed):
-            # Copies, as a transform may work in place, and the inputs may be a cache of pixels.
-            pair = tv_tensors.Image(image.clone()), tv_tensors.Mask(mask.clone())
+            if self._cuts is None:  # a transform may work in place; what cuts copies its piece only
+                pair = pair[0].clone(), pair[1].clone()
             for transform in self.transforms:
                 pair = transform(*pair)
             return check_pair(*pair, image)
@@ -77,17 +96,19 @@ def _prepare(transform: v2.Transform) -> None:
 def _isolated(seed: int) -> Iterator[None]:
     """Lends torch's global generator, the only one that v2 draws from, in a state set by the seed.
 
-    One thread only, because the sum of a large picture, and so its contrast, depends in the last
-    bits on how many threads share it, and because pictures are too small to share: where other
-    processes keep the cores busy, waiting for a second thread takes 20 times as long as the work.
+    One borrower at a time, since several threads decode files. And one thread for its work, because
+    the sum of a large picture, and so its contrast, depends in the last bits on how many threads
+    share it, and because pictures are too small to share: where other processes keep the cores
+    busy, waiting for a second thread takes 20 times as long as the work.
     This costs 3 microseconds in all; `torch.manual_seed`, which visits every device, costs 100.
     """
     generator = torch.default_generator
-    state = generator.get_state()
-    # The generator looks at the lower 32 bits only. A multiplicative hash lets all 64 count.
-    generator.manual_seed((seed * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF) >> 32)
-    try:
-        with threads(1):
-            yield
-    finally:
-        generator.set_state(state)
+    with _LENT:
+        state = generator.get_state()
+        # The generator looks at the lower 32 bits only. A multiplicative hash lets all 64 count.
+        generator.manual_seed((seed * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF) >> 32)
+        try:
+            with threads(1):
+                yield
+        finally:
+            generator.set_state(state)

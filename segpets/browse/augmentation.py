@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from segpets.browse.finding import Finding
 from segpets.data.batches import collate
 from segpets.data.datamodule import Augment, SegmentationDataset
+from segpets.data.decoded import Cut
 from segpets.data.reader import Reader
 from segpets.data.source import Sample
 from segpets.labels import IGNORE_INDEX, Item
@@ -166,7 +167,9 @@ class _Same:
     def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
         return self.pair
 
-    def several(self, rows: Sequence[int], *, threads: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def several(
+        self, rows: Sequence[int], *, cuts: Sequence[Cut | None], threads: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         return (self.pair for _ in rows)
 
 

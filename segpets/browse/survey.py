@@ -14,12 +14,12 @@ from PIL import Image
 from segpets.browse.finding import Finding
 from segpets.data.decode import open_image
 from segpets.data.decoded import FACTS, read_sample
-from segpets.data.deep import is_tiff
 from segpets.data.notices import notices
 from segpets.data.picture import DepthError
 from segpets.data.pixels import in_threads
 from segpets.data.reader import Reader
 from segpets.data.source import STAGES, Rows, Sample, Source, Splits, merged
+from segpets.data.tiff import is_tiff
 from segpets.errors import FileError
 from segpets.labels import IGNORE_INDEX
 from segpets.reading import in_one_line, read_start

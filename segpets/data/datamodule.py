@@ -7,6 +7,7 @@ prefetching nor a resume can change what is trained on.
 
 import logging
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
@@ -18,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from segpets.data.batches import EpochSampler, SameSizeBatches, TrainLoader, collate, padded
+from segpets.data.decoded import Cut
 from segpets.data.geometry import SMALLEST, Fit, Geometry, as_size, place
 from segpets.data.notices import Notice, notices
 from segpets.data.picture import Exif, Pages
@@ -38,7 +40,11 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Augment(Protocol):
-    """A joint transform of image and mask."""
+    """A joint transform of image and mask.
+
+    One that cuts a piece out may have a method `piece(mask, *, seed)` that tells which, so that
+    the rest needn't be decoded; see `TorchvisionAugment.piece`.
+    """
 
     def __call__(self, image: Tensor, mask: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:
         """Maps image, (C, H, W), and mask, uint8 (H, W), to a pair: pure, by its seed."""
@@ -52,8 +58,13 @@ class Readable(Protocol):
         """Returns image, uint8 or float32 (C, H, W), and mask, uint8 (H, W)."""
         ...
 
-    def several(self, rows: Sequence[int], *, threads: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Returns what `[row]` does for each row, prepared by this many threads."""
+    def several(
+        self, rows: Sequence[int], *, cuts: Sequence[Cut | None], threads: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Returns what `[row]` does for each row, prepared by this many threads.
+
+        Where there is a cut, the pixels beyond it may be black.
+        """
         ...
 
 
@@ -87,11 +98,16 @@ class SegmentationDataset(Dataset[Item]):
         return self._item(key, *self.pixels[int(self.rows[key[1]])])
 
     def _item(self, key: tuple[int, int], image: Tensor, mask: Tensor) -> Item:
-        epoch, index = key
         if self.augment is not None:
-            seed = int(np.random.SeedSequence([self.seed, epoch, index]).generate_state(1)[0])
-            image, mask = self.augment(image, mask, seed=seed)
-        return Item(image=image, mask=mask, name=self.samples[index].name)
+            image, mask = self.augment(image, mask, seed=self._seed(key))
+        return Item(image=image, mask=mask, name=self.samples[key[1]].name)
+
+    def _seed(self, key: tuple[int, int]) -> int:
+        return int(np.random.SeedSequence([self.seed, *key]).generate_state(1)[0])
+
+    def _cut(self, key: tuple[int, int]) -> Cut | None:
+        piece = getattr(self.augment, "piece", None)
+        return None if piece is None else partial(piece, seed=self._seed(key))
 
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> list[Item]:
         """Returns the items of one batch, augmented on one thread.
@@ -99,10 +115,10 @@ class SegmentationDataset(Dataset[Item]):
         A worker process has one thread, the main process several; a sum over many threads could
         differ in its last bit.
         """
-        rows = [int(self.rows[index]) for _, index in keys]
+        rows, cuts = [int(self.rows[index]) for _, index in keys], [self._cut(key) for key in keys]
         several = torch.get_num_threads()
         with threads(1):
-            pairs = self.pixels.several(rows, threads=several)
+            pairs = self.pixels.several(rows, cuts=cuts, threads=several)
             return [self._item(key, *pair) for key, pair in zip(keys, pairs, strict=True)]
 
 

@@ -1,5 +1,6 @@
 """A sample decoded: what the net sees of it, its mask, and what became of both on the way."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -7,8 +8,10 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from segpets.data.geometry import Geometry, by
+from segpets.data.deep import Box
+from segpets.data.geometry import Geometry, by, place
 from segpets.data.picture import Picture
 from segpets.data.reader import Reader
 from segpets.data.source import Mask, Sample, Source
@@ -28,6 +31,13 @@ FACTS: Final = np.dtype(
 """What is noted of each sample."""
 
 
+Pixels = NDArray[np.uint8] | NDArray[np.float32]
+"""(C, H, W)."""
+
+Cut = Callable[[Tensor], Box | None]
+"""Tells from a mask, uint8 (H, W), which part of its picture is wanted; None: all of it."""
+
+
 @dataclass(frozen=True)
 class Decoded:
     """A decoded sample.
@@ -39,7 +49,7 @@ class Decoded:
         notes: One element of `FACTS`, without the classes.
     """
 
-    image: NDArray[np.uint8] | NDArray[np.float32]
+    image: Pixels
     whole_mask: Mask
     geometry: Geometry
     notes: NDArray[np.void]
@@ -65,7 +75,47 @@ def read_sample(sample: Sample, source: Source, reader: Reader) -> Decoded:
     Raises:
         FileError: A file can't be used, or the two differ in size.
     """
+    return _decoded(sample, source.mask(sample), reader)
+
+
+def read_piece(sample: Sample, source: Source, reader: Reader, cut: Cut) -> tuple[Pixels, Mask]:
+    """Decodes the wanted part of a sample's picture, where its format allows it, or all.
+
+    Returns:
+        Image, (C, H, W), and mask, (H, W), as the net sees all of them. What wasn't wanted may be
+        black; such pixels are never touched, and take no memory.
+
+    Raises:
+        FileError: As `read_sample`.
+    """
     ids = source.mask(sample)
+    image = _part(sample, ids, reader, cut)
+    if image is not None:
+        return image, ids
+    decoded = _decoded(sample, ids, reader)
+    return decoded.image, decoded.mask
+
+
+def _part(sample: Sample, ids: Mask, reader: Reader, cut: Cut) -> Pixels | None:
+    height, width = ids.shape
+    resized = place((height, width), reader.size, reader.fit) != Geometry(
+        height, width, 0, 0, (height, width)
+    )
+    if resized or (box := cut(torch.from_numpy(ids))) is None:
+        return None
+    top, left = max(box[0], 0), max(box[1], 0)
+    high, wide = min(box[0] + box[2], height) - top, min(box[1] + box[3], width) - left
+    inside = (top, left, high, wide)
+    part = reader.part(sample.files, inside, page=sample.page, size=(height, width))
+    if part is None:
+        return None
+    seen = part.numpy()
+    image = np.zeros((len(seen), height, width), dtype=seen.dtype)
+    image[:, top : top + high, left : left + wide] = seen
+    return image
+
+
+def _decoded(sample: Sample, ids: Mask, reader: Reader) -> Decoded:
     height, width = ids.shape
     with reader.opened(sample.files, page=sample.page, masked=(height, width)) as picture:
         if picture.size != (height, width):

@@ -292,11 +292,11 @@ def _many(image: Path, masks: Sequence[Path]) -> FileError:
 
 def _several(first: Path, second: Path) -> FileError:
     """Reports two files that are partners of the same file."""
-    return FileError(
-        first,
-        f"and {second} are partners of the same file",
-        "remove or rename one, or name the pairs by data.pairs",
-    )
+    remedy = "remove or rename one, or name the pairs by data.pairs"
+    if first.name == second.name and first.parent.parent == second.parent.parent:
+        bands = f"[{first.parent.name},{second.parent.name}]"
+        remedy += f"; if they are bands of one picture, data.bands={bands} names their folders"
+    return FileError(first, f"and {second} are partners of the same file", remedy)
 
 
 def _refuse(folders: Folders, images: Names, masks: Names, pattern: str) -> None:

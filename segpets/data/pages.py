@@ -7,10 +7,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from segpets.data import deep
 from segpets.data.decode import MAX_PIXELS, open_image
 from segpets.data.picture import Pages
 from segpets.data.source import Problem, Sample, sample_name
+from segpets.data.tiff import is_tiff, open_tiff
 from segpets.errors import FileError
 from segpets.reading import read_start
 
@@ -46,8 +46,9 @@ def page_count(file: Path) -> int:
     if file.suffix.lower() == ".npy":
         return 1
     with suppress(OSError):
-        if deep.is_tiff(read_start(file, 4)):
-            return len(deep.tiff_pages(file, MAX_PIXELS))
+        if is_tiff(read_start(file, 4)):
+            with open_tiff(file, MAX_PIXELS) as tiff:
+                return len(tiff.pages)
     with open_image(file) as image:
         return frame_count(image, file)
 
@@ -107,7 +108,8 @@ def each_page(
 def frames_of(image: Image.Image, file: Path) -> list[int]:
     """Lists a file's pages or frames by their numbers; of a TIFF, smaller copies aren't any."""
     if image.format == "TIFF":
-        return [page.frame for page in deep.tiff_pages(file, 2 * MAX_PIXELS)]
+        with open_tiff(file, 2 * MAX_PIXELS) as tiff:
+            return [page.frame for page in tiff.pages]
     return list(range(frame_count(image, file)))
 
 

@@ -247,7 +247,7 @@ def other_channels(file: Path, bands: int, wanted: int) -> FileError:
     return FileError(
         file,
         f"has {bands} channels, but data.channels={wanted}",
-        f"say data.channels={bands}, or store it with {wanted}",
+        f"store it with {wanted}, or train with data.channels={bands}",
     )
 
 

@@ -28,7 +28,7 @@ from segpets.data.cache import (
     make_room,
     touch,
 )
-from segpets.data.decoded import FACTS, read_sample
+from segpets.data.decoded import FACTS, Cut, read_piece, read_sample
 from segpets.data.geometry import by
 from segpets.data.picture import DepthError
 from segpets.data.reader import Reader
@@ -125,6 +125,13 @@ class Pixels:
 
     def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
         """Returns image, uint8 or float32 (C, H, W), and mask, uint8 (H, W): the caller's own."""
+        return self._pair(row, None)
+
+    def _pair(self, row: int, cut: Cut | None) -> tuple[Tensor, Tensor]:
+        sample = self._samples[row]
+        if cut is not None and not self.cache:
+            image, mask = read_piece(sample, self._source, self.reader, cut)
+            return torch.from_numpy(image), torch.from_numpy(mask)
         kept = self.cache.read(row) if self.cache else None
         if kept is None:
             if self.cache and not self._warned:
@@ -132,18 +139,23 @@ class Pixels:
                     self.cache.path.unlink()  # an opened file can still be read
                 log.warning("%s was damaged: the next run builds it anew", self.cache.path)
                 self._warned = True
-            decoded = read_sample(self._samples[row], self._source, self.reader)
+            decoded = read_sample(sample, self._source, self.reader)
             kept = decoded.image, decoded.mask
         image, mask = kept
         return torch.from_numpy(image), torch.from_numpy(mask)
 
-    def several(self, rows: Sequence[int], *, threads: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Returns what `[row]` does for each row; threads decode files ahead of need."""
+    def several(
+        self, rows: Sequence[int], *, cuts: Sequence[Cut | None], threads: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Returns what `[row]` does for each row; threads decode files ahead of need.
+
+        Where there is a cut, the pixels beyond it may be black.
+        """
         if self.cache or threads == 1:
-            yield from map(self.__getitem__, rows)
+            yield from map(self._pair, rows, cuts)
             return
         with ThreadPoolExecutor(threads) as pool:
-            yield from pool.map(self.__getitem__, rows)
+            yield from pool.map(self._pair, rows, cuts)
 
     def of(self, name: str) -> tuple[Tensor, Tensor]:
         """Returns the pixels of a sample by its name, as `[row]` does.

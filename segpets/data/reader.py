@@ -4,20 +4,23 @@ A training, its test, an evaluation and a prediction all read through a `Reader`
 gives the same pixels to the net everywhere.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from segpets.data import deep
 from segpets.data.decode import DRAFT, MAX_PIXELS, alone, load, open_image
 from segpets.data.geometry import Size, place
 from segpets.data.pages import chosen_pages, frames_of
 from segpets.data.picture import Picture, Rules, other_channels
+from segpets.data.tiff import MOST_PAGES, TiffPage, is_tiff, open_tiff
 from segpets.errors import FileError
 from segpets.reading import read_start
 
@@ -40,11 +43,36 @@ _ON_ITS_SIDE: Final = (5, 6, 7, 8)
 
 
 class _Raw(NamedTuple):
-    """A file as an array, (H, W, bands), with its orientation."""
+    """Values of a file, (H, W, bands), with its orientation."""
 
     values: NDArray[Any]
     turn: int
     lost_alpha: bool = False
+
+
+class _Plain(NamedTuple):
+    """A file that Pillow reads without a loss; the frame that is wanted, if that is known."""
+
+    frame: int | None = None
+
+
+@dataclass(frozen=True)
+class _Array:
+    """An opened file that is read as an array.
+
+    Attributes:
+        claimed: About how many values it has.
+        read: Reads all of it.
+        part: Reads a part, (h, w, bands), in the same values; None: not without all the rest.
+        size: Height and width, where parts can be read.
+        bands: Values of a pixel, where parts can be read.
+    """
+
+    claimed: int
+    read: Callable[[], _Raw]
+    part: Callable[[deep.Box], NDArray[Any]] | None = None
+    size: Size | None = None
+    bands: int = 0
 
 
 class Reader(Rules):
@@ -74,70 +102,106 @@ class Reader(Rules):
         Raises:
             FileError: It can't be read, or not by these rules.
         """
-        if len(files) == 1 and not self._is_deep(files[0], page, max_pixels):
-            with self._by_pillow(files[0], page, masked, max_pixels, whole) as picture:
-                yield picture
-            return
-        with alone((len(files), self._claimed(files[0], max_pixels))):
-            parts = [self._values(file, page, max_pixels) for file in files]
+        with ExitStack() as stack:
+            lone = len(files) == 1
+            found = [self._found(stack, file, page, max_pixels, lone=lone) for file in files]
+            if isinstance(first := found[0], _Plain):
+                yield stack.enter_context(
+                    self._by_pillow(files[0], first.frame, page, masked, max_pixels, whole)
+                )
+                return
+            arrays = [array for array in found if isinstance(array, _Array)]
+            stack.enter_context(alone((1, sum(array.claimed for array in arrays))))
+            parts = [array.read() for array in arrays]
             for file, part in zip(files, parts, strict=True):
                 if part.values.shape[:2] != parts[0].values.shape[:2]:
-                    size, first = part.values.shape, parts[0].values.shape
+                    size, other = part.values.shape, parts[0].values.shape
                     raise FileError(
                         file,
                         f"has {size[1]}x{size[0]} pixels, but the band {files[0]} has "
-                        f"{first[1]}x{first[0]}",
+                        f"{other[1]}x{other[0]}",
                         "resample one of them",
                     )
-            arrays = [part.values for part in parts]
-            values = arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=2)
-            picture = self._upright(values, files[0], parts[0].turn, masked)
+            picture = self._upright(_joined(parts), files[0], parts[0].turn, masked)
             picture.lost_alpha = any(part.lost_alpha for part in parts)
             yield picture
 
-    def _claimed(self, file: Path, max_pixels: int) -> int:
-        """Estimates the values of a file that is read as an array, from its size on the disk."""
-        with suppress(OSError):
-            if deep.is_tiff(read_start(file, 4)):
-                pages = deep.tiff_pages(file, max_pixels)
-                return sum(page.size[0] * page.size[1] * page.bands for page in pages)
-            return file.stat().st_size
-        return 0
+    def part(
+        self, files: Sequence[Path], box: deep.Box, *, page: int | None, size: Size
+    ) -> Tensor | None:
+        """Reads a part of a picture that isn't resized, (C, h, w), without decoding the rest.
 
-    def _is_deep(self, file: Path, page: int | None, max_pixels: int) -> bool:
-        """Tells whether a file is read as an array: Pillow can't, or would lose something."""
-        if file.suffix.lower() == ".npy":
-            return True
-        try:
-            start = read_start(file, 256)
-        except OSError:
-            return False  # Pillow's reader says what is wrong
-        if deep.is_deep(start):
-            return True
-        if not deep.is_tiff(start):
-            return False
-        pages = deep.tiff_pages(file, max_pixels)
-        chosen = pages[chosen_pages(file, len(pages), page, self.pages, "pages")[0]]
-        plain = chosen.dtype.kind == "b" or chosen.dtype == np.uint8
-        stacked = self.pages == "channels" and len(pages) > 1
-        usual = chosen.bands in (1, 3) or (chosen.bands == 4 and chosen.plain_fourth)
-        return stacked or not plain or not usual or self.channels not in (1, 3)
+        Args:
+            files: The file, or one for each band.
+            box: The part, within the picture.
+            page: Which page of the file; None: it has one.
+            size: Height and width of the picture, as its mask has them.
 
-    def _values(self, file: Path, page: int | None, max_pixels: int) -> _Raw:
-        """Reads a file as an array."""
+        Returns:
+            The values that all of the picture has there; None if the format doesn't allow it, or
+            the picture is turned.
+
+        Raises:
+            FileError: A file can't be read.
+        """
+        with ExitStack() as stack:
+            arrays = [self._found(stack, file, page, MAX_PIXELS, lone=False) for file in files]
+            parts, bands = [], 0
+            for array in arrays:
+                if not isinstance(array, _Array) or array.part is None or array.size != size:
+                    return None
+                parts.append(array.part)
+                bands += array.bands
+            if bands != self.channels and (bands, self.channels) != (1, 3):
+                return None
+            values = _joined([_Raw(part(box), 1) for part in parts])
+            return Picture(values, files[0], self).rows(0, box[2])
+
+    def _found(
+        self, stack: ExitStack, file: Path, page: int | None, max_pixels: int, *, lone: bool
+    ) -> _Array | _Plain:
+        """Opens a file as an array, unless it stands alone and Pillow loses nothing of it."""
         if file.suffix.lower() == ".npy":
-            return _Raw(deep.read_npy(file), 1)
+            npy = deep.open_npy(file)
+            part = None if npy.in_columns or npy.dtype.kind == "b" else npy.read
+            count = npy.size[0] * npy.size[1] * npy.bands
+            return _Array(count, lambda: _Raw(npy.read(), 1), part, npy.size, npy.bands)
         try:
             start = read_start(file, 256)
         except OSError as error:
+            if lone:
+                return _Plain()  # Pillow's reader says what is wrong
             raise FileError(file, f"can't be opened ({error})", "replace it") from error
-        if deep.is_tiff(start):
-            pages = deep.tiff_pages(file, max_pixels)
-            wanted = chosen_pages(file, len(pages), page, self.pages, "pages")
-            bands = sum(pages[index].bands for index in wanted)
-            if len(wanted) > 1 and bands != self.channels:
-                raise other_channels(file, bands, self.channels)
-            return _Raw(deep.read_tiff(file, wanted), pages[wanted[0]].turn)
+        if not is_tiff(start):
+            if lone and not deep.is_deep(start):
+                return _Plain()
+            return _Array(file.stat().st_size, lambda: self._encoded(file, start, max_pixels))
+        tiff = stack.enter_context(open_tiff(file, max_pixels))
+        wanted = chosen_pages(file, len(tiff.pages), page, self.pages, "pages")
+        pages = [tiff.pages[index] for index in wanted]
+        first, bands = pages[0], sum(one.bands for one in pages)
+        if len(pages) == 1 and lone and self._is_plain(first):
+            return _Plain(first.frame)
+        if len(pages) > 1 and bands != self.channels:
+            raise other_channels(file, bands, self.channels)
+        in_parts = len(pages) == 1 and first.in_parts
+        in_parts = in_parts and (first.turn not in _UPRIGHT or self.exif == "ignore")
+        return _Array(
+            sum(one.size[0] * one.size[1] * one.bands for one in pages),
+            lambda: _Raw(tiff.read(wanted), first.turn),
+            (lambda box: tiff.read(wanted, box)) if in_parts else None,
+            first.size,
+            bands,
+        )
+
+    def _is_plain(self, page: TiffPage) -> bool:
+        """Tells whether Pillow reads a page without a loss."""
+        usual = page.bands in (1, 3) or (page.bands == 4 and page.plain_fourth)
+        eight_bits = page.dtype.kind == "b" or page.dtype == np.uint8
+        return eight_bits and usual and self.channels in (1, 3)
+
+    def _encoded(self, file: Path, start: bytes, max_pixels: int) -> _Raw:
+        """Reads a file that is no array of values, but is wanted as one."""
         with open_image(file, max_pixels=max_pixels) as image:
             turn = orientation(image)
             if not deep.is_deep(start):
@@ -152,15 +216,14 @@ class Reader(Rules):
     def _by_pillow(
         self,
         file: Path,
+        frame: int | None,
         page: int | None,
         masked: Size | None,
         max_pixels: int,
         whole: bool,
     ) -> Iterator[Picture]:
         with open_image(file, max_pixels=max_pixels) as image, alone(image.size):
-            every = frames_of(image, file)
-            chosen = chosen_pages(file, len(every), page, self.pages, "frames")
-            frames = [every[index] for index in chosen]
+            frames = [frame] if frame is not None else self._frames(image, file, page)
             if len(frames) > 1:
                 yield self._upright(_all_frames(image, file, frames), file, 1, masked)
                 return
@@ -186,6 +249,10 @@ class Reader(Rules):
             picture.turned, picture.undecided = turned, undecided
             yield picture
 
+    def _frames(self, image: Image.Image, file: Path, page: int | None) -> list[int]:
+        every = frames_of(image, file)
+        return [every[i] for i in chosen_pages(file, len(every), page, self.pages, "frames")]
+
     def _upright(self, values: NDArray[Any], file: Path, turn: int, masked: Size | None) -> Picture:
         turned, undecided = self._turns((values.shape[0], values.shape[1]), turn, masked)
         picture = Picture(_turned(values, turn) if turned else values, file, self)
@@ -203,9 +270,15 @@ class Reader(Rules):
         return True, True
 
 
+def _joined(parts: Sequence[_Raw]) -> NDArray[Any]:
+    """Stacks the bands of files."""
+    arrays = [part.values for part in parts]
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=2)
+
+
 def _all_frames(image: Image.Image, path: Path, frames: Sequence[int]) -> NDArray[Any]:
     stacked = []
-    if len(frames) > deep.MOST_PAGES or image.width * image.height * len(frames) > deep.MAX_VALUES:
+    if len(frames) > MOST_PAGES or image.width * image.height * len(frames) > deep.MAX_VALUES:
         raise FileError(path, f"has {len(frames):,} frames, too many to be channels", "split it")
     for frame in frames:
         try:

@@ -39,10 +39,15 @@ class _Table(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow", frozen=True)
 
 
-class _Data(_Table):
-    """Keys of data that the model and the metrics take."""
+class _Made(_Table):
+    """A table of which something is made."""
 
     target: Annotated[str, Field(alias="_target_")]
+
+
+class _Data(_Made):
+    """Keys of data that the model and the metrics take."""
+
     size: _Side | _Sides
     fit: Literal["stretch", "letterbox", "shorter", "none"] = "stretch"
     channels: Annotated[int, Field(ge=1, le=512)] = 3
@@ -72,16 +77,16 @@ class _Trainer(_Table):
 
 class _Config(_Table):
     data: _Data
-    model: dict[str, Any]
+    model: _Made
     trainer: _Trainer
-    loss: dict[str, Any] | None = None
+    loss: _Made | None = None
     seed: int = 0
     train: bool = True
     init_from: str | None = None
 
     @model_validator(mode="after")
     def _bounded(self) -> "_Config":
-        _check_widths(self.model, "model")
+        _check_widths(self.model.model_extra, "model")
         return self
 
 

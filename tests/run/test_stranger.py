@@ -112,6 +112,8 @@ def test_a_config_that_no_training_writes_is_refused(run: Path, text: str, reaso
         ("data.num_workers", 100_000),
         ("model.widths", [16_000, 140_000]),
         ("model.widths", [4] * 1000),
+        ("model._target_", None),
+        ("loss._target_", 3),
         ("model.depth", 1_000_000),
         ("seed", "x"),
         ("trainer", None),
