@@ -39,3 +39,21 @@ class Batch(TypedDict):
 def is_background(name: str) -> bool:
     """Tells whether a class is what is behind the others; capitals don't matter."""
     return name.casefold() == "background"
+
+
+def check_ids(mask: Tensor, classes: int) -> None:
+    """Checks the class ids of a mask, before it goes to a device, from which reading would wait.
+
+    Args:
+        mask: Class ids of any shape, `IGNORE_INDEX` where a pixel doesn't count.
+        classes: How many classes there are.
+
+    Raises:
+        ValueError: An id is none of theirs.
+    """
+    odd = (mask >= classes) & (mask != IGNORE_INDEX)
+    if odd.any():
+        raise ValueError(
+            f"holds the class id {int(mask[odd].max())}, but data.classes has {classes} classes, "
+            f"with ids from 0 to {classes - 1}"
+        )

@@ -19,6 +19,7 @@ from segpets.errors import UserError
 from segpets.labels import Batch
 from segpets.metric import SegmentationMetrics, confusion_matrices, soft_iou
 from segpets.model.windows import by_windows
+from segpets.optimizer import made_fused
 
 
 class Preprocess(nn.Module):
@@ -115,7 +116,8 @@ class SegmentationModule(LightningModule):
         logits = self(batch["image"])
         loss: Tensor = self.loss(logits, batch["mask"].long())
         self._count("train", logits.detach(), batch["mask"])
-        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=False)
+        # Not prog_bar=True, with which Lightning reads the value, and so waits, at each step.
+        self.log("train/loss", loss, on_step=True, on_epoch=False)
         return loss
 
     def on_train_epoch_start(self) -> None:
@@ -154,7 +156,7 @@ class SegmentationModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Makes the optimizer and its schedule; the schedule is told the number of steps."""
-        optimizer = self.make_optimizer(self.net.parameters())
+        optimizer = made_fused(self.make_optimizer, self.net.parameters())
         steps = self.trainer.estimated_stepping_batches
         if steps == float("inf"):
             raise UserError(
@@ -213,6 +215,5 @@ class SegmentationModule(LightningModule):
         metrics = self._metrics_of(stage)
         named: Mapping[str, Any] = metrics.compute()
         for name, value in named.items():
-            shown = stage == "val" and name == "mean_iou"
-            self.log(f"{stage}/{name}", value, sync_dist=True, prog_bar=shown)
+            self.log(f"{stage}/{name}", value, sync_dist=True)
         metrics.reset()

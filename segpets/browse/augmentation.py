@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from segpets.browse.finding import Finding
 from segpets.data.batches import collate
-from segpets.data.datamodule import Augment, SegmentationDataset
+from segpets.data.dataset import Augment, SegmentationDataset
 from segpets.data.decoded import Cut
 from segpets.data.reader import Reader
 from segpets.data.source import Sample

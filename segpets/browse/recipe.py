@@ -17,7 +17,7 @@ from segpets.browse.survey import Survey, survey
 from segpets.build.instantiate import build
 from segpets.build.objects import build_data
 from segpets.data import SegmentationDataModule
-from segpets.data.datamodule import Augment
+from segpets.data.dataset import Augment
 from segpets.data.decoded import read_sample
 from segpets.data.source import leave_out
 from segpets.errors import FileError, UserError

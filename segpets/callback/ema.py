@@ -6,23 +6,40 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 
-class _Average:
-    """The rule by which averages follow weights; a class, since processes are spawned with it."""
+class _Average(AveragedModel):
+    """Averages that follow weights, without reading from the device how many steps there were.
 
-    def __init__(self, decay: float) -> None:
-        self.decay = decay
+    Attributes:
+        steps: As many as `n_averaged`.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        super().__init__(model, use_buffers=True)
+        self.decay, self.steps = decay, 0
 
     @torch.no_grad()
-    def __call__(self, averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
-        n = int(count)
-        d = min(self.decay, (1 + n) / (10 + n))
-        if averaged[0].is_floating_point():
-            torch._foreach_lerp_(averaged, current, 1 - d)
-        else:  # BatchNorm's counts of batches
-            torch._foreach_copy_(averaged, current)
+    def update_parameters(self, model: nn.Module) -> None:
+        """Moves the averages towards the weights, and BatchNorm's counts of batches to its."""
+        d = min(self.decay, (1 + self.steps) / (10 + self.steps)) if self.steps else 0.0
+        pairs = [*zip(_tensors(self.module), _tensors(model), strict=True)]
+        floats = [pair for pair in pairs if pair[0].is_floating_point()]
+        others = [pair for pair in pairs if not pair[0].is_floating_point()]
+        if d:
+            torch._foreach_lerp_([a for a, _ in floats], [w for _, w in floats], 1 - d)
+        else:
+            others = pairs
+        if others:
+            torch._foreach_copy_([a for a, _ in others], [w for _, w in others])
+        self.steps += 1
+        self.n_averaged.fill_(self.steps)
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    return [one.detach() for one in (*module.parameters(), *module.buffers())]
 
 
 class EMA(WeightAveraging):
@@ -40,12 +57,12 @@ class EMA(WeightAveraging):
         if not 0 <= decay < 1:
             raise ValueError(f"callback.ema.decay is {decay}: choose 0 <= decay < 1")
 
-        super().__init__(multi_avg_fn=_Average(decay))
+        super().__init__()
+        self.decay = decay
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Starts an average for a training; for a test, the loaded weights are the average."""
-        self._average_model = None
-        super().setup(trainer, pl_module, stage)
+        self._average_model = _Average(pl_module, self.decay) if stage == "fit" else None
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
@@ -64,3 +81,5 @@ class EMA(WeightAveraging):
         """
         if self._average_model is not None:
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
+            assert isinstance(self._average_model, _Average)
+            self._average_model.steps = int(self._average_model.n_averaged)

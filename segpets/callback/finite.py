@@ -16,21 +16,23 @@ from segpets.run.failed_step import FailedStep
 from segpets.run.files import RunFiles
 
 _MOST_IMAGES = 8
+_EVERY = 20
 
 
 class StopOnNaN(Callback):
     """Stops at the first step whose loss or gradient is NaN or infinite, before weights follow it.
 
     It names the layer and the images, and leaves a note, by which `debug=replay` finds the step.
-    On an accelerator, reading a value waits for the device; there it is read every `every_n_steps`
-    steps. Before a checkpoint is written, all weights are looked at, so that each that is there is
-    sound; and so is the loss of each validation. A scaler of fp16 skips gradients that are none.
+    On an accelerator, reading a value waits for the device; there it is read every 20 steps. Before
+    a checkpoint is written, all weights are looked at, so that each that is there is sound; and so
+    is the loss of each validation. A scaler of fp16 skips gradients that are none.
 
     Args:
-        every_n_steps: How often loss and gradients are read on an accelerator.
+        every_n_steps: How often loss and gradients are read; None: at each step on a CPU, every 20
+            elsewhere. The last step of an epoch is always read.
     """
 
-    def __init__(self, *, every_n_steps: int = 20) -> None:
+    def __init__(self, *, every_n_steps: int | None = None) -> None:
         self.every_n_steps = every_n_steps
         self._batch: Any = None
         self._number = 0
@@ -84,8 +86,8 @@ class StopOnNaN(Callback):
             self._stop(trainer, "a weight is no number", odd)
 
     def _is_due(self, trainer: Trainer, pl_module: LightningModule) -> bool:
-        on_cpu = pl_module.device.type == "cpu"
-        return on_cpu or trainer.global_step % self.every_n_steps == 0 or trainer.is_last_batch
+        every = self.every_n_steps or (1 if pl_module.device.type == "cpu" else _EVERY)
+        return trainer.global_step % every == 0 or trainer.is_last_batch
 
     def _stop(self, trainer: Trainer, what: str, layer: str | None) -> None:
         images: list[str] = [] if self._batch is None else list(self._batch["name"])

@@ -83,9 +83,9 @@ class Pictures(Callback):
         first, self._begun = self._begun, self._begun + len(preds)
         for row in range(len(preds)):
             if first + row in self._wanted and len(self._seen) < self.count:
-                tensors = (batch["image"][row], batch["mask"][row], preds[row])
-                image, mask, pred = (tensor.cpu() for tensor in tensors)
-                self._seen.append((image, mask, pred, batch["name"][row]))
+                # Copies where they are: to fetch them now would wait for the device.
+                image, mask = batch["image"][row].clone(), batch["mask"][row].clone()
+                self._seen.append((image, mask, preds[row].clone(), batch["name"][row]))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws."""
@@ -98,7 +98,8 @@ class Pictures(Callback):
     def _draw(self, trainer: Trainer, pl_module: LightningModule, name: str, stage: str) -> None:
         if not self._seen:
             return
-        images, masks, preds, captions = zip(*self._seen, strict=True)
+        *tensors, captions = zip(*self._seen, strict=True)
+        images, masks, preds = ([tensor.cpu() for tensor in kind] for kind in tensors)
         classes: tuple[str, ...] = pl_module.classes  # type: ignore[assignment]
         sheet = prediction_sheet(images, masks, preds, captions=captions, classes=classes)
         self._seen = []

@@ -26,6 +26,7 @@ class Progress(RichProgressBar):
         super().__init__(refresh_rate=4)
         if not sys.stdout.isatty():
             self.disable()
+        self._shown: dict[str, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Gives a process that was spawned for the training the log of the one that spawned it."""
@@ -41,9 +42,15 @@ class Progress(RichProgressBar):
     def get_metrics(
         self, trainer: Trainer, pl_module: LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        """Shows short names, so that they fit beside the bar."""
-        metrics: dict[str, Any] = super().get_metrics(trainer, pl_module)
-        return {BAR[name]: value for name, value in metrics.items() if name in BAR}
+        """Shows short names, so that they fit beside the bar.
+
+        Values are read as often as they are logged, as reading them waits for the device.
+        """
+        every: int = getattr(trainer, "log_every_n_steps")  # noqa: B009
+        if not trainer.training or trainer.global_step % every == 0 or trainer.is_last_batch:
+            metrics = trainer.callback_metrics
+            self._shown |= {w: metrics[name].item() for name, w in BAR.items() if name in metrics}
+        return self._shown
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the epoch's line; above the bar where there is one."""

@@ -6,20 +6,19 @@ prefetching nor a resume can change what is trained on.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from pydantic import Field
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from segpets.data.batches import EpochSampler, SameSizeBatches, TrainLoader, collate, padded
-from segpets.data.decoded import Cut
+from segpets.data.dataset import Augment, SegmentationDataset
+from segpets.data.decoded import check_classes
 from segpets.data.geometry import SMALLEST, Fit, Geometry, as_size, place
 from segpets.data.notices import Notice, notices
 from segpets.data.picture import Exif, Pages
@@ -27,7 +26,6 @@ from segpets.data.pixels import Pixels
 from segpets.data.reader import Reader
 from segpets.data.source import STAGES, Rows, Sample, Source, Splits, leave_out, merged, refuse
 from segpets.errors import UserError
-from segpets.hardware import threads
 from segpets.labels import Item
 from segpets.reading import in_one_line
 from segpets.settings import Natural, Positive, checked
@@ -37,89 +35,6 @@ log = logging.getLogger(__name__)
 Side = Annotated[int, Field(ge=SMALLEST)]
 Sides = Annotated[Sequence[Side], Field(min_length=2, max_length=2)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
-
-
-class Augment(Protocol):
-    """A joint transform of image and mask.
-
-    One that cuts a piece out may have a method `piece(mask, *, seed)` that tells which, so that
-    the rest needn't be decoded; see `TorchvisionAugment.piece`.
-    """
-
-    def __call__(self, image: Tensor, mask: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:
-        """Maps image, (C, H, W), and mask, uint8 (H, W), to a pair: pure, by its seed."""
-        ...
-
-
-class Readable(Protocol):
-    """Pixels by row, as `Pixels` has them."""
-
-    def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
-        """Returns image, uint8 or float32 (C, H, W), and mask, uint8 (H, W)."""
-        ...
-
-    def several(
-        self, rows: Sequence[int], *, cuts: Sequence[Cut | None], threads: int
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Returns what `[row]` does for each row, prepared by this many threads.
-
-        Where there is a cut, the pixels beyond it may be black.
-        """
-        ...
-
-
-class SegmentationDataset(Dataset[Item]):
-    """Pixels, augmented; indexed by (epoch, index).
-
-    Args:
-        samples: The samples of a stage.
-        rows: Which rows of the pixels are theirs.
-        pixels: The pixels of all stages.
-        augment: The joint transform; None leaves the pixels as they are.
-        seed: The augmentation's seed.
-    """
-
-    def __init__(
-        self,
-        samples: Sequence[Sample],
-        rows: Rows,
-        pixels: Readable,
-        *,
-        augment: Augment | None,
-        seed: int,
-    ) -> None:
-        self.samples, self.rows, self.pixels = samples, rows, pixels
-        self.augment, self.seed = augment, seed
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, key: tuple[int, int]) -> Item:
-        return self._item(key, *self.pixels[int(self.rows[key[1]])])
-
-    def _item(self, key: tuple[int, int], image: Tensor, mask: Tensor) -> Item:
-        if self.augment is not None:
-            image, mask = self.augment(image, mask, seed=self._seed(key))
-        return Item(image=image, mask=mask, name=self.samples[key[1]].name)
-
-    def _seed(self, key: tuple[int, int]) -> int:
-        return int(np.random.SeedSequence([self.seed, *key]).generate_state(1)[0])
-
-    def _cut(self, key: tuple[int, int]) -> Cut | None:
-        piece = getattr(self.augment, "piece", None)
-        return None if piece is None else partial(piece, seed=self._seed(key))
-
-    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> list[Item]:
-        """Returns the items of one batch, augmented on one thread.
-
-        A worker process has one thread, the main process several; a sum over many threads could
-        differ in its last bit.
-        """
-        rows, cuts = [int(self.rows[index]) for _, index in keys], [self._cut(key) for key in keys]
-        several = torch.get_num_threads()
-        with threads(1):
-            pairs = self.pixels.several(rows, cuts=cuts, threads=several)
-            return [self._item(key, *pair) for key, pair in zip(keys, pairs, strict=True)]
 
 
 class SegmentationDataModule(LightningDataModule):
@@ -144,6 +59,7 @@ class SegmentationDataModule(LightningDataModule):
         cache: Whether decoded pixels are kept in a file: `auto`, `disk` or `none`; see `Pixels`.
         cache_dir: The folder of that file; None chooses one.
         cache_gb: What the caches of a folder may take together, in GB.
+        classes: The names of the classes; masks that hold more are refused. None doesn't look.
         exclude: A file that names samples to leave out, one a line; what follows `#` is ignored.
         overfit: If a number, this many training images serve all stages, without augmentation.
 
@@ -175,11 +91,13 @@ class SegmentationDataModule(LightningDataModule):
         cache: Literal["auto", "disk", "none"] = "auto",
         cache_dir: str | Path | None = None,
         cache_gb: Annotated[float, Field(ge=0)] = 50,
+        classes: Sequence[str] | None = None,
         exclude: str | Path | None = None,
         overfit: Positive | None = None,
     ) -> None:
         super().__init__()
         self.cache, self.cache_dir, self.cache_gb = cache, cache_dir, cache_gb
+        self.classes = None if classes is None else len(classes)
         self.exclude = Path(exclude).expanduser() if exclude is not None else None
         self.source: Source = source
         self.augment: Augment = augment
@@ -229,6 +147,8 @@ class SegmentationDataModule(LightningDataModule):
             cache_dir=self.cache_dir,
             cache_gb=self.cache_gb,
         )
+        if self.classes is not None:
+            check_classes(everything, self.pixels.facts, self.classes)
         self.splits = splits
 
     def _try_augment(self) -> None:
@@ -256,6 +176,7 @@ class SegmentationDataModule(LightningDataModule):
             self.pixels,
             augment=self.augment if augmented else None,
             seed=self.run_seed,
+            classes=self.classes,
         )
 
     def notices(self, classes: Sequence[str]) -> list[Notice]:

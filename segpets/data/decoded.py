@@ -1,6 +1,6 @@
 """A sample decoded: what the net sees of it, its mask, and what became of both on the way."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -16,6 +16,7 @@ from segpets.data.picture import Picture
 from segpets.data.reader import Reader
 from segpets.data.source import Mask, Sample, Source
 from segpets.errors import FileError
+from segpets.labels import IGNORE_INDEX
 
 FACTS: Final = np.dtype(
     [
@@ -152,3 +153,27 @@ def _other_size(picture: Picture, sample: Sample, ids: Mask) -> FileError:
     return FileError(
         sample.image, f"has {width}x{height} pixels, but its mask {sample.mask} has {own}", remedy
     )
+
+
+def check_classes(samples: Sequence[Sample], facts: NDArray[np.void], classes: int) -> None:
+    """Checks that masks hold ids of classes only, once: no step of a training looks again.
+
+    Args:
+        samples: The samples.
+        facts: What was noted of them, (N,) of `FACTS`.
+        classes: How many classes there are.
+
+    Raises:
+        UserError: They hold others; the first is named, and the rest counted.
+    """
+    others = classes_held(facts["before"])[:, classes:IGNORE_INDEX]
+    rows = np.flatnonzero(others.any(axis=1))
+    if len(rows):
+        first = int(np.flatnonzero(others[rows[0]])[-1]) + classes
+        more = f"; {len(rows) - 1} more masks do" if rows[1:].size else ""
+        raise FileError(
+            samples[rows[0]].mask,
+            f"holds the class id {first}, but data.classes has {classes} classes, with ids from 0 "
+            f"to {classes - 1}{more}",
+            "name all classes, or mend the masks",
+        )

@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional as F
 
 from segpets.browse.augmentation import agreement, examine_augmentation, pattern
 from segpets.config import compose, conf_dir
-from segpets.data.datamodule import Augment
+from segpets.data.dataset import Augment
 from segpets.data.reader import Reader
 
 AUGMENTS = sorted(file.stem for file in (conf_dir() / "augment").glob("*.yaml"))

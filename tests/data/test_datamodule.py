@@ -293,3 +293,36 @@ def test_images_of_different_sizes_make_no_batch() -> None:
     assert collate(items(40, 40))["image"].shape == (2, 3, 40, 40)
     with pytest.raises(UserError, match=r"augment\.transforms.*\(40, 40\) and \(48, 48\)"):
         collate(items(48, 40))
+
+
+# ids
+
+
+@pytest.mark.parametrize("cache", ["disk", "none"])
+def test_masks_with_an_id_that_is_no_class_are_refused_once(
+    module: Callable[..., SegmentationDataModule], cache: str
+) -> None:
+    module(classes=["pet", "background", "border"], cache=cache)
+    with pytest.raises(
+        UserError,
+        match=r"trimaps.*\.png holds the class id 2, but data\.classes has 2 classes, with ids "
+        r"from 0 to 1; 35 more masks do: name all classes",
+    ):
+        module(classes=["pet", "background"], cache=cache)
+
+
+class FillsWithSeven:
+    """An augmentation with a mistake."""
+
+    def __call__(
+        self, image: torch.Tensor, mask: torch.Tensor, *, seed: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return image, torch.full_like(mask, 7)
+
+
+def test_an_augmentation_that_makes_other_ids_is_refused(
+    module: Callable[..., SegmentationDataModule],
+) -> None:
+    datamodule = module(classes=["pet", "background", "border"], augment=FillsWithSeven())
+    with pytest.raises(UserError, match="augment makes a mask that holds the class id 7, but"):
+        next(iter(datamodule.train_dataloader()))

@@ -1,0 +1,241 @@
+"""A step never waits for its device: nothing of it is read back while it runs.
+
+Under `FakeTensorMode` tensors have shapes but no values, so that reading one, or an operation whose
+result's shape depends on values, is an error: just what makes a GPU's queue run dry. The steps are
+run by Lightning's own loops, with all callbacks of a training.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fixture_types import Tiny
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+    FakeTensorMode,
+)
+
+from segpets.build.objects import build_trainer
+from segpets.callback import EMA
+from segpets.config import compose
+from segpets.labels import Batch
+from segpets.train.parts import seeded_parts
+
+WAITS = (DataDependentOutputException, DynamicOutputShapeException)
+MODELS = sorted(file.stem for file in (Path(__file__).parents[2] / "conf/model").glob("*.yaml"))
+LOSSES = sorted(file.stem for file in (Path(__file__).parents[2] / "conf/loss").glob("*.yaml"))
+TINY_MODELS = {"unet": ["model.widths=[4,8]"]}
+
+
+class EndError(Exception):
+    """Enough was seen."""
+
+
+class Batches:
+    """A loader of one batch over and over."""
+
+    def __init__(self, batch: Batch, count: int) -> None:
+        self.batch, self.count = batch, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter([self.batch] * self.count)
+
+
+class FakesFromTheThirdBatch(Callback):
+    """Takes the values away from all tensors of a training, when the first step was read."""
+
+    def __init__(self, mode: FakeTensorMode, fake: Batch) -> None:
+        self.mode, self.fake = mode, fake
+        self.undo: list[tuple[Any, str, Any]] = []
+        self.steps: list[str] = []
+
+    def put(self, table: Any, key: str, value: Any) -> None:
+        self.undo.append((table, key, table[key]))
+        table[key] = value
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if batch_idx == 2:
+            averages = [c._average_model for c in trainer.callbacks if isinstance(c, EMA)]
+            self._take([pl_module, *(one for one in averages if one is not None)], trainer)
+            self.mode.__enter__()
+        if batch_idx >= 2:
+            batch.update(self.fake)
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, *args: Any
+    ) -> None:
+        batch.update(self.fake)
+
+    def _take(self, roots: list[nn.Module], trainer: Trainer) -> None:
+        fakes: dict[Tensor, Tensor] = {}
+        for module in (module for root in roots for module in root.modules()):
+            for name, weight in [*module.named_parameters(recurse=False)]:
+                fake = nn.Parameter(self.mode.from_tensor(weight.detach()), weight.requires_grad)
+                fakes[weight] = fake
+                self.put(module._parameters, name, fake)
+            for name, buffer in [*module.named_buffers(recurse=False)]:
+                self.put(module._buffers, name, self.mode.from_tensor(buffer))
+            for name in getattr(module, "_defaults", ()):  # the counts of metrics
+                self.put(vars(module), name, self.mode.from_tensor(getattr(module, name)))
+        for optimizer in trainer.optimizers:
+            for group in optimizer.param_groups:
+                self.put(group, "params", [fakes[weight] for weight in group["params"]])
+            for weight, state in [*optimizer.state.items()]:
+                optimizer.state[fakes[weight]] = {
+                    k: self.mode.from_tensor(v) if isinstance(v, Tensor) else v
+                    for k, v in state.items()
+                }
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        self.steps.append("train")
+
+    def on_validation_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        self.steps.append("val")
+        if self.steps.count("val") == 2:
+            raise EndError
+
+    def on_exception(self, *args: Any) -> None:
+        if self.undo:
+            self.mode.__exit__(None, None, None)
+        for table, key, value in reversed(self.undo):
+            table[key] = value
+
+
+@contextmanager
+def copied() -> Iterator[None]:
+    """Lets fake tensors be copied deeply, as torchmetrics does; PyTorch leaves that open."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            FakeTensor, "__deepcopy__", lambda one, _: one.detach().clone(), raising=False
+        )
+        yield
+
+
+def steps(
+    overrides: list[str],
+    *,
+    extra: list[Callback] | None = None,
+    taking: type[FakesFromTheThirdBatch] = FakesFromTheThirdBatch,
+    device: str = "cpu",
+) -> list[str]:
+    """Runs training and validation steps of which all but the first two have no values."""
+    seldom = ["trainer.log_every_n_steps=100", "+trainer.val_check_interval=4"]
+    cfg = compose([*overrides, *seldom, "callback.pictures.every_n_epochs=1"])
+    datamodule, module, _ = seeded_parts(cfg)
+    batch: Batch = next(iter(datamodule.train_dataloader()))
+    batch["image"], batch["mask"] = batch["image"].to(device), batch["mask"].to(device)
+    mode = FakeTensorMode()
+    fake: Batch = {
+        "image": mode.from_tensor(batch["image"]),
+        "mask": mode.from_tensor(batch["mask"]),
+        "name": batch["name"],
+    }
+    values = {"train_dataloader": Batches(batch, 100), "val_dataloader": Batches(batch, 2)}
+    for name, loader in values.items():  # reading files is no part of a device's step
+        setattr(datamodule, name, lambda loader=loader: loader)
+    last = taking(mode, fake)
+    trainer = build_trainer(cfg, extra_callbacks=[*(extra or []), last])
+    with copied(), pytest.raises(EndError):
+        trainer.fit(module, datamodule)
+    return last.steps
+
+
+def without_reading(tmp_path: Path) -> list[str]:
+    """The options by which a training on a CPU reads as seldom as one on a GPU."""
+    return ["+callback.stop_on_nan.every_n_steps=100", f"hydra.run.dir={tmp_path}/run"]
+
+
+ALL = ["train"] * 4 + ["val"] * 2
+
+
+@pytest.mark.parametrize("name", [pytest.param(m, marks=pytest.mark.slow) for m in MODELS])
+def test_no_model_waits(tiny: Tiny, tmp_path: Path, name: str) -> None:
+    model = [f"model={name}", *TINY_MODELS.get(name, [])]
+    assert steps([*tiny(*model), *without_reading(tmp_path)]) == ALL
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_no_loss_waits(tiny: Tiny, tmp_path: Path, name: str) -> None:
+    assert steps([*tiny(f"loss={name}"), *without_reading(tmp_path)]) == ALL
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_no_optimizer_waits(tiny: Tiny, tmp_path: Path, optimizer: str) -> None:
+    assert steps([*tiny(f"optimizer={optimizer}"), *without_reading(tmp_path)]) == ALL
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["callback=ema"],
+        ["callback=early_stopping"],
+        ["trainer.gradient_clip_val=1", "trainer.precision=bf16-mixed"],
+        ["data.window=32"],
+        ["scheduler=plateau"],
+        ["+trainer.accumulate_grad_batches=2"],
+    ],
+    ids=lambda options: options[0],
+)
+def test_no_part_of_a_training_waits(tiny: Tiny, tmp_path: Path, options: list[str]) -> None:
+    assert steps([*tiny(*options), *without_reading(tmp_path)]) == ALL
+
+
+class StrictFromTheThirdBatch(FakesFromTheThirdBatch):
+    """Lets CUDA refuse to wait, when the first step was read."""
+
+    def on_train_batch_start(self, *args: Any) -> None:
+        if args[3] == 2:
+            torch.cuda.set_sync_debug_mode("error")
+
+    def on_validation_batch_start(self, *args: Any) -> None:
+        """Nothing has to be taken."""
+
+    def on_exception(self, *args: Any) -> None:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", MODELS)
+def test_no_model_waits_for_a_gpu(tiny: Tiny, tmp_path: Path, name: str) -> None:
+    model = [f"model={name}", *TINY_MODELS.get(name, []), "trainer=gpu", "callback=ema"]
+    overrides = [*tiny(*model), "trainer.precision=bf16-mixed", *without_reading(tmp_path)]
+    assert steps(overrides, taking=StrictFromTheThirdBatch, device="cuda") == ALL
+
+
+class Reads(Callback):
+    """What this test is for."""
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *args: Any
+    ) -> None:
+        float(outputs["loss"])
+
+
+class Selects(Callback):
+    """A shape that depends on values."""
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *args: Any
+    ) -> None:
+        batch["mask"][batch["mask"] > 1]
+
+
+@pytest.mark.parametrize("culprit", [Reads, Selects])
+def test_a_callback_that_waits_is_found(
+    tiny: Tiny, tmp_path: Path, culprit: type[Callback]
+) -> None:
+    with pytest.raises(WAITS):
+        steps([*tiny(), *without_reading(tmp_path)], extra=[culprit()])
