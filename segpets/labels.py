@@ -15,11 +15,13 @@ class Item(TypedDict):
         image: uint8, or float32 in [0, 1], (C, H, W).
         mask: uint8 class ids, (H, W), with `IGNORE_INDEX` where no class is known.
         name: The image's name, without folder and suffix.
+        seed: Of its augmentation, if that is still to come.
     """
 
     image: Tensor
     mask: Tensor
     name: str
+    seed: NotRequired[int]
 
 
 class Batch(TypedDict):
@@ -29,11 +31,13 @@ class Batch(TypedDict):
         image: uint8, or float32 in [0, 1], (B, C, H, W).
         mask: uint8 class ids, (B, H, W), with `IGNORE_INDEX` where no class is known.
         name: The B images' names.
+        seed: int64 (B,), of their augmentation, if that is still to come.
     """
 
     image: Tensor
     mask: Tensor
     name: NotRequired[list[str]]
+    seed: NotRequired[Tensor]
 
 
 def is_background(name: str) -> bool:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from segpets.data.batches import EpochSampler, SameSizeBatches, TrainLoader, collate, padded
-from segpets.data.dataset import Augment, SegmentationDataset
+from segpets.data.dataset import Augment, BatchAugment, SegmentationDataset
 from segpets.data.decoded import check_classes
 from segpets.data.geometry import SMALLEST, Fit, Geometry, as_size, place
 from segpets.data.notices import Notice, notices
@@ -26,7 +26,7 @@ from segpets.data.pixels import Pixels
 from segpets.data.reader import Reader
 from segpets.data.source import STAGES, Rows, Sample, Source, Splits, leave_out, merged, refuse
 from segpets.errors import UserError
-from segpets.labels import Item
+from segpets.labels import Batch, Item
 from segpets.reading import in_one_line
 from segpets.settings import Natural, Positive, checked
 
@@ -136,6 +136,11 @@ class SegmentationDataModule(LightningDataModule):
                 len(splits.train),
             )
             self.batch_size = len(splits.train)
+        if isinstance(self.augment, BatchAugment) and not self.reader.is_uniform:
+            raise UserError(
+                f"augment=device takes pictures of one size, but data.fit={self.reader.fit} gives "
+                "each its own: choose data.fit=stretch or letterbox, or augment=torchvision"
+            )
         if self.reader.channels != 3:
             self._try_augment()
         everything, self._rows = merged(splits)
@@ -199,6 +204,14 @@ class SegmentationDataModule(LightningDataModule):
         size = int(facts["height"]), int(facts["width"])
         return place(size, self.size, self.reader.fit)
 
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Augments a batch on its device, where `augment` does that; Lightning calls it."""
+        if "seed" not in batch:
+            return batch
+        assert isinstance(self.augment, BatchAugment)
+        image, mask = self.augment.batch(batch["image"], batch["mask"], batch["seed"])
+        return Batch(image=image, mask=mask, name=batch["name"])
+
     def train_dataloader(self) -> DataLoader[Item]:
         """Loads shuffled batches; images that don't fill the last are left to the next epoch."""
         return self._loader("train")
@@ -217,7 +230,8 @@ class SegmentationDataModule(LightningDataModule):
 
     def _loader(self, stage: str, *, plain: bool = False) -> DataLoader[Item]:
         dataset, train = self.dataset(stage, plain=plain), stage == "train" and not plain
-        busy = dataset.augment is not None or not self.pixels.cache
+        here = dataset.augment is not None and not isinstance(dataset.augment, BatchAugment)
+        busy = here or not self.pixels.cache
         workers = self.num_workers if busy else 0
         trainer = self.trainer
         sampler = EpochSampler(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -25,6 +25,15 @@ class Augment(Protocol):
 
     def __call__(self, image: Tensor, mask: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:
         """Maps image, (C, H, W), and mask, uint8 (H, W), to a pair: pure, by its seed."""
+        ...
+
+
+@runtime_checkable
+class BatchAugment(Augment, Protocol):
+    """A joint transform that is applied to whole batches, where the training computes."""
+
+    def batch(self, images: Tensor, masks: Tensor, seeds: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps images, (B, C, H, W), and masks, uint8 (B, H, W), by their seeds, int64 (B,)."""
         ...
 
 
@@ -52,7 +61,8 @@ class SegmentationDataset(Dataset[Item]):
         samples: The samples of a stage.
         rows: Which rows of the pixels are theirs.
         pixels: The pixels of all stages.
-        augment: The joint transform; None leaves the pixels as they are.
+        augment: The joint transform; None leaves the pixels as they are. Of one for whole batches,
+            items get their seeds.
         seed: The augmentation's seed.
         classes: The number of classes; an augmentation that makes other ids is refused. None
             doesn't look.
@@ -81,11 +91,15 @@ class SegmentationDataset(Dataset[Item]):
         return self._item(key, *self.pixels[int(self.rows[key[1]])])
 
     def _item(self, key: tuple[int, int], image: Tensor, mask: Tensor) -> Item:
-        if self.augment is not None:
-            image, mask = self.augment(image, mask, seed=self._seed(key))
-            if self.classes is not None:
-                self._check(mask, self.classes)
-        return Item(image=image, mask=mask, name=self.samples[key[1]].name)
+        name = self.samples[key[1]].name
+        if self.augment is None:
+            return Item(image=image, mask=mask, name=name)
+        if isinstance(self.augment, BatchAugment):
+            return Item(image=image, mask=mask, name=name, seed=self._seed(key))
+        image, mask = self.augment(image, mask, seed=self._seed(key))
+        if self.classes is not None:
+            self._check(mask, self.classes)
+        return Item(image=image, mask=mask, name=name)
 
     def _check(self, mask: Tensor, classes: int) -> None:
         try:
