@@ -238,15 +238,13 @@ def _net(run: StoredRun, state: Mapping[str, Tensor], file: Path) -> nn.Module:
     weights = {k.removeprefix(_NET): v for k, v in state.items() if k.startswith(_NET)}
     before = torch.get_rng_state()
     try:
-        if str(model._target_).startswith("segpets."):
-            # First without memory: a config may name a net that no machine could hold.
-            with torch.device("meta"):
-                _check_fit(_built(model, run), weights, file)
-        net = _built(model, run)
+        net = _of_weights(model, run, weights, file)
+        if net is None:
+            net = _built(model, run)
+            _check_fit(net, weights, file)
+            net.load_state_dict(weights)
     finally:
         torch.set_rng_state(before)
-    _check_fit(net, weights, file)
-    net.load_state_dict(weights)
     broken = [k for k, v in net.state_dict().items() if v.is_floating_point() and not _finite(v)]
     if broken:
         raise FileError(
@@ -255,6 +253,27 @@ def _net(run: StoredRun, state: Mapping[str, Tensor], file: Path) -> nn.Module:
             "the training diverged: take another checkpoint, or a lower optimizer.lr",
         )
     return net
+
+
+def _of_weights(
+    model: Any, run: StoredRun, weights: Mapping[str, Tensor], file: Path
+) -> nn.Module | None:
+    """Makes a net of ours without memory of its own, and gives it the checkpoint's tensors.
+
+    A config may name a net that no machine could hold, and weights to begin with take time to draw.
+
+    Returns:
+        The net; None if it isn't ours, or holds tensors that no checkpoint has.
+    """
+    if not str(model._target_).startswith("segpets."):
+        return None
+    with torch.device("meta"):
+        net = _built(model, run)
+    _check_fit(net, weights, file)
+    types = {name: value.dtype for name, value in net.state_dict().items()}
+    net.load_state_dict({k: v.to(types[k]) for k, v in weights.items()}, assign=True)
+    every = (*net.parameters(), *net.buffers())
+    return None if any(value.is_meta for value in every) else net
 
 
 def _built(model: Any, run: StoredRun) -> nn.Module:
