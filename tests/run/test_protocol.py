@@ -60,6 +60,13 @@ PAIRS: dict[str, tuple[Callable[[Path], Path] | None, tuple[str, ...], str, str]
         "data.categories=[cat]",
         "data.categories=[dog]",
     ),
+    "fit": (None, ("data=pets_mini",), "data.fit=stretch", "data.fit=letterbox"),
+    "shorter side": (None, ("data=pets_mini", "data.fit=shorter"), "data.size=64", "data.size=96"),
+    "window": (None, ("data=pets_mini",), "data.window=64", "data.window=[64,96]"),
+    "exif": (None, ("data=pets_mini",), "data.exif=apply", "data.exif=ignore"),
+    "channels": (made_data.folder, FOLDER, "data.channels=1", "data.channels=4"),
+    "range": (made_data.folder, FOLDER, "data.range=[0,4095]", "data.range=[0,65535]"),
+    "pages": (made_data.folder, FOLDER, "data.pages=each", "data.pages=channels"),
     "crowd": (made_data.coco, ("data=coco",), "data.crowd=class", "data.crowd=ignore"),
 }
 
@@ -74,6 +81,22 @@ def test_every_option_that_changes_a_mask_or_its_image_changes_the_protocol(
     assert first == protocol_of(*words, *where, one)
     assert first != second
     assert json.loads(json.dumps(first)) == first, "a summary holds it as it is"
+
+
+@pytest.mark.parametrize(
+    ("option", "key"),
+    [
+        ("data.fit=stretch", "fit"),
+        ("data.window=null", "window"),
+        ("data.channels=3", "channels"),
+        ("data.range=null", "range"),
+        ("data.exif=auto", "exif"),
+        ("data.pages=null", "pages"),
+    ],
+)
+def test_what_earlier_versions_did_is_not_named(option: str, key: str) -> None:
+    """So that their runs are ranked beside later ones."""
+    assert key not in protocol_of("data=pets_mini", option)
 
 
 @pytest.mark.parametrize("option", ["data.batch_size=3", "data.num_workers=0", "data.cache=none"])

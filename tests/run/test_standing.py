@@ -11,7 +11,7 @@ import pytest
 
 from segpets.run.jobs import State
 from segpets.run.lock import _names_another
-from segpets.run.standing import Standing, duration
+from segpets.run.standing import Standing, duration, one_line
 
 
 def standing(*jobs: tuple[State, dict[str, Any]]) -> Standing:
@@ -46,6 +46,13 @@ def test_the_rest_takes_as_long_as_those_that_are_done() -> None:
     two = standing(done(100), running(40), running(20)).eta  # side by side
     assert two == pytest.approx(70, abs=2)
     assert standing(NEW, FAILED).eta is None  # a failure says nothing of how long one takes
+
+
+def test_a_text_becomes_one_line_that_moves_no_cursor() -> None:
+    assert one_line("a\x1b[2J\n  b\tc", longest=10) == "a [2J b c"
+    assert one_line("0123456789", longest=10) == "0123456789"
+    assert one_line("0123456789a", longest=10) == "012345 ..."
+    assert len(one_line("x" * 10_000, longest=10)) == 10
 
 
 def test_the_best_and_the_counts_in_a_sentence() -> None:

@@ -21,8 +21,12 @@ from segpets.config import compose
 from segpets.errors import UserError
 from segpets.hardware import peak_memory_mb
 from segpets.records.record import read_record
+from segpets.run.checkpoint import _is_whole
 from segpets.run.directory import thread_count
+from segpets.run.failed_step import read_failed_step
+from segpets.run.files import RunFiles
 from segpets.run.stored import open_run
+from segpets.run.trust import Trust
 from segpets.train import Result, train
 
 LOGGER = "lightning.pytorch.loggers.TensorBoardLogger"
@@ -309,3 +313,35 @@ def test_a_place_that_the_user_says_again_is_the_users(run: Path, tmp_path: Path
     edit(run, "logger.csv.path", str(mine))
     assert resume(run, f"logger.csv.path={mine}").metrics["val/mean_iou"] >= 0
     assert mine.is_file()
+
+
+def test_of_many_foreign_classes_some_are_named_and_all_counted() -> None:
+    config = {"callback": {f"c{index}": {"_target_": f"mine.C{index}"} for index in range(25)}}
+    with pytest.raises(UserError) as error:
+        Trust.of(()).check(config, where="it")
+    text = str(error.value)
+    assert "callback.c19 would call 'mine.C19' and 5 more, which" in text
+    assert "c20" not in text
+
+
+def test_a_run_without_a_failed_step_has_none_to_replay(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no step of it failed\. Say .* replay_step=NUMBER"):
+        read_failed_step(RunFiles(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("value", "whole"),
+    [
+        (torch.ones(4, 4), True),
+        (torch.ones(4, 4).t(), True),
+        (torch.ones(8)[2:5], True),
+        (torch.ones(1).expand(3), False),  # three values of one
+        (torch.ones(3, dtype=torch.uint8).view(torch.uint8).expand(2, 3), False),
+        (torch.ones(3).to_sparse(), False),
+        ([1.0], False),
+    ],
+)
+def test_a_tensor_of_a_checkpoint_has_an_element_of_the_file_for_each_value(
+    value: object, whole: bool
+) -> None:
+    assert _is_whole(value) is whole
