@@ -36,7 +36,15 @@ _OF_THE_MACHINE = {"root", "num_workers", "cache", "cache_dir", "cache_gb"}
 """Keys of data that differ between machines; what they hold is in the fingerprint."""
 
 _NOT_CHOSEN = ("hydra.", "hydra/", "paths.", "logger")
-_NOT_CHOICES = {"seed", "sweep", "sweep_mismatch", "fail_fast", "dry_run", "n_trials"}
+_NOT_CHOICES = {
+    "seed",
+    "sweep",
+    "sweep_mismatch",
+    "fail_fast",
+    "jobs_per_gpu",
+    "dry_run",
+    "n_trials",
+}
 _NOT_CHOICES |= {"tags", "resume", "task_name", "test", "paths", "hydra", "hparams_search"}
 
 _LARGEST = 1e100  # its square is still finite

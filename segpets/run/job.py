@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from segpets.errors import disk_is_full
 from segpets.hardware import threads
+from segpets.run.gpus import take_gpu
 from segpets.run.jobs import (
     State,
     ask_to_stop,
@@ -50,6 +51,7 @@ def attempt(cfg: DictConfig, *, train: Callable[[DictConfig], Any]) -> None:
     """Runs one job of a sweep, and never takes the sweep down."""
     path, overrides = Path(cfg.paths.output_dir), list(cfg.overrides)
     _end_with_the_parent()
+    take_gpu(cfg.trainer, jobs_per_gpu=cfg.jobs_per_gpu)  # before anything looks for one
     state, summary = settled(path)
     if state in (State.COMPLETED, State.RUNNING):
         why = "is complete" if state == State.COMPLETED else f"is run by {holder_of(path)}"

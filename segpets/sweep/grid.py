@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from segpets.errors import JobError, UserError, disk_is_full
 from segpets.run.files import shown
+from segpets.run.gpus import check_places
 from segpets.run.job import in_short
 from segpets.run.jobs import (
     MISMATCH,
@@ -138,6 +139,8 @@ def check(config: DictConfig) -> None:
     for key in ("fail_fast", "dry_run"):
         if not isinstance(config[key], bool):
             raise UserError(f"{key}={config[key]} must be true or false")
+    n_jobs = config.hydra.launcher.get("n_jobs", 1)
+    check_places(config.trainer, n_jobs=n_jobs, jobs_per_gpu=config.jobs_per_gpu)
 
 
 def job_of(cfg: DictConfig) -> Job:

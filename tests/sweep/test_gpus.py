@@ -1,0 +1,141 @@
+"""Jobs that run at the same time never share a GPU by accident. What they see is looked at."""
+
+import json
+import multiprocessing
+import os
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from fixture_types import Command, Tiny
+
+from segpets.run.gpus import take_gpu, visible_gpus
+
+ROOT = Path(__file__).parents[2]
+ONE = SimpleNamespace(accelerator="gpu", devices=1)
+SEES = """
+import json
+import os
+import time
+from pathlib import Path
+
+from lightning.pytorch import Callback
+
+
+class Sees(Callback):
+    \"\"\"Writes down the GPUs that a job sees, and from when to when.\"\"\"
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def on_train_start(self, trainer, pl_module):
+        self.began = time.time()
+        time.sleep(1)
+
+    def on_train_end(self, trainer, pl_module):
+        seen = {"gpu": os.environ["CUDA_VISIBLE_DEVICES"], "time": [self.began, time.time()]}
+        (self.folder / "sees.json").write_text(json.dumps(seen))
+"""
+
+
+def work(trainer: SimpleNamespace, shared: int, pipe: Connection) -> None:
+    """What a worker process does: it takes a place, and keeps it for a second job."""
+    for _ in range(2):
+        take_gpu(trainer, jobs_per_gpu=shared)
+        pipe.send(os.environ["CUDA_VISIBLE_DEVICES"])
+    pipe.recv()
+
+
+class Worker:
+    """Such a process."""
+
+    def __init__(self, trainer: SimpleNamespace = ONE, shared: int = 1) -> None:
+        context = multiprocessing.get_context("fork")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=work, args=(trainer, shared, theirs))
+        self.process.start()
+
+    def sees(self) -> str:
+        assert self.pipe.poll(20), "it still waits"
+        first, second = self.pipe.recv(), self.pipe.recv()
+        assert first == second
+        return str(first)
+
+    def end(self) -> None:
+        self.pipe.send("end")
+        self.process.join()
+
+
+@pytest.fixture(autouse=True)
+def two_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, GPU-5a/b")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
+@pytest.mark.parametrize("shared", [1, 2])
+def test_each_worker_has_its_own_and_one_too_many_waits(shared: int) -> None:
+    workers = [Worker(shared=shared) for _ in range(2 * shared)]
+    seen = [worker.sees() for worker in workers]
+    assert sorted(seen) == sorted(["3", "GPU-5a/b"] * shared)
+    late = Worker(shared=shared)
+    assert not late.pipe.poll(1.5)
+    workers[0].end()
+    assert late.sees() == seen[0]
+    for worker in [*workers[1:], late]:
+        worker.end()
+
+
+@pytest.mark.parametrize(
+    "trainer",
+    [SimpleNamespace(accelerator="cpu", devices=1), SimpleNamespace(accelerator="gpu", devices=2)],
+)
+def test_a_job_that_wants_none_or_several_sees_all(trainer: SimpleNamespace) -> None:
+    worker = Worker(trainer)
+    assert worker.sees() == "3, GPU-5a/b"
+    worker.end()
+
+
+def test_the_process_that_runs_jobs_itself_sees_all() -> None:
+    take_gpu(ONE, jobs_per_gpu=1)
+    assert visible_gpus() == ["3", "GPU-5a/b"]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["hydra.launcher.n_jobs=3"], "3 jobs at a time, but there is room for 2 on 2 GPUs"),
+        (["hydra.launcher.n_jobs=5", "jobs_per_gpu=2"], "room for 4 on 2 GPUs"),
+        (["hydra.launcher.n_jobs=2", "jobs_per_gpu=0"], "jobs_per_gpu=0 must be a number from 1"),
+    ],
+)
+def test_more_jobs_than_places_are_refused(
+    command: Command, tiny: Tiny, options: list[str], told: str
+) -> None:
+    words = ["-m", *tiny("trainer=auto", "trainer.max_epochs=1"), "hydra/launcher=joblib"]
+    done = command(*words, *options, "seed=1,2,3,4,5", CUDA_VISIBLE_DEVICES="3,5")
+    assert done.returncode == 1
+    assert told in done.stdout and "Traceback" not in done.stdout
+    fits = command(*words, "hydra.launcher.n_jobs=2", "dry_run=true", CUDA_VISIBLE_DEVICES="3,5")
+    assert fits.returncode == 0, fits.stdout
+
+
+@pytest.mark.slow
+def test_jobs_of_a_sweep_that_run_at_once_see_different_gpus(
+    command: Command, tiny: Tiny, tmp_path: Path
+) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "sees.py").write_text(SEES)
+    words = ["-m", "sweep=s", *tiny("trainer=auto", "trainer.max_epochs=1"), "seed=1,2,3,4"]
+    words += ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    words += ["+callback.sees._target_=sees.Sees", "+callback.sees.folder=${paths.output_dir}"]
+    path = os.pathsep.join([str(tmp_path / "own"), str(ROOT)])
+    done = command(*words, CUDA_VISIBLE_DEVICES="3,5", PYTHONPATH=path, OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stdout
+    files = (tmp_path / "logs/train/multiruns/s").glob("*/sees.json")
+    jobs = [json.loads(file.read_text()) for file in files]
+    assert {job["gpu"] for job in jobs} == {"3", "5"} and len(jobs) == 4
+    for one in jobs:
+        for other in jobs:
+            apart = one["time"][1] <= other["time"][0] or other["time"][1] <= one["time"][0]
+            assert one is other or apart or one["gpu"] != other["gpu"]
