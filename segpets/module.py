@@ -19,7 +19,6 @@ from segpets.errors import UserError
 from segpets.labels import Batch
 from segpets.metric import SegmentationMetrics, confusion_matrices, soft_iou
 from segpets.model.windows import by_windows
-from segpets.optimizer import made_fused
 
 
 class Preprocess(nn.Module):
@@ -156,7 +155,7 @@ class SegmentationModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Makes the optimizer and its schedule; the schedule is told the number of steps."""
-        optimizer = made_fused(self.make_optimizer, self.net.parameters())
+        optimizer = self.make_optimizer(self.net.parameters())
         steps = self.trainer.estimated_stepping_batches
         if steps == float("inf"):
             raise UserError(

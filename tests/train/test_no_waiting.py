@@ -91,6 +91,8 @@ class FakesFromTheThirdBatch(Callback):
                 self.put(vars(module), name, self.mode.from_tensor(getattr(module, name)))
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
+                # Else Adam reads its count of steps, which lies on the host whatever the device.
+                self.put(group, "fused", True)
                 self.put(group, "params", [fakes[weight] for weight in group["params"]])
             for weight, state in [*optimizer.state.items()]:
                 optimizer.state[fakes[weight]] = {
