@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 import torch
 from made_data import LAYOUTS, archives
+from PIL import Image
 
 from segpets.config import compose
 from segpets.train import Result
@@ -155,8 +156,15 @@ class Place:
         layout = next((w[5:] for w in words if w.startswith("data=") and w[5:] in LAYOUTS), None)
         if layout is None:
             return self.pets
-        root = self.path / f"made_{layout}"
-        return root if root.exists() else LAYOUTS[layout](root)
+        four = "data.channels=4" in words
+        root = self.path / (f"made_{layout}" + "_of_4_channels" * four)
+        if root.exists():
+            return root
+        LAYOUTS[layout](root)
+        for file in [*(root / "images").glob("*.jpg")] if four else []:
+            Image.open(file).convert("RGBA").save(file.with_suffix(".png"))
+            file.unlink()
+        return root
 
     def shortened(self, task: str, words: list[str]) -> list[str]:
         """The words of a page, with which a command takes seconds instead of minutes."""
@@ -265,6 +273,7 @@ def test_a_target_of_make_does_what_the_page_says(line: str, place: Place, tmp_p
         "train": (place.path, "debug=smoke"),
         "test": (ROOT, "tests/test_labels.py"),
         "docs": (ROOT, ""),
+        "prove-resume": (ROOT, "--kills 2 --each 2 --only vit_tiny"),
         "notebooks": (ROOT, f"02 --to {tmp_path}/pages --work {tmp_path}/work"),
     }[target]
     given = "".join(re.findall(r'ARGS="(.*)"', line))
@@ -275,6 +284,7 @@ def test_a_target_of_make_does_what_the_page_says(line: str, place: Place, tmp_p
         "train": "Compare runs: ",
         "test": "passed",
         "docs": "open build/site/index.html",
+        "prove-resume": "equal to the last bit",
         "notebooks": "02_losses_and_metrics: ",
     }
     assert expected[target] in done.stdout
