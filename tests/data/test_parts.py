@@ -16,6 +16,7 @@ from segpets.augment.torchvision import TorchvisionAugment
 from segpets.data import Folder, SegmentationDataModule
 from segpets.data.deep import open_npy
 from segpets.data.reader import Reader
+from segpets.hardware import threads
 
 HEIGHT, WIDTH = 150, 210
 Save = Callable[[Path, NDArray[Any]], None]
@@ -89,13 +90,13 @@ def test_pieces_are_those_of_the_whole_picture(
     options = {"channels": channels, "range": limits}
     whole = datamodule(tmp_path, cache="disk", **options).dataset("train")
     parts = datamodule(tmp_path, cache="none", **options).dataset("train")
-    torch.set_num_threads(2)
-    for epoch in range(4):
-        keys = [(epoch, index) for index in range(len(whole))]
-        for one, other in zip(whole.__getitems__(keys), parts.__getitems__(keys), strict=True):
-            assert torch.equal(one["image"], other["image"])
-            assert torch.equal(one["mask"], other["mask"])
-            assert one["image"].float().std() > 0
+    with threads(2):  # each decodes files
+        for epoch in range(4):
+            keys = [(epoch, index) for index in range(len(whole))]
+            for one, other in zip(whole.__getitems__(keys), parts.__getitems__(keys), strict=True):
+                assert torch.equal(one["image"], other["image"])
+                assert torch.equal(one["mask"], other["mask"])
+                assert one["image"].float().std() > 0
 
 
 def test_what_a_piece_does_not_touch_is_not_decoded(tmp_path: Path) -> None:
