@@ -197,7 +197,8 @@ class SegmentationModule(LightningModule):
         return metrics
 
     def _count(self, stage: str, logits: Tensor, mask: Tensor) -> StepOutput:
-        preds = logits.argmax(dim=1)  # (B, H, W)
+        # As argmax, which takes 15 times as long on a CPU where logits aren't channels last.
+        preds = logits.max(dim=1).indices  # (B, H, W)
         confusion = confusion_matrices(preds, mask, len(self.classes))
         soft = soft_iou(logits, mask) if stage != "train" else None
         self._metrics_of(stage).update(confusion, soft)

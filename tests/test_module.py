@@ -151,3 +151,14 @@ def test_a_step_leaves_predictions_and_counts_of_each_image() -> None:
     preds = module(images).argmax(1)
     assert torch.equal(counted["preds"], preds.to(torch.uint8))
     assert torch.equal(counted["confusion"], confusion_matrices(preds, masks, 3))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_of_equal_logits_the_first_is_predicted_and_of_nan_the_nan(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randint(0, 3, (2, 3, 16, 16), generator=generator).to(dtype)
+    logits[0, 2, :4] = torch.nan
+    masks = torch.zeros(2, 16, 16, dtype=torch.uint8)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        counted = new_module()._count("val", logits.contiguous(memory_format=layout), masks)
+        assert torch.equal(counted["preds"], logits.argmax(1).to(torch.uint8))
