@@ -16,7 +16,7 @@ from segpets.data.picture import Picture
 from segpets.data.reader import Reader
 from segpets.data.source import Mask, Sample, Source
 from segpets.errors import FileError
-from segpets.labels import IGNORE_INDEX
+from segpets.labels import IGNORE_INDEX, check_ids
 
 FACTS: Final = np.dtype(
     [
@@ -166,14 +166,13 @@ def check_classes(samples: Sequence[Sample], facts: NDArray[np.void], classes: i
     Raises:
         UserError: They hold others; the first is named, and the rest counted.
     """
-    others = classes_held(facts["before"])[:, classes:IGNORE_INDEX]
-    rows = np.flatnonzero(others.any(axis=1))
-    if len(rows):
-        first = int(np.flatnonzero(others[rows[0]])[-1]) + classes
+    held_ids = classes_held(facts["before"])
+    rows = np.flatnonzero(held_ids[:, classes:IGNORE_INDEX].any(axis=1))
+    if not len(rows):
+        return
+    try:
+        check_ids(torch.from_numpy(np.flatnonzero(held_ids[rows[0]])), classes)
+    except ValueError as error:
         more = f"; {len(rows) - 1} more masks do" if rows[1:].size else ""
-        raise FileError(
-            samples[rows[0]].mask,
-            f"holds the class id {first}, but data.classes has {classes} classes, with ids from 0 "
-            f"to {classes - 1}{more}",
-            "name all classes, or mend the masks",
-        )
+        remedy = "name all classes, or mend the masks"
+        raise FileError(samples[rows[0]].mask, f"{error}{more}", remedy) from error
