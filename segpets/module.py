@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLR
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torchmetrics import SumMetric
 
 from segpets.errors import UserError
 from segpets.labels import Batch
@@ -97,6 +98,16 @@ class SegmentationModule(LightningModule):
         stages = ("train", "val", "test")
         self.metrics = nn.ModuleDict(
             {f"{stage}_metrics": SegmentationMetrics(classes=self.classes) for stage in stages}
+        )
+
+        # Not by self.log, which divides by a rounded number where processes have unequal numbers of
+        # images (Lightning 2.6.6), nor by MeanMetric, which drops the weights (torchmetrics 1.9).
+        self.sums = nn.ModuleDict(
+            {
+                f"{stage}_{what}": SumMetric(nan_strategy="disable")
+                for stage in stages[1:]
+                for what in ("loss", "images")
+            }
         )
 
     def forward(self, image: Tensor) -> Tensor:
@@ -196,6 +207,11 @@ class SegmentationModule(LightningModule):
         assert isinstance(metrics, SegmentationMetrics)
         return metrics
 
+    def _sum_of(self, stage: str, what: str) -> SumMetric:
+        metric = self.sums[f"{stage}_{what}"]
+        assert isinstance(metric, SumMetric)
+        return metric
+
     def _count(self, stage: str, logits: Tensor, mask: Tensor) -> StepOutput:
         # As argmax, which takes 15 times as long on a CPU where logits aren't channels last.
         preds = logits.max(dim=1).indices  # (B, H, W)
@@ -208,12 +224,15 @@ class SegmentationModule(LightningModule):
         logits = self.whole(batch["image"])
         loss = self.loss(logits, batch["mask"].long())
         size = len(batch["image"])
-        self.log(f"{stage}/loss", loss, batch_size=size, on_epoch=True, sync_dist=True)
+        self._sum_of(stage, "loss").update(loss * size)
+        self._sum_of(stage, "images").update(size)
         return self._count(stage, logits, batch["mask"])
 
     def _log_evaluation(self, stage: str) -> None:
         metrics = self._metrics_of(stage)
-        named: Mapping[str, Any] = metrics.compute()
+        total, images = (self._sum_of(stage, what) for what in ("loss", "images"))
+        named: Mapping[str, Any] = {"loss": total.compute() / images.compute(), **metrics.compute()}
         for name, value in named.items():
             self.log(f"{stage}/{name}", value, sync_dist=True)
-        metrics.reset()
+        for metric in (metrics, total, images):
+            metric.reset()

@@ -32,6 +32,7 @@ PROGRAMS = ("make", "pip", "python", "source", "tensorboard")
 # their pages describe, which these tests make.
 MINE = "PYTHONPATH=mine python -m segpets.train --config-dir mine/conf model=tiny"
 USED = "PYTHONPATH=mine python -m segpets.{} --config-dir mine/conf run=latest"
+TWO_MACHINES = "--nnodes=2 --node-rank=0 --master-addr=node-a --nproc-per-node=4"
 ELSEWHERE = {
     "python predict.py model.onnx cat.jpg mask.png": "test_export.py",
     "python -m segpets.train model=tiny": "test_readme.py",
@@ -39,8 +40,11 @@ ELSEWHERE = {
     f"{MINE} loss=squared_error": "test_docs.py",
     USED.format("evaluate"): "test_docs.py",
     f"{USED.format('predict')} source=photos output=predicted": "test_docs.py",
+    "torchrun --standalone --nproc-per-node=2 -m segpets.train trainer=ddp": "test_together.py",
+    f"torchrun {TWO_MACHINES} -m segpets.train trainer=ddp": "test_together.py",
+    "srun --nodes=2 --ntasks-per-node=4 python -m segpets.train trainer=ddp": "test_together.py",
 }
-NOT_COMMANDS = re.compile(r"    (  |logs/|\$ |error: )|.*`ddp` was run|.*measured on CPUs")
+NOT_COMMANDS = re.compile(r"    (  |logs/|\$ |error: )|.*`ddp` was run|.*measured on CPUs|    machines, but")
 
 
 # The scripts of the log, with what makes them short.

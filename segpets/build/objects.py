@@ -1,16 +1,19 @@
 """Data, net, module and trainer from a config."""
 
 import inspect
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from hydra.utils import get_class
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from segpets.build.batch_norm import SyncOnCPU
 from segpets.build.cost import Cost, cost_of
 from segpets.build.instantiate import build
 from segpets.build.probe import try_loss, words
@@ -20,6 +23,7 @@ from segpets.data.reader import Reader
 from segpets.errors import UserError, out_of_memory
 from segpets.hardware import threads
 from segpets.module import Preprocess, SegmentationModule
+from segpets.run.ranks import current
 from segpets.settings import table
 
 
@@ -142,11 +146,53 @@ def build_trainer(cfg: DictConfig, *, extra_callbacks: Sequence[Callback] = ()) 
     loggers = [build(logger, f"logger.{name}") for name, logger in cfg.logger.items()]
     if not loggers:  # it refuses to work without one
         callbacks = [c for c in callbacks if not isinstance(c, LearningRateMonitor)]
-    every = [*callbacks, *extra_callbacks]
+    parts = {"callbacks": [*callbacks, *extra_callbacks], "logger": loggers}
     try:
-        trainer: Trainer = build(cfg.trainer, "trainer", callbacks=every, logger=loggers)
+        trainer: Trainer = build(cfg.trainer, "trainer", **parts, **_for_several(cfg.trainer))
     except UserError as error:
         if cfg.trainer.accelerator in ("auto", "cpu"):
             raise
         raise UserError(f"{error} trainer=auto takes what this machine has") from error
     return trainer
+
+
+def _for_several(trainer: Mapping[str, Any]) -> dict[str, Any]:
+    """Makes the Trainer's arguments that a training of several processes needs.
+
+    Raises:
+        UserError: torchrun or srun has started several, and the trainer is for one.
+    """
+    plugins: list[Any] = list(trainer.get("plugins") or [])
+    added = _for_ranks(trainer)
+    if added:
+        plugins.append(TorchElasticEnvironment())
+    if trainer.get("sync_batchnorm") and _on_cpu(trainer["accelerator"]):
+        plugins.append(SyncOnCPU())
+        added["sync_batchnorm"] = False
+    return added | {"plugins": plugins} if added else {}
+
+
+def _for_ranks(trainer: Mapping[str, Any]) -> dict[str, Any]:
+    ranks = current()
+    if ranks is None or ranks.place.world == 1:
+        return {}
+    place, strategy = ranks.place, str(trainer.get("strategy", "auto"))
+    if not strategy.startswith(("ddp", "fsdp")):
+        raise UserError(
+            f"{place.by} started {place.world} processes of one training, but trainer.strategy="
+            f"{strategy} is for one: add trainer=ddp"
+        )
+    if place.world % place.local_world:
+        raise UserError(
+            f"{place.by} started {place.local_world} of {place.world} processes here: each "
+            "machine needs equally many"
+        )
+    return {
+        "strategy": re.sub(r"_(spawn|fork|notebook)", "", strategy),
+        "devices": place.local_world,
+        "num_nodes": place.world // place.local_world,
+    }
+
+
+def _on_cpu(accelerator: str) -> bool:
+    return accelerator == "cpu" or (accelerator == "auto" and not torch.accelerator.is_available())

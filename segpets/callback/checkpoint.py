@@ -183,9 +183,9 @@ class BestAndLast(Checkpoint):
         except BaseException:
             writing.unlink(missing_ok=True)  # on a full disk, others need the room
             raise
-        if not self._tried:
-            self._try(writing)
         if trainer.is_global_zero:
+            if not self._tried:
+                self._try(writing)
             if last.exists():
                 os.replace(last, self.folder / PREVIOUS)
             if improved:

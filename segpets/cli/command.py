@@ -10,6 +10,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,16 @@ from omegaconf import DictConfig
 
 from segpets.cli.explain import EXAMPLES, FULL_ERROR, explain, explain_config, fail
 from segpets.cli.help import help_text
+from segpets.cli.started import OF_TORCHRUN, follow, join_others, refuse_several
 from segpets.cli.suggest import config_dirs, groups, meant, quoted, spaced
 from segpets.config import DATA_OF_A_RUN, conf_dir, data_changes, register_resolvers
 from segpets.errors import UserError, nearest
 from segpets.run.confine import check_links
 from segpets.run.directory import find_run
-from segpets.run.files import LATEST, point
+from segpets.run.files import LATEST, RunFiles, point
 from segpets.run.lock import check_new
 from segpets.run.names import sweep_name
+from segpets.run.ranks import Ranks, current, leads
 from segpets.run.trust import Trust
 
 log = logging.getLogger("segpets.command")
@@ -37,8 +40,7 @@ INTERRUPTED = 130
 _OF_A_CLUSTER = {
     *("SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_NNODES"),
     *("SLURM_JOB_NAME", "SLURM_NTASKS_PER_NODE", "SLURM_NODELIST"),
-    *("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"),
-    *("MASTER_ADDR", "MASTER_PORT", "KUBERNETES_PORT"),
+    *(*OF_TORCHRUN, "NODE_RANK", "KUBERNETES_PORT"),
     *("PMI_RANK", "OMPI_COMM_WORLD_RANK", "JSM_NAMESPACE_RANK", "LSB_JOBID"),
 }
 
@@ -52,29 +54,39 @@ def run_command(name: str, *, example: str, needs: str | None = None) -> None:
         print(help_text(name, example, conf_dir() / f"{name}.yaml", groups(config_dirs(argv))))
         return
     register_resolvers()
-    _be_alone()
-    _check_options(argv, name)
-    if needs is not None and not any(word.startswith(f"{needs}=") for word in argv):
-        fail(f"{needs} has no value: give one, as in {needs}={EXAMPLES.get(needs, '...')}")
-    try:
-        _complete(argv, name)
-    except UserError as error:
-        fail(str(error))
-    _run(name, argv)
+    ranks = join_others(name, argv)
+    _leave_surroundings(but=() if ranks is None or ranks.place.world == 1 else OF_TORCHRUN)
+    with ranks.ending() if ranks else nullcontext():
+        if ranks is not None and not ranks.leads:
+            _add(follow(ranks))
+            _run(name, argv)
+            return
+        _check_options(argv, name)
+        if needs is not None and not any(word.startswith(f"{needs}=") for word in argv):
+            fail(f"{needs} has no value: give one, as in {needs}={EXAMPLES.get(needs, '...')}")
+        try:
+            _complete(argv, name)
+        except UserError as error:
+            fail(str(error))
+        _run(name, argv)
 
 
-def _be_alone() -> None:
+def _leave_surroundings(*, but: Sequence[str] = ()) -> None:
     """Takes away what a cluster's or a notebook's environment says to the libraries.
 
-    segpets starts its own processes. By SLURM's, torchrun's and Kubernetes' variables Lightning
-    would wait for others, or take each of its processes for the first; and a notebook's backend of
-    matplotlib isn't there outside of it.
+    By SLURM's, torchrun's and Kubernetes' variables Lightning would wait for others, or take each
+    process that segpets starts for the first; and a notebook's backend of matplotlib isn't there
+    outside of it.
+
+    Args:
+        but: The variables that stay.
     """
     if "matplotlib" not in sys.modules:
         os.environ["MPLBACKEND"] = "agg"
     for variable in list(os.environ):
         if variable in _OF_A_CLUSTER or variable.startswith("TORCHELASTIC_"):
-            del os.environ[variable]
+            if variable not in but:
+                del os.environ[variable]
 
 
 def _run(name: str, argv: Sequence[str]) -> None:
@@ -100,9 +112,12 @@ def _run(name: str, argv: Sequence[str]) -> None:
         if failure:
             raise failure[0]
     except KeyboardInterrupt as interrupt:
-        print(f"\nInterrupted. {interrupt}".rstrip(), file=sys.stderr)
+        if leads():
+            print(f"\nInterrupted. {interrupt}".rstrip(), file=sys.stderr)
         sys.exit(INTERRUPTED)
     except Exception as error:
+        if (ranks := current()) is not None and not ranks.tells(error):
+            sys.exit(1)
         if wants_traceback:
             traceback.print_exc()
         if isinstance(error, UserError) or error in failure:
@@ -123,6 +138,8 @@ def _begin(name: str, cfg: DictConfig) -> Any:
     own = [Path(s.path) for s in context.runtime.config_sources if s.provider == "command-line"]
     if "overrides" in cfg:
         cfg.overrides = list(context.overrides.task)
+    if (ranks := current()) is not None:
+        _meet(cfg, ranks, Path(context.runtime.output_dir))
     result = import_module(f"segpets.{name}.recipe").main(cfg, Trust.of(cfg.get("allow"), own))
     if isinstance(result, Path):
         point(Path(cfg.paths.log_dir) / LATEST, result)
@@ -130,8 +147,22 @@ def _begin(name: str, cfg: DictConfig) -> Any:
     return result
 
 
+def _meet(cfg: DictConfig, ranks: Ranks, folder: Path) -> None:
+    """Has all processes of a training write one run, and go on with one that they had begun."""
+    if ranks.leads:
+        begun = ranks.earlier_run() == str(folder) and RunFiles(folder).summary.is_file()
+        ranks.publish(str(folder), resumes=begun and cfg.resume is None)
+    if ranks.run().resumes:
+        cfg.resume, cfg.overrides = str(folder), [f"resume={folder}"]
+
+
 def _complete(argv: Sequence[str], name: str) -> None:
     """Adds the overrides that follow from others: a sweep's name, a resumed run's directory."""
+    if (ranks := current()) is not None:
+        refuse_several(argv)
+        if (earlier := ranks.earlier_run()) is not None:
+            _add(_in_directory(Path(earlier)))
+            return
     if any(word.startswith("sweep=") and "," in word for word in argv):
         raise UserError("sweep= names one folder, so it holds no comma")
     several = {"-m", "--multirun"} & set(argv) or any(w.startswith("hparams_search=") for w in argv)
@@ -161,6 +192,11 @@ def _directories_of(run: str, name: str, argv: Sequence[str]) -> list[str]:
     log_dir = Path(given[-1].strip("'\"")) if given else Path("logs", name)
     path = find_run(run.strip("'\""), log_dir=log_dir, key="resume")
     check_links(path)  # Hydra writes there first
+    return _in_directory(path)
+
+
+def _in_directory(path: Path) -> list[str]:
+    """Makes the overrides by which Hydra works in the directory of a run that goes on."""
     earlier = len(list((path / ".hydra").glob("resumed-*")))
     return [
         f"hydra.run.dir={quoted(path)}",

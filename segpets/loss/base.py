@@ -6,6 +6,8 @@ The rules are the same for all losses:
   logits are, NaN included. A batch in which nothing counts has the loss 0 and the gradient 0.
 - Arithmetic is float32, also under bf16 autocast, whose softmax and sums would stay in bf16.
 - A mean is a weighted mean, sum(w * value) / sum(w), so only ratios of class weights matter.
+- Several processes that train together have one loss, that of all their batches as one: what is
+  summed over a batch goes through `summed`.
 """
 
 from abc import ABC, abstractmethod
@@ -13,6 +15,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.distributed import get_world_size, is_initialized
+from torch.distributed.nn.functional import all_reduce
 
 from segpets.labels import IGNORE_INDEX
 
@@ -98,6 +102,13 @@ class SegmentationLoss(nn.Module, ABC):
         # Multiplying by 0 would let NaN through; where() stops it, backwards too.
         return torch.where(valid.unsqueeze(1), logits.float(), 0.0), valid
 
+    def summed(self, *sums: Tensor) -> tuple[Tensor, ...]:
+        """Return sums over the batch; in training, over those of all processes together.
+
+        The processes evaluate unequal numbers of batches, each by itself.
+        """
+        return over_processes(*sums) if self.training else sums
+
     def pixel_weights(self, target: Tensor, valid: Tensor) -> Tensor:
         """Return the weight of each pixel's true class, 0 where ignored: (B, H, W)."""
         return torch.where(valid, self.class_weights[torch.where(valid, target, 0)], 0.0)
@@ -123,6 +134,16 @@ class SegmentationLoss(nn.Module, ABC):
         overlap = (probs * true).sum((2, 3))
         predicted = (probs * valid).sum((2, 3))
         return overlap, predicted, true.sum((2, 3), dtype=probs.dtype)
+
+
+def over_processes(*sums: Tensor) -> tuple[Tensor, ...]:
+    """Add sums up over the processes that train together, so that their batches are one."""
+    if not is_initialized() or get_world_size() == 1:
+        return sums
+    flat = torch.cat([one.float().flatten() for one in sums])
+    total: Tensor = all_reduce(flat)  # type: ignore[no-untyped-call]
+    parts = torch.split(total, [one.numel() for one in sums])
+    return tuple(part.view(one.shape) for part, one in zip(parts, sums, strict=True))
 
 
 def safe_divide(numerator: Tensor, denominator: Tensor) -> Tensor:

@@ -59,4 +59,4 @@ class CrossEntropyLoss(SegmentationLoss):
             reduction="sum",
             label_smoothing=self.label_smoothing,
         )
-        return safe_divide(total, self.pixel_weights(target, valid).sum())
+        return safe_divide(*self.summed(total, self.pixel_weights(target, valid).sum()))

@@ -36,7 +36,7 @@ class DiceLoss(SegmentationLoss):
         """Compare logits (B, C, H, W) with class ids (B, H, W)."""
         logits, valid = self.prepare(logits, target)
         counts = self.soft_counts(logits, target, valid)  # each (B, C)
-        overlap, predicted, true = (count.sum(0) for count in counts)  # each (C,)
+        overlap, predicted, true = self.summed(*(count.sum(0) for count in counts))  # each (C,)
         dice = safe_divide(2 * overlap, predicted + true)
         weights = self.class_weights * (true > 0)
         return safe_divide((weights * (1 - dice)).sum(), weights.sum())

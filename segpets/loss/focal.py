@@ -59,4 +59,5 @@ class FocalLoss(SegmentationLoss):
         # 1 - p without cancellation. The clamp is for gamma < 1, whose slope is infinite at p = 1.
         miss = -torch.expm1(-surprise).clamp_max(-torch.finfo(torch.float32).tiny)
         weights = self.pixel_weights(target, valid)
-        return safe_divide((weights * miss**self.gamma * surprise).sum(), weights.sum())
+        total = (weights * miss**self.gamma * surprise).sum()
+        return safe_divide(*self.summed(total, weights.sum()))

@@ -79,6 +79,6 @@ class SoftIoULoss(SegmentationLoss):
             weighted_union = (self.class_weights * union).sum(1)
             iou = (weighted_intersection + self.smooth) / (weighted_union + self.smooth)
             counts = true.sum(1) > 0
-        mean_iou = safe_divide((counts * iou).sum(), counts.sum())
-        mean_iou = torch.where(counts.any(), mean_iou, 1.0)
+        total, images = self.summed((counts * iou).sum(), counts.sum())
+        mean_iou = torch.where(images > 0, safe_divide(total, images), 1.0)
         return -mean_iou.log() if self.log else 1 - mean_iou

@@ -61,7 +61,7 @@ class TverskyLoss(SegmentationLoss):
         """Compare logits (B, C, H, W) with class ids (B, H, W)."""
         logits, valid = self.prepare(logits, target)
         counts = self.soft_counts(logits, target, valid)  # each (B, C)
-        overlap, predicted, true = (count.sum(0) for count in counts)  # each (C,)
+        overlap, predicted, true = self.summed(*(count.sum(0) for count in counts))  # each (C,)
         false_positives, false_negatives = predicted - overlap, true - overlap
         denominator = overlap + self.alpha * false_positives + self.beta * false_negatives
         tversky = safe_divide(overlap, denominator)

@@ -15,12 +15,14 @@ from segpets.module import SegmentationModule
 from segpets.run.directory import thread_count
 from segpets.run.files import LATEST
 from segpets.run.job import attempt, is_job
+from segpets.run.ranks import leads
 from segpets.run.trust import Trust
 from segpets.train.interruption import in_our_words, quiet
 from segpets.train.parts import seeded_parts
 from segpets.train.replay import replay
-from segpets.train.resume import newest_checkpoint, opened
+from segpets.train.resume import checkpoint_to_resume, opened
 from segpets.train.summary import PointLatest, Summary
+from segpets.train.together import all_ready, connect, together
 
 log = logging.getLogger("segpets.train")
 
@@ -31,7 +33,8 @@ class Result:
 
     Attributes:
         metrics: Final metrics by name, such as `test/mean_iou`; `val/...` are those of the last
-            epoch and `best/val/...` those of the best one.
+            epoch and `best/val/...` those of the best one. Of several processes, the first has
+            them.
         path: The run directory.
         module: The trained module, with the weights that were tested.
         datamodule: Its data.
@@ -53,19 +56,22 @@ def train(
     """
     resuming = cfg.resume is not None
     cfg, run, facts = opened(cfg, trust or Trust.of(cfg.allow))
-    with run.hold(cfg, resuming=resuming, **facts), in_our_words(run), quiet():
+    with together(run, cfg, resuming=resuming, **facts), in_our_words(run), quiet():
         with threads(thread_count(run.summary)):  # the last digits of results depend on it
-            datamodule, module, cost = seeded_parts(cfg)
-            summary = Summary(run, cfg, datamodule, cost)
-            trainer = build_trainer(cfg, extra_callbacks=[summary, *callbacks])
+            with all_ready(run, cfg) as ready:
+                datamodule, module, cost = seeded_parts(cfg)
+                summary = Summary(run, cfg, datamodule, cost)
+                trainer = build_trainer(cfg, extra_callbacks=[summary, *callbacks])
+                ready["other data"] = {"fingerprint": summary.fingerprint, **summary.protocol}
+            connect(trainer)
             summary.begin(trainer)
             if cfg.train:
-                checkpoint = newest_checkpoint(run, trainer) if resuming else None
+                checkpoint = checkpoint_to_resume(run, trainer) if resuming else None
                 trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
             if cfg.test:
                 weights = summary.weights_to_test()
                 trainer.test(module, datamodule, weights, verbose=False, weights_only=True)
-            metrics = summary.end(trainer)
+            metrics = summary.end(trainer) if leads() else {}
     return Result(metrics, run.path, module, datamodule)
 
 

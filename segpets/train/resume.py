@@ -18,6 +18,7 @@ from segpets.run.confine import check_links, check_paths
 from segpets.run.directory import Run
 from segpets.run.files import set_aside
 from segpets.run.names import fingerprint
+from segpets.run.ranks import current
 from segpets.run.stored import ACTING, StoredRun, on_this_machine, open_run
 from segpets.run.trust import Trust
 from segpets.settings import Settings, table
@@ -126,6 +127,18 @@ def moved(node: Any, old: str, new: str) -> Any:
     if isinstance(node, str) and (node == old or node.startswith(f"{old}/")):
         return new + node.removeprefix(old)
     return node
+
+
+def checkpoint_to_resume(run: Run, trainer: Trainer) -> Path | None:
+    """Finds the checkpoint from which a run goes on; None if it had saved none.
+
+    Raises:
+        UserError: None can be read, or the best weights can't, which no later epoch brings back.
+    """
+    if (ranks := current()) is None:
+        return newest_checkpoint(run, trainer)
+    found = ranks.same("checkpoint", lambda: str(newest_checkpoint(run, trainer) or ""))
+    return Path(found) if found else None
 
 
 def newest_checkpoint(run: Run, trainer: Trainer) -> Path | None:

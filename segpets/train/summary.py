@@ -16,6 +16,7 @@ from segpets.run.checkpoint import read_checkpoint
 from segpets.run.directory import Run
 from segpets.run.files import point
 from segpets.run.protocol import protocol
+from segpets.run.ranks import current, leads
 from segpets.settings import table
 from segpets.train.console import say_end, say_start
 from segpets.train.hparams import log_hparams
@@ -77,6 +78,8 @@ class Summary(Callback):
         """Writes and shows what is known before the first step."""
         saving = [c for c in trainer.checkpoint_callbacks if isinstance(c, BestAndLast)]
         self.monitor = saving[0].monitor if saving else None
+        if not leads():
+            return
         self.run.files.model.write_text(self.cost.table + "\n", encoding="utf-8")
         self.run.update(
             protocol=self.protocol,
@@ -91,6 +94,12 @@ class Summary(Callback):
 
     def weights_to_test(self) -> Path | None:
         """Chooses the best weights; the last where val must not choose; None for the current."""
+        if (ranks := current()) is None:
+            return self._weights_to_test()
+        chosen = ranks.same("weights", lambda: str(self._weights_to_test() or ""))
+        return Path(chosen) if chosen else None
+
+    def _weights_to_test(self) -> Path | None:
         files = self.run.files
         file = files.last if self.splits.val_is_test or not files.best.exists() else files.best
         return file if self.cfg.train and file.exists() else None
@@ -182,7 +191,7 @@ class Summary(Callback):
         weights: dict[str, Any] = {"checkpoint": "last"}
         if not self.cfg.train:
             weights = {"init_from": self.cfg.init_from}
-        elif (file := self.weights_to_test()) is not None and file == self.run.files.best:
+        elif (file := self._weights_to_test()) is not None and file == self.run.files.best:
             weights = {"checkpoint": "best", "monitor": self.monitor}
         asked = bool(trainer.early_stopping_callbacks) or any(
             config.reduce_on_plateau for config in trainer.lr_scheduler_configs

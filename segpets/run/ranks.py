@@ -1,0 +1,340 @@
+"""The processes of one training that torchrun or srun has started, on one or several machines.
+
+Process 0 leads: it makes the run directory and writes it. All of them meet at a key-value store,
+which they ask for that directory, compare their config, code and data at, and name the first error
+in, so that one of them tells it.
+
+Imports nothing heavy: most commands have no such company.
+"""
+
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from segpets.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import device as Device
+
+_RUN: Final = "segpets/run"
+_POLL: Final = 0.1
+_PATIENCE: Final = 1800.0
+"""Seconds that a process waits for others that say nothing."""
+_LOST: Final = ("connection closed", "connection reset", "nccl error", "socket", "broken pipe")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A process's place among those of one training.
+
+    Attributes:
+        by: The program that started them: `torchrun` or `srun`.
+        rank: Its number among all.
+        world: Number of all.
+        local_world: Number of those on this machine.
+        address: Where process 0 or torchrun keeps the store.
+        port: The store's port.
+        attempt: How often torchrun has started them again.
+    """
+
+    by: str
+    rank: int
+    world: int
+    local_world: int
+    address: str
+    port: int
+    attempt: int = 0
+
+    @property
+    def leads(self) -> bool:
+        """Tells whether this process writes the run."""
+        return self.rank == 0
+
+
+@dataclass(frozen=True)
+class Begun:
+    """The run that the processes train.
+
+    Attributes:
+        folder: Its directory.
+        resumes: Whether it had begun, and goes on.
+    """
+
+    folder: str
+    resumes: bool
+
+
+class Ranks:
+    """The meeting place of the processes.
+
+    Args:
+        place: The place of this one.
+        hosts_store: Whether process 0 has to keep the store itself; torchrun does it.
+
+    Raises:
+        UserError: The store isn't reached.
+    """
+
+    def __init__(self, place: Place, *, hosts_store: bool) -> None:
+        from torch._C._distributed_c10d import PrefixStore, TCPStore
+        from torch.distributed import DistError
+
+        self.place = place
+        try:
+            self._store = TCPStore(
+                place.address,
+                place.port,
+                is_master=hosts_store and place.leads,
+                wait_for_workers=False,
+                timeout=timedelta(seconds=120),
+            )
+        except (DistError, RuntimeError, ValueError) as error:
+            raise UserError(
+                f"process {place.rank} of {place.world}, on {socket.gethostname()}, doesn't reach "
+                f"process 0 at {place.address}:{place.port}: can this machine connect to it, and "
+                f"is the port free there? {place.by}'s own settings say both"
+            ) from error
+        self._ours = PrefixStore(f"segpets/{place.attempt}", self._store)
+        self._tells, self._keeps_store = False, hosts_store and place.leads
+
+    @property
+    def leads(self) -> bool:
+        """Tells whether this process writes the run."""
+        return self.place.leads
+
+    @property
+    def name(self) -> str:
+        """Names this process for people."""
+        return f"process {self.place.rank} of {self.place.world}, on {socket.gethostname()}"
+
+    def earlier_run(self) -> str | None:
+        """The run that these processes had begun before torchrun started them again."""
+        if not self.place.attempt or not self._store.check([_RUN]):
+            return None
+        return str(self._store.get(_RUN).decode())
+
+    def publish(self, folder: str, *, resumes: bool) -> None:
+        """Tells the others which run it is; process 0 does it."""
+        self._store.set(_RUN, folder)
+        self._ours.set("run", json.dumps([folder, resumes]))
+
+    def run(self) -> "Begun":
+        """Waits for the run to be told; ends the process if the leader has ended."""
+        self._wait(lambda: self._ours.check(["run"]))
+        return Begun(*json.loads(self._ours.get("run")))
+
+    @contextmanager
+    def ending(self) -> Iterator[None]:
+        """Lets those who wait for process 0, or for the one that tells an error, end after it.
+
+        They end as it does. torchrun ends all others as soon as one has ended.
+        """
+        code: object = 1
+        try:
+            yield
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+            raise
+        finally:
+            with suppress(RuntimeError):  # the store may be gone
+                if self._tells or (self.leads and not self._first()):
+                    self._ours.set("over", str(code if isinstance(code, int) else 1))
+                self._leave()
+
+    def same(self, key: str, make: Callable[[], str]) -> str:
+        """Returns in all processes what process 0 makes."""
+        if self.leads:
+            self._ours.set(key, make())
+        self._wait(lambda: self._ours.check([key]))
+        return str(self._ours.get(key).decode())
+
+    def agree(self, facts: Mapping[str, Any], error: BaseException | None = None) -> None:
+        """Waits until all are ready to train, and compares what they are about to train.
+
+        Args:
+            facts: What must be the same in all, by the words for it.
+            error: Why this process isn't ready.
+
+        Raises:
+            UserError: Another process isn't ready, or has something else; only process 0 raises
+                it, the others end.
+        """
+        mine = {"name": self.name, "facts": dict(facts), "error": None}
+        if error is not None:
+            mine["error"] = _in_words(error)
+        if not self.leads:
+            self._ours.set(f"ready/{self.place.rank}", json.dumps(mine, default=str))
+            self._wait(lambda: self._ours.check(["go"]))
+            return
+        for rank in range(1, self.place.world):
+            key = f"ready/{rank}"
+            self._wait(lambda key=key: self._ours.check([key]))  # type: ignore[misc]
+            theirs = json.loads(self._ours.get(key))
+            if theirs["error"]:
+                raise UserError(f"{theirs['name']}: {theirs['error']}")
+            for word, value in json.loads(json.dumps(mine["facts"], default=str)).items():
+                if theirs["facts"].get(word) != value:
+                    what = _difference(value, theirs["facts"].get(word))
+                    raise UserError(
+                        f"{theirs['name']}, has {word} than process 0{what}: all processes of a "
+                        "training need the same"
+                    )
+        self._ours.set("go", "1")
+
+    def connect(self, device: "Device") -> None:
+        """Makes PyTorch's process group, as Lightning would.
+
+        After torchrun has started the processes again, its store still has what the killed ones
+        wrote there, and PyTorch (2.14) would connect to those.
+        """
+        import torch
+        from torch._C._distributed_c10d import PrefixStore
+
+        backend = torch.distributed.get_default_backend_for_device(device)
+        torch.distributed.init_process_group(
+            backend,
+            store=PrefixStore("group", self._ours),
+            rank=self.place.rank,
+            world_size=self.place.world,
+        )
+
+    @contextmanager
+    def failing_once(self, run: Path) -> Iterator[None]:
+        """Writes down the first error of all; the leader raises that of another as its own.
+
+        Args:
+            run: The run's directory.
+
+        Raises:
+            KeyboardInterrupt: Another process was killed, or its machine is gone.
+            UserError: Another process failed.
+        """
+        try:
+            yield
+        except Exception as error:
+            if self.leads and _is_lost(error):
+                self._look_for(lambda: bool(self._first()), seconds=3)
+            first = self._claim(error)
+            if self.leads and first["rank"] != 0:
+                raise UserError(f"{first['name']}: {first['error']}") from error
+            if _is_lost(error) and first["rank"] == self.place.rank:
+                raise KeyboardInterrupt(
+                    f"Another process of this training has ended. resume={run} goes on from the "
+                    "last checkpoint"
+                ) from error
+            raise
+
+    def tells(self, error: BaseException) -> bool:
+        """Tells whether this process is to tell an error; if not, waits until another has."""
+        self._tells = self._claim(error)["rank"] == self.place.rank
+        if not self._tells:
+            self._look_for(self._is_over, seconds=10)
+        return self._tells
+
+    def _leave(self) -> None:
+        """Says good-bye; whoever keeps the store waits for all others, who may still ask it."""
+        self._ours.set(f"left/{self.place.rank}", "1")
+        if self._keeps_store:
+            others = [f"left/{rank}" for rank in range(1, self.place.world)]
+            self._look_for(lambda: bool(self._ours.check(others)), seconds=10)
+
+    def _claim(self, error: BaseException) -> dict[str, Any]:
+        mine = {"rank": self.place.rank, "name": self.name, "error": _in_words(error)}
+        try:
+            claimed: bytes = self._ours.compare_set("first", "", json.dumps(mine))
+            return json.loads(claimed)  # type: ignore[no-any-return]
+        except Exception:  # the store is gone, and with it whoever would tell
+            return mine
+
+    def _first(self) -> bool:
+        return self._has("first")
+
+    def _is_over(self) -> bool:
+        return self._has("over")
+
+    def _has(self, key: str) -> bool:
+        try:
+            return bool(self._ours.check([key]))
+        except Exception:  # the store is gone
+            return False
+
+    def _look_for(self, there: Callable[[], bool], *, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while not there() and time.monotonic() < end:
+            time.sleep(_POLL)
+
+    def _wait(self, there: Callable[[], bool]) -> None:
+        """Waits for others; ends the process when the leader has ended."""
+        end = time.monotonic() + _PATIENCE
+        try:
+            while not there():
+                if self._ours.check(["over"]):
+                    code = int(self._ours.get("over"))
+                    self._leave()
+                    _end(code)
+                if time.monotonic() > end:
+                    raise UserError(
+                        f"{self.name}, has waited {_PATIENCE:.0f} s for the other processes of "
+                        "this training: look what the others say, or whether they run at all"
+                    )
+                time.sleep(_POLL)
+        except UserError:
+            raise
+        except Exception:  # the store is gone, and the leader with it
+            _end(1)
+
+
+_CURRENT: list[Ranks] = []
+
+
+def join(place: Place, *, hosts_store: bool) -> Ranks:
+    """Makes this process one of several that train together.
+
+    Raises:
+        UserError: The others aren't reached.
+    """
+    ranks = Ranks(place, hosts_store=hosts_store)
+    _CURRENT[:] = [ranks]
+    return ranks
+
+
+def current() -> Ranks | None:
+    """The processes that this one trains with; None if it trains alone."""
+    return _CURRENT[0] if _CURRENT else None
+
+
+def leads() -> bool:
+    """Tells whether this process writes the run: it is the first of several, or by itself."""
+    return (ranks := current()) is None or ranks.leads
+
+
+def _end(code: int) -> NoReturn:
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def _is_lost(error: BaseException) -> bool:
+    """Tells whether an error says that the connection to another process broke."""
+    return isinstance(error, RuntimeError) and any(w in str(error).lower() for w in _LOST)
+
+
+def _in_words(error: BaseException) -> str:
+    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+
+
+def _difference(mine: Any, theirs: Any) -> str:
+    """Names the first key in which two tables differ."""
+    if isinstance(mine, dict) and isinstance(theirs, dict):
+        for key in sorted({*mine, *theirs}):
+            if mine.get(key) != theirs.get(key):
+                return f", {key}={theirs.get(key)} and not {mine.get(key)}"
+    return ""

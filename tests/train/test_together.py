@@ -1,0 +1,277 @@
+"""Several processes that torchrun or srun has started are one training."""
+
+import csv
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fixture_types import Start, Tiny
+
+from segpets.run.checkpoint import read_checkpoint
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
+TORCHRUN = "torch.distributed.run"
+
+
+def by_torchrun(*words: str, processes: int = 2, options: tuple[str, ...] = ()) -> list[str]:
+    """The words behind `python -m` that start so many processes of a training."""
+    where = ["--standalone", f"--nproc-per-node={processes}", *options]
+    return [*where, "-m", "segpets.train", *words]
+
+
+def trained(run: Path) -> dict[str, torch.Tensor]:
+    """The weights that a run has in the end."""
+    weights: dict[str, torch.Tensor] = read_checkpoint(run / "checkpoints" / "last.ckpt")[
+        "state_dict"
+    ]
+    return weights
+
+
+def summary(run: Path) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads((run / "summary.json").read_text())
+    return read
+
+
+def errors(output: str) -> list[str]:
+    return [line for line in output.splitlines() if line.startswith("error: ")]
+
+
+def the_only_run(folder: Path) -> Path:
+    (run,) = [path for path in (folder / "logs/train/runs").iterdir() if path.is_dir()]
+    return run
+
+
+@pytest.mark.parametrize("loss", ["loss=combined", "loss=cross_entropy loss.class_weights=null"])
+def test_two_processes_are_one_training_and_end_as_one_process_does(
+    start: Start, tiny: Tiny, tmp_path: Path, loss: str
+) -> None:
+    words = ["trainer.limit_train_batches=3", "optimizer=sgd", *loss.split()]
+    two = start(
+        *by_torchrun(*tiny(*words, "trainer=ddp_sim", "data.batch_size=2")), module=TORCHRUN
+    ).wait()
+    assert two.returncode == 0, two.stdout
+    assert two.stdout.count("epoch 2 of 2") == 1
+    run = the_only_run(tmp_path)
+    assert (tmp_path / "logs/train/latest").resolve() == run
+    assert "x 2" in two.stdout
+
+    one = start(*tiny(*words, "data.batch_size=4"), "hydra.run.dir=one").wait()
+    assert one.returncode == 0, one.stdout
+    for name, expected in trained(tmp_path / "one").items():
+        torch.testing.assert_close(trained(run)[name], expected, rtol=1e-3, atol=1e-3, msg=name)
+    ours, theirs = summary(run), summary(tmp_path / "one")
+    names = [name for name in theirs if name.startswith(("test/", "val/"))]
+    assert len(names) > 20
+    if loss == "loss=combined":  # of whole batches, and no mean over their images
+        names = [name for name in names if not name.endswith("/loss")]
+    for name in names:
+        assert ours[name] == pytest.approx(theirs[name], abs=1e-3), name
+    with (run / "predictions/test/counts.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 7
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_killed_process_goes_on_from_the_last_checkpoint(
+    start: Start, tiny: Tiny, tmp_path: Path, killed: int
+) -> None:
+    words = tiny(
+        *("trainer=ddp_sim", "data.batch_size=2", "trainer.max_epochs=4", "callback=ema"),
+        "callback.best_and_last.every_n_steps=2",
+    )
+    undisturbed = start(*by_torchrun(*words, "hydra.run.dir=a"), module=TORCHRUN).wait()
+    assert undisturbed.returncode == 0, undisturbed.stdout
+
+    options = ("--max-restarts=1",)
+    training = start(*by_torchrun(*words, options=options), module=TORCHRUN)
+    log = wait_for(tmp_path / "logs/train/runs", "*/metrics.csv")
+    run = log.parent
+    while "epoch 2" not in (run / "train.log").read_text():
+        time.sleep(0.05)
+    os.kill(of_rank(killed, tmp_path), signal.SIGKILL)
+    done = training.wait()
+    assert done.returncode == 0, done.stdout
+    assert the_only_run(tmp_path) == run
+    assert "Continuing from" in done.stdout
+    assert errors(done.stdout) == []
+    for name, expected in trained(tmp_path / "a").items():
+        assert torch.equal(trained(run)[name], expected), name
+    assert summary(run)["status"] == "completed"
+    assert summary(run)["test/mean_iou"] == summary(tmp_path / "a")["test/mean_iou"]
+
+
+def wait_for(folder: Path, pattern: str) -> Path:
+    for _ in range(600):
+        if found := sorted(folder.glob(pattern)):
+            return found[0]
+        time.sleep(0.1)
+    raise AssertionError(f"no {pattern} in {folder}")
+
+
+def of_rank(rank: int, folder: Path) -> int:
+    """The process id of a rank that works in a folder."""
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            environ = (place / "environ").read_bytes().split(b"\0")
+            here = (place / "cwd").resolve() == folder
+        except OSError:
+            continue
+        if here and f"RANK={rank}".encode() in environ:
+            return int(place.name)
+    raise AssertionError(f"there is no process of rank {rank}")
+
+
+def test_an_error_in_all_processes_is_told_once(start: Start, tiny: Tiny, tmp_path: Path) -> None:
+    words = ["trainer=ddp_sim", "data.batch_size=2"]
+    done = start(*by_torchrun(*tiny(*words, "model=unt")), module=TORCHRUN).wait()
+    assert done.returncode == 1
+    assert len(errors(done.stdout)) == 1, done.stdout
+    assert "unet" in errors(done.stdout)[0]
+    assert not (tmp_path / "logs").exists()
+
+    words += ["optimizer=sgd", "optimizer.lr=1e30"]
+    done = start(*by_torchrun(*tiny(*words)), module=TORCHRUN).wait()
+    assert done.returncode == 1
+    assert len(errors(done.stdout)) == 1, done.stdout
+    assert "Try a lower optimizer.lr" in errors(done.stdout)[0]
+    run = the_only_run(tmp_path)
+    assert summary(run)["status"] == "failed"
+    assert "loss is" in summary(run)["error"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("trainer=cpu",), r"torchrun started 2 processes of one training.*add trainer=ddp$"),
+        (("trainer=ddp_sim", "-m"), "start the processes of one training, and this is a sweep"),
+        (
+            ("trainer=ddp_sim", "data.batch_size=8"),
+            "larger than the 7 training images of each of the",
+        ),
+    ],
+)
+def test_what_several_processes_cannot_do_is_refused(
+    start: Start, tiny: Tiny, words: tuple[str, ...], told: str
+) -> None:
+    done = start(*by_torchrun(*tiny(*words)), module=TORCHRUN).wait()
+    assert done.returncode == 1
+    (error,) = errors(done.stdout)
+    assert re.search(told, error), error
+
+
+def test_more_processes_than_images_are_refused(start: Start, tiny: Tiny) -> None:
+    words = tiny("trainer=ddp_sim", "data.overfit=2", "data.batch_size=2")
+    done = start(*by_torchrun(*words, processes=3), module=TORCHRUN).wait()
+    assert done.returncode == 1
+    (error,) = errors(done.stdout)
+    assert "3 processes" in error and "2" in error
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def of_srun(rank: int, port: int) -> dict[str, str]:
+    """What srun says to a process of a step of two on two machines."""
+    return {
+        **{"SLURM_JOB_ID": "77", "SLURM_STEP_ID": "0", "SLURM_PROCID": str(rank)},
+        **{"SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "2", "SLURM_LOCALID": "0"},
+        **{"SLURM_STEP_NODELIST": "localhost,other", "SLURM_STEP_NUM_NODES": "2"},
+        **{"SLURM_NODEID": str(rank), "SLURM_JOB_NAME": "train", "SLURM_NNODES": "2"},
+        "MASTER_PORT": str(port),
+    }
+
+
+def test_what_srun_starts_is_one_training(start: Start, tiny: Tiny, tmp_path: Path) -> None:
+    words, port = tiny("trainer=ddp_sim", "data.batch_size=2"), free_port()
+    both = [start(*words, **of_srun(rank, port)) for rank in (1, 0)]
+    follower, leader = [process.wait() for process in both]
+    assert leader.returncode == follower.returncode == 0, leader.stdout + follower.stdout
+    assert follower.stdout == ""
+    assert summary(the_only_run(tmp_path))["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ("trainer.max_epochs=3", "has another config than process 0, trainer.max_epochs=3 and not"),
+        ("data.root=FOLDER", "FOLDER"),
+        ("paths.log_dir=elsewhere", None),
+    ],
+)
+def test_processes_that_differ_are_refused_before_the_first_step(
+    start: Start, tiny: Tiny, tmp_path: Path, other: str, told: str | None
+) -> None:
+    words, port = tiny("trainer=ddp_sim", "data.batch_size=2"), free_port()
+    other = other.replace("FOLDER", str(tmp_path / "nowhere"))
+    follower = start(*words, other, **of_srun(1, port))
+    leader = start(*words, **of_srun(0, port)).wait()
+    if told is None:
+        assert leader.returncode == 0, leader.stdout
+        return
+    assert (leader.returncode, follower.wait().returncode) == (1, 1)
+    (error,) = errors(leader.stdout)
+    assert f"error: process 1 of 2, on {socket.gethostname()}" in error
+    assert told.replace("FOLDER", "nowhere") in error
+    assert follower.wait().stdout == ""
+    assert summary(the_only_run(tmp_path))["status"] == "failed"
+
+
+LINKED = """
+ip netns add {a} && ip netns add {b} && ip link add {va} type veth peer name {vb} &&
+ip link set {va} netns {a} && ip link set {vb} netns {b} &&
+ip -n {a} addr add 10.213.7.1/24 dev {va} && ip -n {b} addr add 10.213.7.2/24 dev {vb} &&
+ip -n {a} link set lo up && ip -n {b} link set lo up &&
+ip -n {a} link set {va} up && ip -n {b} link set {vb} up
+"""
+
+
+@pytest.fixture
+def machines() -> Iterator[dict[str, str]]:
+    """Two network namespaces that are linked, as two machines are: device by name."""
+    names = {key: f"seg{key}{os.getpid()}" for key in ("a", "b", "va", "vb")}
+    made = subprocess.run(["sh", "-c", LINKED.format(**names)], capture_output=True, text=True)
+    try:
+        if made.returncode:
+            pytest.skip(f"only root of a system with iproute2 may link namespaces: {made.stderr}")
+        yield {names["a"]: names["va"], names["b"]: names["vb"]}
+    finally:
+        for name in ("a", "b"):
+            subprocess.run(["ip", "netns", "del", names[name]], capture_output=True)
+
+
+def test_two_machines_are_one_training(
+    machines: dict[str, str], tiny: Tiny, tmp_path: Path
+) -> None:
+    words = tiny("trainer=ddp_sim", "data.batch_size=2")
+    outputs, running = [], []
+    for rank, (machine, device) in reversed(list(enumerate(machines.items()))):
+        where = ["--nnodes=2", f"--node-rank={rank}", "--master-addr=10.213.7.1"]
+        run = [sys.executable, "-m", TORCHRUN, *where, "--nproc-per-node=1", "-m", "segpets.train"]
+        outputs.append(tmp_path / f"{rank}.txt")
+        with outputs[-1].open("w") as output:
+            running.append(
+                subprocess.Popen(
+                    ["ip", "netns", "exec", machine, *run, *words],
+                    stdout=output,
+                    stderr=output,
+                    cwd=tmp_path,
+                    env=os.environ | {"GLOO_SOCKET_IFNAME": device, "PYTHONPATH": str(ROOT)},
+                )
+            )
+    assert [process.wait(300) for process in running] == [0, 0], outputs[1].read_text()
+    assert "epoch 2 of 2" in outputs[1].read_text()
+    assert "epoch" not in outputs[0].read_text()
+    assert summary(the_only_run(tmp_path))["status"] == "completed"
