@@ -44,7 +44,9 @@ ELSEWHERE = {
     f"torchrun {TWO_MACHINES} -m segpets.train trainer=ddp": "test_together.py",
     "srun --nodes=2 --ntasks-per-node=4 python -m segpets.train trainer=ddp": "test_together.py",
 }
-NOT_COMMANDS = re.compile(r"    (  |logs/|\$ |error: )|.*`ddp` was run|.*measured on CPUs|    machines, but")
+NOT_COMMANDS = re.compile(
+    r"    (  |logs/|\$ |error: )|.*`ddp` was run|.*measured on CPUs|    machines, but"
+)
 
 
 # The scripts of the log, with what makes them short.

@@ -1,10 +1,9 @@
 """A GPU for each job of a sweep that runs several at a time on one machine."""
 
-import fcntl
 import logging
 import multiprocessing
 import os
-import re
+import socket
 import time
 from typing import IO, Any, Final
 
@@ -12,13 +11,15 @@ import torch
 
 from segpets.errors import UserError
 from segpets.paths import user_cache
+from segpets.run.lock import keep
+from segpets.run.names import safe_name
 
 log = logging.getLogger(__name__)
 
 _VARIABLE: Final = "CUDA_VISIBLE_DEVICES"
 _SECONDS: Final = 1.0
-_OURS: dict[str, IO[Any]] = {}
-"""The place that this process has taken, by its name."""
+_OURS: list[IO[Any]] = []
+"""The lock of the place that this process has taken."""
 
 
 def visible_gpus() -> list[str]:
@@ -67,10 +68,13 @@ def take_gpu(trainer: Any, *, jobs_per_gpu: int) -> None:
         return
     gpus = visible_gpus()
     told = False
-    while gpus and not _OURS:
-        for place in range(jobs_per_gpu):
-            if any(_taken(gpu, place) for gpu in gpus):
+    while gpus:
+        try:
+            if any(_taken(gpu, place) for place in range(jobs_per_gpu) for gpu in gpus):
                 return
+        except OSError as error:
+            log.warning("Jobs may share a GPU by chance, as no place can be taken: %s", error)
+            return
         if not told:
             log.info("All places on GPUs (%s) are taken: waiting for one", ", ".join(gpus))
         told = True
@@ -83,15 +87,12 @@ def _wants_one(trainer: Any) -> bool:
 
 def _taken(gpu: str, place: int) -> bool:
     """Takes a place, if it is free."""
-    folder = user_cache() / "gpus"
+    folder = user_cache() / "gpus" / safe_name(socket.gethostname())  # machines may share a home
     folder.mkdir(parents=True, exist_ok=True)
-    file = (folder / f"{re.sub(r'[^A-Za-z0-9]+', '-', gpu)}.{place}.lock").open("a")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
+    lock = keep(folder / f"{safe_name(gpu)}.{place}.lock")
+    if lock is None:
         return False
-    _OURS[f"{gpu}.{place}"] = file
+    _OURS.append(lock)
     os.environ[_VARIABLE] = gpu
     log.info("This process computes on GPU %s", gpu)
     return True

@@ -51,7 +51,6 @@ def attempt(cfg: DictConfig, *, train: Callable[[DictConfig], Any]) -> None:
     """Runs one job of a sweep, and never takes the sweep down."""
     path, overrides = Path(cfg.paths.output_dir), list(cfg.overrides)
     _end_with_the_parent()
-    take_gpu(cfg.trainer, jobs_per_gpu=cfg.jobs_per_gpu)  # before anything looks for one
     state, summary = settled(path)
     if state in (State.COMPLETED, State.RUNNING):
         why = "is complete" if state == State.COMPLETED else f"is run by {holder_of(path)}"
@@ -60,6 +59,7 @@ def attempt(cfg: DictConfig, *, train: Callable[[DictConfig], Any]) -> None:
     if cfg.fail_fast and asked_to_stop(path.parent):
         log.info("%s doesn't start, as another job failed", path.name)
         return
+    take_gpu(cfg.trainer, jobs_per_gpu=cfg.jobs_per_gpu)  # before anything looks for one
     count = threads_of(path.parent, torch.get_num_threads())
     if state == State.INTERRUPTED:
         if not summary:

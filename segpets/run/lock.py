@@ -71,10 +71,7 @@ def held(path: Path) -> Iterator[None]:
                 f"{path} is being written by {holder_of(path) or 'another process'}: wait until "
                 "it ends"
             )
-        lock.seek(0)
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        lock.flush()
+        _sign(lock)
         _HELD.add(lock)
         owner = os.getpid()
         try:
@@ -84,6 +81,28 @@ def held(path: Path) -> Iterator[None]:
             if os.getpid() == owner:
                 with suppress(OSError):
                     file.unlink()
+
+
+def keep(file: Path) -> IO[Any] | None:
+    """Takes a lock until this process ends, or closes what is returned; None if another has it.
+
+    Raises:
+        OSError: The file can't be opened.
+    """
+    lock = _opened(file, os.O_RDWR | os.O_CREAT)
+    if _taken(lock, fcntl.LOCK_EX):
+        lock.close()
+        return None
+    _sign(lock)
+    return lock
+
+
+def _sign(lock: IO[Any]) -> None:
+    """Writes down who holds a lock."""
+    lock.seek(0)
+    lock.truncate(0)
+    lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+    lock.flush()
 
 
 def check_new(folder: Path, task: str, *, before_hydra: bool = False) -> None:

@@ -86,6 +86,16 @@ def test_each_worker_has_its_own_and_one_too_many_waits(shared: int) -> None:
         worker.end()
 
 
+def test_where_no_place_can_be_taken_a_job_runs_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    worker = Worker()
+    assert worker.sees() == "3, GPU-5a/b"
+    worker.end()
+
+
 @pytest.mark.parametrize(
     "trainer",
     [SimpleNamespace(accelerator="cpu", devices=1), SimpleNamespace(accelerator="gpu", devices=2)],
