@@ -16,10 +16,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import SumMetric
 
+from segpets.compiled import Compiled
 from segpets.errors import UserError
 from segpets.labels import Batch
 from segpets.metric import SegmentationMetrics, confusion_matrices, soft_iou
 from segpets.model.windows import by_windows
+from segpets.optimizer import made_fused
 
 
 class Preprocess(nn.Module):
@@ -74,6 +76,7 @@ class SegmentationModule(LightningModule):
         classes: Class names, in the order of their ids.
         window: Height and width of the windows by which val and test images are predicted; None
             predicts each at once.
+        compile: Whether net and loss of a training step are compiled.
     """
 
     def __init__(
@@ -86,9 +89,11 @@ class SegmentationModule(LightningModule):
         scheduler: Callable[..., LRSchedulerConfigType],
         classes: Sequence[str],
         window: tuple[int, int] | None = None,
+        compile: bool = False,
     ) -> None:
         super().__init__()
-        self.window = window
+        self.window, self.compile_step = window, compile
+        self._step: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
         self.net = net.to(memory_format=torch.channels_last)
         self.loss = loss
         self.preprocess = preprocess
@@ -123,12 +128,17 @@ class SegmentationModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Computes the loss of a batch, and counts its pixels."""
-        logits = self(batch["image"])
-        loss: Tensor = self.loss(logits, batch["mask"].long())
+        if self._step is None:  # made here, as processes that are spawned can't be given it
+            self._step = Compiled(self._losses) if self.compile_step else self._losses
+        logits, loss = self._step(batch["image"], batch["mask"])
         self._count("train", logits.detach(), batch["mask"])
         # Not prog_bar=True, with which Lightning reads the value, and so waits, at each step.
         self.log("train/loss", loss, on_step=True, on_epoch=False)
         return loss
+
+    def _losses(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        logits: Tensor = self(image)
+        return logits, self.loss(logits, mask.long())
 
     def on_train_epoch_start(self) -> None:
         """Forgets the validation of the epoch before, which may be the last one for some epochs.
@@ -166,7 +176,7 @@ class SegmentationModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Makes the optimizer and its schedule; the schedule is told the number of steps."""
-        optimizer = self.make_optimizer(self.net.parameters())
+        optimizer = made_fused(self.make_optimizer, self.net.parameters())
         steps = self.trainer.estimated_stepping_batches
         if steps == float("inf"):
             raise UserError(

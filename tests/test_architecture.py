@@ -27,7 +27,7 @@ LAYERS = [
     {"labels", "paths"},
     {"hardware", "settings", "stats"},
     {"run"},
-    {"augment", "data", "loss", "metric", "model", "report", "scheduler"},
+    {"augment", "compiled", "data", "loss", "metric", "model", "optimizer", "report", "scheduler"},
     {"module"},
     {"callback", "config"},
     {"build"},

@@ -17,6 +17,7 @@ from segpets.build.batch_norm import SyncOnCPU
 from segpets.build.cost import Cost, cost_of
 from segpets.build.instantiate import build
 from segpets.build.probe import try_loss, words
+from segpets.compiled import wants_compile
 from segpets.data import SegmentationDataModule, Source
 from segpets.data.geometry import as_size, by, trained_size
 from segpets.data.reader import Reader
@@ -121,6 +122,7 @@ def build_module(cfg: DictConfig, net: nn.Module) -> SegmentationModule:
         scheduler=build(cfg.scheduler, "scheduler"),
         classes=cfg.data.classes,
         window=None if cfg.data.window is None else as_size(cfg.data.window),
+        compile=wants_compile(cfg.trainer.get("compile", False)),
     )
 
 
@@ -148,7 +150,8 @@ def build_trainer(cfg: DictConfig, *, extra_callbacks: Sequence[Callback] = ()) 
         callbacks = [c for c in callbacks if not isinstance(c, LearningRateMonitor)]
     parts = {"callbacks": [*callbacks, *extra_callbacks], "logger": loggers}
     try:
-        trainer: Trainer = build(cfg.trainer, "trainer", **parts, **_for_several(cfg.trainer))
+        own = {key: value for key, value in cfg.trainer.items() if key != "compile"}
+        trainer: Trainer = build(own, "trainer", **parts, **_for_several(own))
     except UserError as error:
         if cfg.trainer.accelerator in ("auto", "cpu"):
             raise

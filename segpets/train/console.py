@@ -6,6 +6,7 @@ from lightning.pytorch import Trainer
 from omegaconf import DictConfig
 
 from segpets.build.cost import Cost
+from segpets.compiled import wants_compile
 from segpets.data import Splits
 from segpets.data.geometry import by, trained_size
 from segpets.hardware import device_name
@@ -20,6 +21,7 @@ def say_start(cfg: DictConfig, run: Run, splits: Splits, trainer: Trainer, cost:
     """Shows model, loss, data and device."""
     counts = ", ".join(f"{len(samples):,} {s}" for s, samples in splits.stages().items())
     several = f" x {trainer.world_size}" if trainer.world_size > 1 else ""
+    compiled = ", compiled" if wants_compile(cfg.trainer.get("compile", False)) else ""
     facts = {
         "model": cfg.model._target_.rpartition(".")[2],
         "parameters": f"{cost.params:,}",
@@ -27,7 +29,7 @@ def say_start(cfg: DictConfig, run: Run, splits: Splits, trainer: Trainer, cost:
         "loss": cfg.loss._target_.rpartition(".")[2],
         "data": f"{counts} images, batches of {cfg.data.batch_size}",
         "device": device_name(trainer.strategy.root_device) + several,
-        "precision": f"{cfg.trainer.precision}, channels last",
+        "precision": f"{cfg.trainer.precision}, channels last{compiled}",
         "epochs": str(trainer.max_epochs),
         "run": shown(run.path),
     }

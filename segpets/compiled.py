@@ -1,0 +1,74 @@
+"""Net and loss of a training step by torch.compile."""
+
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+import torch
+
+from segpets.errors import UserError
+
+log = logging.getLogger(__name__)
+
+CHOICES: Final = (True, False, "auto")
+
+
+def wants_compile(choice: object) -> bool:
+    """Decides whether a training is compiled.
+
+    `auto` compiles where that was measured to win, which so far is nowhere: on CPUs a step took
+    between 0.97 and 1.17 times as long, after a minute of compiling, and on GPUs nobody has
+    measured it. See docs/PERFORMANCE.md.
+
+    Args:
+        choice: The key `trainer.compile`.
+
+    Raises:
+        UserError: It is none of the choices.
+    """
+    if choice not in CHOICES:
+        raise UserError(f"trainer.compile={choice}: give auto, true or false")
+    return choice is True
+
+
+class Compiled:
+    """A function that runs compiled, or as it is where it can't be compiled.
+
+    Shapes are static, so arguments of another shape, as in the last batch of an epoch, run as they
+    are. Compiled code is kept in PyTorch's cache, which all trainings of a user share.
+
+    Args:
+        function: What it does.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        # Takes a second, which trainings that aren't compiled needn't wait for.
+        from torch._dynamo.exc import TorchDynamoException
+        from torch._inductor.exc import InductorError
+
+        self._refusals = (TorchDynamoException, InductorError)
+        self.function = function
+        mode = "reduce-overhead" if torch.cuda.is_available() else None  # CUDA graphs
+        self._compiled: Callable[..., Any] | None = torch.compile(
+            function, dynamic=False, mode=mode
+        )
+        self._shape: torch.Size | None = None
+
+    def __call__(self, image: torch.Tensor, mask: torch.Tensor) -> Any:
+        """Runs it; the first call compiles, which takes a minute or so."""
+        if self._compiled is None or self._shape not in (None, image.shape):
+            return self.function(image, mask)
+        try:
+            result = self._compiled(image, mask)
+        except self._refusals as error:
+            reason = next((line for line in str(error).splitlines() if line.strip()), "")
+            log.warning(
+                "trainer.compile: this machine can't compile the step (%s: %s): it runs as it is",
+                type(error).__name__,
+                reason.strip().rstrip("."),
+            )
+            log.debug("the traceback", exc_info=error)
+            self._compiled = None
+            return self.function(image, mask)
+        self._shape = image.shape
+        return result
