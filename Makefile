@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.segpets-installed
 
 .DEFAULT_GOAL := help
-.PHONY: prove-resume fuzz help setup train test test-all check browse doctor compare tensorboard benchmark benchmark-data docs clean evaluate latency notebooks export predict
+.PHONY: prove-resume fuzz help setup train test test-all check browse doctor compare tensorboard benchmark benchmark-data docs clean evaluate latency notebooks export predict bench
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -76,6 +76,11 @@ latency: setup  ## measure what a model costs and how fast it is: ARGS="model=se
 
 benchmark: setup  ## measure the training loop against a bare PyTorch loop
 	$(BIN)/python benchmarks/train_step.py $(ARGS)
+
+bench: setup  ## measure steps and whole epochs against what one would take instead, an hour or so, into build/bench
+	@mkdir -p build/bench
+	$(BIN)/python benchmarks/train_step.py --json build/bench/steps.json
+	$(BIN)/python benchmarks/epochs.py --json build/bench/epochs.json $(ARGS)
 
 prove-resume: setup  ## kill trainings at random moments, resume them, compare with undisturbed ones: ARGS="--kills 30"
 	$(BIN)/python scripts/prove_resume.py $(ARGS)

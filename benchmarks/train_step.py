@@ -1,19 +1,24 @@
 """Steps a second of segpets' training loop against a bare PyTorch loop.
 
-    python benchmarks/train_step.py [OVERRIDES ...]
+    python benchmarks/train_step.py [--models unet vit_tiny] [--batches 8 64]
+                                    [--variants "" augment=device] [--json FILE] [OVERRIDES ...]
 
-Both train the same net, loss and optimizer at the same precision, in one process, on one device.
-The bare loop runs over batches that lie in memory, decoded, augmented and normalised, and does
-nothing but forward, backward and step; segpets' loop reads, augments, normalises, counts the
-training metrics, logs, and shows progress. Each is timed over several rounds in turn, after a
-warm-up; the medians are printed with their ratio.
+Both train the same net, loss and optimizer at the same precision, in one process, on one device:
+the GPU if there is one. The bare loop runs over batches that lie on the device, decoded, augmented
+and normalised, and does nothing but forward, backward and step; on a GPU the same is also replayed
+as one CUDA graph, the fastest loop that can be written by hand. segpets' loop reads, augments,
+normalises, counts the training metrics, logs, and shows progress. Each is timed over several rounds
+in turn, after a warm-up; the medians are printed with their ratio.
 """
 
+import argparse
+import json
 import logging
 import statistics
-import sys
 import tempfile
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,78 +27,153 @@ from lightning.pytorch import Callback, seed_everything
 from segpets.build.instantiate import build
 from segpets.build.objects import build_data, build_module, build_trainer
 from segpets.config import compose
+from segpets.hardware import device_name
+from segpets.run.versions import versions
 
 WARM_UP = 5
-STEPS = 40
-ROUNDS = 5
+Batches = list[tuple[torch.Tensor, torch.Tensor]]
+
+
+def now() -> float:
+    """The time when the device has done what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 class Clock(Callback):
     """Takes the time between the end of the warm-up and the last step of each epoch."""
 
-    def __init__(self) -> None:
-        self.speeds: list[float] = []
+    def __init__(self, steps: int) -> None:
+        self.steps, self.speeds = steps, list[float]()
 
     def on_train_batch_end(
         self, trainer: Any, module: Any, outputs: Any, batch: Any, i: int
     ) -> None:
         if i + 1 == WARM_UP:
-            self.since = time.perf_counter()
-        elif i + 1 == WARM_UP + STEPS:
-            self.speeds.append(STEPS / (time.perf_counter() - self.since))
+            self.since = now()
+        elif i + 1 == WARM_UP + self.steps:
+            self.speeds.append(self.steps / (now() - self.since))
 
 
-def bare_loop(cfg: Any, batches: list[tuple[torch.Tensor, torch.Tensor]]) -> float:
+class Alternate(Callback):
+    """Runs the bare loops between epochs, so that all see the same machine."""
+
+    def __init__(self, loops: dict[str, Callable[[], float]]) -> None:
+        self.loops, self.speeds = loops, {name: list[float]() for name in loops}
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        for name, loop in self.loops.items():
+            self.speeds[name].append(loop())
+
+
+def bare_loop(cfg: Any, batches: Batches, device: torch.device, steps: int) -> float:
     """Runs forward, backward and step over batches in memory; gives steps a second."""
-    module = build_module(cfg, build(cfg.model, "model"))
+    module = build_module(cfg, build(cfg.model, "model")).to(device)
     net, loss_of = module.net.train(), module.loss
     optimizer = module.make_optimizer(net.parameters())
-    bf16 = "bf16" in str(cfg.trainer.precision)
-    for step in range(WARM_UP + STEPS):
+    precision = str(cfg.trainer.precision)
+    kind = torch.bfloat16 if "bf16" in precision else torch.float16
+    for step in range(WARM_UP + steps):
         if step == WARM_UP:
-            since = time.perf_counter()
+            since = now()
         image, mask = batches[step % len(batches)]
         optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with torch.autocast(device.type, kind, enabled="mixed" in precision):
             loss = loss_of(net(image), mask)
         loss.backward()
         optimizer.step()
-    return STEPS / (time.perf_counter() - since)
+    return steps / (now() - since)
 
 
-def main() -> None:
-    """Prints both speeds and their ratio."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+def graph_loop(cfg: Any, batches: Batches, device: torch.device, steps: int) -> float:
+    """Replays forward, backward and step as one CUDA graph; gives steps a second.
+
+    Source: https://docs.pytorch.org/docs/stable/notes/cuda.html, whole-network capture.
+    """
+    module = build_module(cfg, build(cfg.model, "model")).to(device)
+    net, loss_of = module.net.train(), module.loss
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, capturable=True, fused=True)
+    image, mask = (one.clone() for one in batches[0])
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(device.type, torch.bfloat16):
+            loss = loss_of(net(image), mask)
+        loss.backward()
+        optimizer.step()
+
+    beside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    beside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(beside):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(beside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    since = now()
+    for at in range(steps):
+        image.copy_(batches[at % len(batches)][0])
+        mask.copy_(batches[at % len(batches)][1])
+        graph.replay()
+    return steps / (now() - since)
+
+
+def measure(words: list[str], *, rounds: int, steps: int) -> dict[str, float]:
+    """Steps a second of segpets and of the bare loops, in turns."""
     with tempfile.TemporaryDirectory() as folder:
-        fixed = [f"hydra.run.dir={folder}", "trainer.accelerator=cpu", "test=false"]
-        fixed += [f"trainer.max_epochs={ROUNDS}", f"trainer.limit_train_batches={WARM_UP + STEPS}"]
-        cfg = compose([*fixed, "trainer.limit_val_batches=0", *sys.argv[1:]])
+        fixed = [f"hydra.run.dir={folder}", "test=false", f"trainer.max_epochs={rounds}"]
+        fixed += [f"trainer.limit_train_batches={WARM_UP + steps}", "trainer.limit_val_batches=0"]
+        cfg = compose([*fixed, *words])
         seed_everything(cfg.seed, verbose=False)
         datamodule = build_data(cfg)
         datamodule.setup()
         module = build_module(cfg, build(cfg.model, "model"))
-        batches = [
-            (module.preprocess(batch["image"]), batch["mask"].long())
-            for batch, _ in zip(datamodule.train_dataloader(), range(STEPS), strict=False)
-        ]
-        clock = Clock()
+        clock = Clock(steps)
         trainer = build_trainer(cfg, extra_callbacks=[clock])
-        bare: list[float] = []
-
-        class Alternate(Callback):
-            """Runs the bare loop between epochs, so that both see the same machine."""
-
-            def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-                bare.append(bare_loop(cfg, batches))
-
-        trainer.callbacks.append(Alternate())
+        device = trainer.strategy.root_device
+        batches = [
+            (module.preprocess(batch["image"]).to(device), batch["mask"].long().to(device))
+            for batch, _ in zip(datamodule.train_dataloader(), range(steps), strict=False)
+        ]
+        loops = {"bare": lambda: bare_loop(cfg, batches, device, steps)}
+        if device.type == "cuda":
+            loops["cuda_graph"] = lambda: graph_loop(cfg, batches, device, steps)
+        alternate = Alternate(loops)
+        trainer.callbacks.append(alternate)  # type: ignore[attr-defined]
         trainer.fit(module, datamodule=datamodule)
-    ours, theirs = statistics.median(clock.speeds), statistics.median(bare)
-    size = f"batch {cfg.data.batch_size}, {cfg.data.size}x{cfg.data.size}, {cfg.trainer.precision}"
-    print(f"{size}, {torch.get_num_threads()} threads, medians of {ROUNDS} rounds of {STEPS} steps")
-    print(f"bare PyTorch loop  {theirs:7.2f} steps/s")
-    print(f"segpets            {ours:7.2f} steps/s")
-    print(f"ratio              {ours / theirs:7.3f}")
+    every = {"segpets": clock.speeds, **alternate.speeds}
+    return {name: statistics.median(speeds) for name, speeds in every.items()}
+
+
+def main() -> None:
+    """Prints a table, and writes JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", nargs="+", default=["unet", "segnet_dsc", "vit_tiny"])
+    parser.add_argument("--batches", nargs="+", type=int, default=[8])
+    parser.add_argument("--variants", nargs="+", default=[""], help="overrides, in one word each")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=40, help="of a round")
+    parser.add_argument("--json", type=Path, help="a file to write")
+    args, overrides = parser.parse_known_args()
+    for name in ("lightning.pytorch", "segpets"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    device = device_name(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    print(f"{device}; steps a second, medians of {args.rounds} rounds of {args.steps} steps")
+    rows = []
+    for model in args.models:
+        for batch in args.batches:
+            for variant in args.variants:
+                words = [f"model={model}", f"data.batch_size={batch}", *variant.split()]
+                speeds = measure([*words, *overrides], rounds=args.rounds, steps=args.steps)
+                rows.append({"model": model, "batch": batch, "variant": variant} | speeds)
+                rest = ", ".join(f"{name} {speed:.2f}" for name, speed in speeds.items())
+                ratio = speeds["segpets"] / speeds["bare"]
+                print(f"{model:<11} {batch:>4}  {variant:<24} {rest}; {ratio:.3f} of bare")
+    if args.json:
+        facts = {"device": device, "versions": versions(), "rows": rows}
+        args.json.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -32,12 +32,14 @@ class Batch(TypedDict):
         mask: uint8 class ids, (B, H, W), with `IGNORE_INDEX` where no class is known.
         name: The B images' names.
         seed: int64 (B,), of their augmentation, if that is still to come.
+        index: int64 (B,), of images that are on the device; image and mask are still to be taken.
     """
 
     image: Tensor
     mask: Tensor
     name: NotRequired[list[str]]
     seed: NotRequired[Tensor]
+    index: NotRequired[Tensor]
 
 
 def is_background(name: str) -> bool:

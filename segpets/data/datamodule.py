@@ -24,6 +24,7 @@ from segpets.data.notices import Notice, notices
 from segpets.data.picture import Exif, Pages
 from segpets.data.pixels import Pixels
 from segpets.data.reader import Reader
+from segpets.data.resident import Keys, Resident, collate_keys, resident
 from segpets.data.source import STAGES, Rows, Sample, Source, Splits, leave_out, merged, refuse
 from segpets.errors import UserError
 from segpets.labels import Batch, Item
@@ -70,6 +71,7 @@ class SegmentationDataModule(LightningDataModule):
     pixels: Pixels
     splits: Splits
     _rows: dict[str, Rows]
+    _resident: Resident | None
 
     @checked("data")
     def __init__(
@@ -209,7 +211,12 @@ class SegmentationDataModule(LightningDataModule):
         if "seed" not in batch:
             return batch
         assert isinstance(self.augment, BatchAugment)
-        image, mask = self.augment.batch(batch["image"], batch["mask"], batch["seed"])
+        if "image" in batch:
+            pair = batch["image"], batch["mask"]
+        else:
+            assert self._resident is not None
+            pair = self._resident.batch(batch["index"])
+        image, mask = self.augment.batch(*pair, batch["seed"])
         return Batch(image=image, mask=mask, name=batch["name"])
 
     def train_dataloader(self) -> DataLoader[Item]:
@@ -227,6 +234,14 @@ class SegmentationDataModule(LightningDataModule):
     def plain_dataloader(self, stage: str) -> DataLoader[Item]:
         """Loads every image of a stage once, in order and never augmented, for evaluation."""
         return self._loader(stage, plain=True)
+
+    def _keeps_on_device(self, dataset: SegmentationDataset) -> bool:
+        """Copies the training pixels to the device once, if they are augmented there and fit."""
+        if self.trainer is None or not isinstance(dataset.augment, BatchAugment):
+            return False
+        if not hasattr(self, "_resident"):
+            self._resident = resident(dataset, self.trainer.strategy.root_device)
+        return self._resident is not None
 
     def _loader(self, stage: str, *, plain: bool = False) -> DataLoader[Item]:
         dataset, train = self.dataset(stage, plain=plain), stage == "train" and not plain
@@ -258,6 +273,9 @@ class SegmentationDataModule(LightningDataModule):
         }
         if train:
             options |= {"batch_size": self.batch_size, "drop_last": True}
+            if self._keeps_on_device(dataset):
+                options |= {"dataset": Keys(dataset), "collate_fn": collate_keys}
+                options |= {"num_workers": 0, "persistent_workers": False}
             return TrainLoader(trainer=trainer, sampler=sampler, **options)
         if self.reader.is_uniform:
             return DataLoader(sampler=sampler, batch_size=self.batch_size, **options)

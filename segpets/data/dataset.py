@@ -95,8 +95,8 @@ class SegmentationDataset(Dataset[Item]):
         if self.augment is None:
             return Item(image=image, mask=mask, name=name)
         if isinstance(self.augment, BatchAugment):
-            return Item(image=image, mask=mask, name=name, seed=self._seed(key))
-        image, mask = self.augment(image, mask, seed=self._seed(key))
+            return Item(image=image, mask=mask, name=name, seed=self.seed_of(key))
+        image, mask = self.augment(image, mask, seed=self.seed_of(key))
         if self.classes is not None:
             self._check(mask, self.classes)
         return Item(image=image, mask=mask, name=name)
@@ -110,12 +110,13 @@ class SegmentationDataset(Dataset[Item]):
                 "them by nearest neighbour; browse doctor=true looks at an augmentation"
             ) from error
 
-    def _seed(self, key: tuple[int, int]) -> int:
+    def seed_of(self, key: tuple[int, int]) -> int:
+        """Makes the augmentation's seed of (epoch, index)."""
         return int(np.random.SeedSequence([self.seed, *key]).generate_state(1)[0])
 
     def _cut(self, key: tuple[int, int]) -> Cut | None:
         piece = getattr(self.augment, "piece", None)
-        return None if piece is None else partial(piece, seed=self._seed(key))
+        return None if piece is None else partial(piece, seed=self.seed_of(key))
 
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> list[Item]:
         """Returns the items of one batch, augmented on one thread.

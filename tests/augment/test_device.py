@@ -290,3 +290,19 @@ def test_a_training_sees_augmented_images_and_validates_on_plain_ones(
     plain = next(iter(data.val_dataloader()))
     assert sees.val[0].equal(plain["image"])
     assert "test/mean_iou" in result.metrics
+
+
+def test_pixels_that_do_not_fit_on_the_device_are_sent_by_the_batch(
+    train_tiny: Train, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    there, sent = Sees(), Sees()
+    options = ["augment=device", "trainer.max_epochs=2", "data.batch_size=4"]
+    with caplog.at_level("INFO"):
+        train_tiny(*options, callbacks=[there], folder="there")
+        assert "batch by batch" not in caplog.text
+        monkeypatch.setattr("segpets.data.resident.SHARE", 0)
+        train_tiny(*options, callbacks=[sent], folder="sent")
+    assert "cpu has" in caplog.text and "they are sent batch by batch" in caplog.text
+    assert len(there.images) == len(sent.images) == 6
+    for one, other in zip(there.images, sent.images, strict=True):
+        assert one.equal(other)
