@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from segpets.errors import UserError
 from segpets.run.directory import Run, find_run, read_summary
@@ -359,3 +360,31 @@ def test_a_sweep_is_found_again_whatever_the_order() -> None:
     assert sweep_name(["a=1", "b=2"]) == sweep_name(["b=2", "a=1"])
     assert sweep_name(["a=1", "b=2"]) != sweep_name(["a=1", "b=3"])
     assert sweep_name(["a=1,b=2"]) != sweep_name(["a=1", "b=2"])
+
+
+def test_the_seconds_of_a_run_are_those_of_all_its_parts(tmp_path: Path) -> None:
+    config = OmegaConf.create({"seed": 1})
+    with Run(tmp_path / "a").hold(config) as run:
+        assert 0 <= run.seconds < 60
+    file = tmp_path / "a" / "summary.json"
+    assert 0 <= json.loads(file.read_text())["seconds"] < 60
+    file.write_text(json.dumps({"status": "interrupted", "seconds": 1000}))
+    with Run(tmp_path / "a").hold(config, resuming=True) as run:
+        assert 1000 <= run.seconds < 1060
+    file.write_text(json.dumps({"status": "interrupted"}))  # killed before it wrote any
+    with Run(tmp_path / "a").hold(config, resuming=True) as run:
+        assert 0 <= run.seconds < 60
+
+
+def test_names_of_earlier_sweeps_jobs_are_found_again() -> None:
+    """They must not change: a sweep finds its jobs by them."""
+    long = ",".join(f"model.some_long_key_{i}={'v' * 30}{i}" for i in range(4))
+    path = f"data.root=/a/very/long/path/of/somebody/{'x' * 80}/end,model.widths=[16,32,64]"
+    cut = f"some_lon-{'v' * 12}"
+    names = [safe_name(text) for text in (long, path, "a" * 101, f"{'k' * 60}={'v' * 39}")]
+    assert names == [
+        f"{cut}__{cut}__{cut}__{cut}-b1a754a0",
+        f"data.root-{'x' * 54}-end__model.widths-16-32-64-317d56bd",
+        f"{'a' * 91}-9d079339",
+        f"{'k' * 60}-{'v' * 39}",
+    ]

@@ -11,6 +11,7 @@ from fixture_types import Train
 from segpets.build.objects import build_data
 from segpets.compare import compare
 from segpets.config import compose
+from segpets.data.source import Sample
 from segpets.run import protocol as protocols
 
 
@@ -123,3 +124,16 @@ def test_the_weights_that_were_tested_are_a_fact() -> None:
     assert noted("best val/mean_iou") == {"checkpoint": "best", "monitor": "val/mean_iou"}
     assert noted("last epoch") == {"checkpoint": "last"}
     assert noted("init_from=/a/run") == {"init_from": "/a/run"}
+
+
+def test_the_hash_of_samples_is_that_of_earlier_runs() -> None:
+    """Else the runs of a folder with groups would no longer be ranked together."""
+
+    class Splits:
+        def stages(self) -> dict[str, list[Sample]]:
+            return {"train": [sample("b"), sample("a")], "test": [sample("c")]}
+
+    def sample(name: str) -> Sample:
+        return Sample(name=name, image=Path(f"{name}.jpg"), mask=Path(f"{name}.png"))
+
+    assert protocols._names(Splits()) == "238c0746a1a34840"
