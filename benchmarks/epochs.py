@@ -50,6 +50,7 @@ from segpets.hardware import device_name, forget_peak_memory, peak_memory_mb
 from segpets.run.versions import versions
 
 SIZE: Final = 128
+MINI: Final = Path(__file__).resolve().parents[1] / "segpets" / "data" / "pets_mini"
 TIMED: Final = 2
 MODELS: Final = {
     "article": ("segnet", "segnet_dsc", "vit"),
@@ -438,7 +439,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peers", nargs="+", choices=sorted(MODELS), default=list(MODELS))
     parser.add_argument("--models", nargs="+", help="names of conf/model; those of the peer")
-    parser.add_argument("--root", type=Path, default=Path("segpets/data/pets_mini"))
+    parser.add_argument("--root", type=Path, default=MINI)
     parser.add_argument("--images", type=int, default=360, help="to train on in an epoch")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path, help="a file to write")

@@ -18,6 +18,7 @@ from torchmetrics import SumMetric
 
 from segpets.compiled import Compiled
 from segpets.errors import UserError
+from segpets.hardware import keep_freed_memory
 from segpets.labels import Batch
 from segpets.metric import SegmentationMetrics, confusion_matrices, soft_iou
 from segpets.model.windows import by_windows
@@ -125,6 +126,11 @@ class SegmentationModule(LightningModule):
         if self.window is None:
             return self(image)  # type: ignore[no-any-return]
         return by_windows(self, image, self.window, stride=int(getattr(self.net, "stride", 1)))
+
+    def on_fit_start(self) -> None:
+        """Prepares each process, also those that were spawned."""
+        if self.device.type == "cpu":
+            keep_freed_memory()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Computes the loss of a batch, and counts its pixels."""
