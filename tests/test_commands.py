@@ -41,6 +41,8 @@ ELSEWHERE = {
     USED.format("evaluate"): "test_docs.py",
     f"{USED.format('predict')} source=photos output=predicted": "test_docs.py",
     "torchrun --standalone --nproc-per-node=2 -m segpets.train trainer=ddp": "test_together.py",
+    "DRY=1 scripts/gpu.sh": "test_benchmarks.py",
+    "PETS=FOLDER scripts/gpu.sh": "test_benchmarks.py",
     f"torchrun {TWO_MACHINES} -m segpets.train trainer=ddp": "test_together.py",
     "srun --nodes=2 --ntasks-per-node=4 python -m segpets.train trainer=ddp": "test_together.py",
 }
@@ -50,10 +52,14 @@ NOT_COMMANDS = re.compile(
 
 
 # The scripts of the log, with what makes them short.
+ONE_PEER = ("--peers", "bare", "--models", "unet")
 BENCHMARKS = {
     "python benchmarks/data.py --root FOLDER": [],
     "python benchmarks/memory.py": ["--counts", "100", "200"],
     "python benchmarks/sweep.py": ["--jobs", "2"],
+    "python benchmarks/train_step.py": ["--models", "unet", "--rounds", "1", "--steps", "2"],
+    "python benchmarks/epochs.py": [*ONE_PEER, "--images", "36", "--rounds", "1"],
+    "python benchmarks/estimate.py": ["--models", "unet"],
 }
 
 
@@ -280,6 +286,7 @@ def test_a_target_of_make_does_what_the_page_says(line: str, place: Place, tmp_p
         "test": (ROOT, "tests/test_labels.py"),
         "docs": (ROOT, ""),
         "prove-resume": (ROOT, "--kills 2 --each 2 --only vit_tiny"),
+        "bench": (ROOT, "--peers bare --models unet --images 36 --rounds 1"),
         "notebooks": (ROOT, f"02 --to {tmp_path}/pages --work {tmp_path}/work"),
     }[target]
     given = "".join(re.findall(r'ARGS="(.*)"', line))
@@ -291,6 +298,7 @@ def test_a_target_of_make_does_what_the_page_says(line: str, place: Place, tmp_p
         "test": "passed",
         "docs": "open build/site/index.html",
         "prove-resume": "equal to the last bit",
+        "bench": "epochs of 36 images",
         "notebooks": "02_losses_and_metrics: ",
     }
     assert expected[target] in done.stdout

@@ -99,10 +99,9 @@ def read_piece(sample: Sample, source: Source, reader: Reader, cut: Cut) -> tupl
 
 def _part(sample: Sample, ids: Mask, reader: Reader, cut: Cut) -> Pixels | None:
     height, width = ids.shape
-    resized = place((height, width), reader.size, reader.fit) != Geometry(
-        height, width, 0, 0, (height, width)
-    )
-    if resized or (box := cut(torch.from_numpy(ids))) is None:
+    geometry = place((height, width), reader.size, reader.fit)
+    resized = (geometry.height, geometry.width) != (height, width)
+    if resized or geometry.is_padded or (box := cut(torch.from_numpy(ids))) is None:
         return None
     top, left = max(box[0], 0), max(box[1], 0)
     high, wide = min(box[0] + box[2], height) - top, min(box[1] + box[3], width) - left

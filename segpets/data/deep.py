@@ -58,6 +58,13 @@ def _largest_of_pnm(start: bytes) -> int:
     return 0
 
 
+def as_bands(values: Values) -> Values:
+    """Makes (H, W, bands) of (H, W), and 0 and 255 of bits."""
+    if values.dtype.kind == "b":
+        values = values.astype(np.uint8) * np.uint8(255)
+    return values[:, :, None] if values.ndim == 2 else values
+
+
 class Npy(NamedTuple):
     """The header of an array, (H, W), (H, W, C) or (C, H, W), which has fewer channels than rows.
 
@@ -101,11 +108,7 @@ class Npy(NamedTuple):
             values = self._whole() if box is None else self._part(*box)
         except Exception as error:  # of damaged bytes: anything
             raise _unreadable(self.path, error) from error
-        if values.dtype.kind == "b":
-            values = values.astype(np.uint8) * np.uint8(255)
-        if values.ndim == 2:
-            return values[:, :, None]
-        return np.moveaxis(values, 0, -1) if self.channels_first else values
+        return as_bands(np.moveaxis(values, 0, -1) if self.channels_first else values)
 
     def _whole(self) -> Values:
         length = self.begin + int(np.prod(self.shape)) * self.dtype.itemsize

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from segpets.data.decode import SMALL_FILE, too_many_pixels
-from segpets.data.deep import KINDS, MAX_VALUES, Box, Values
+from segpets.data.deep import KINDS, MAX_VALUES, Box, Values, as_bands
 from segpets.errors import FileError
 from segpets.reading import in_one_line, open_regular
 
@@ -171,15 +171,9 @@ def _values(path: Path, page: Any, index: int, box: Box | None) -> Values:
         raise FileError(
             path, f"can't be decoded ({where}{in_one_line(error)})", "replace it"
         ) from error
-    if axes == "YX" and values.ndim == 2:
-        values = values[:, :, None]
-    elif axes == "SYX":
-        values = np.moveaxis(values, 0, -1)
-    elif axes not in ("YXS", "YX"):
+    if axes not in ("YX", "YXS", "SYX"):
         raise FileError(path, f"has the axes {axes}", "store rows, columns and bands only")
-    if values.dtype.kind == "b":
-        values = values.astype(np.uint8) * np.uint8(255)
-    return values
+    return as_bands(np.moveaxis(values, 0, -1) if axes == "SYX" else values)
 
 
 def _check_claims(page: Any) -> None:

@@ -1,0 +1,73 @@
+"""The scripts that measure run; what they measure is looked at, not judged."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[1]
+
+
+def script(name: str, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "benchmarks" / name), *words]
+    path = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | path | env, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("peer", "model"),
+    [("article", "segnet_dsc"), ("smp", "smp"), ("torchvision", "unet"), ("bare", "unet")],
+)
+def test_both_sides_of_an_epoch_are_measured(peer: str, model: str, tmp_path: Path) -> None:
+    words = ["--peers", peer, "--models", model, "--images", "16", "--rounds", "1"]
+    done = script("epochs.py", *words, "--json", str(tmp_path / "out.json"))
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads((tmp_path / "out.json").read_text())["rows"]
+    assert (row["peer"], row["model"], row["images"]) == (peer, model, 16)
+    assert row["times_as_fast"] == row["peer_seconds"] / row["segpets_seconds"]
+    assert min(row["segpets_peak_mb"], row["peer_peak_mb"]) > 100
+    assert f"{row['times_as_fast']:.2f}" in done.stdout
+
+
+def test_steps_are_measured_beside_the_bare_loop(tmp_path: Path) -> None:
+    words = ["--models", "unet", "--rounds", "1", "--steps", "2", "--variants", "augment=device"]
+    file = tmp_path / "out.json"
+    done = script("train_step.py", *words, "--json", str(file), "model.widths=[4,8]")
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(file.read_text())["rows"]
+    assert row["variant"] == "augment=device" and row["segpets"] > 0 and row["bare"] > 0
+
+
+def test_a_target_that_is_not_reached_is_an_error(tmp_path: Path) -> None:
+    words = ["model.widths=[4,8]", "debug=smoke", "data.size=32", "trainer=cpu"]
+    assert script("seconds_to.py", "--target", "0", *words).returncode == 0
+    done = script("seconds_to.py", "--target", "0.99", *words)
+    assert done.returncode == 1 and "after None s" in done.stdout
+
+
+def test_the_estimate_counts_what_a_convolution_needs() -> None:
+    done = script("estimate.py", "--models", "unet", "--batch", "2", "--images", "4")
+    assert done.returncode == 0, done.stderr
+    # 1.5133 G mult-adds an image, two operations each, three times in training, two images; less
+    # the gradient of the picture, which nobody needs.
+    gflop = float(done.stdout.partition(" GFLOP")[0].rpartition(" ")[2])
+    assert 8 < gflop < 10
+
+
+def test_what_a_gpu_must_show_runs_dry_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    command = [str(ROOT / "scripts" / "gpu.sh"), str(tmp_path / "out")]
+    env = os.environ | {"DRY": "1", "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+    assert done.returncode == 0, done.stdout
+    parts = {file.stem for file in (tmp_path / "out").glob("*.done")}
+    assert parts >= {"smoke", "tests", "pets_mini_8", "efficient_to_target", "steps", "model_unet"}
+    (tmp_path / "out" / "smoke.done").unlink()  # as if it had been cut off
+    again = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+    assert again.returncode == 0, again.stdout
+    assert again.stdout.count("done before") == len(parts) - 1
