@@ -59,8 +59,8 @@ def keep_freed_memory() -> bool:
     """Lets this process keep the memory that it frees, for the next step; tells whether it does.
 
     glibc gives large blocks back to the system, and every step of a training fetches them anew, a
-    page of 4 kB at a time: 50,000 pages a step of a separable SegNet on a CPU, a quarter of its
-    time. The peak of the memory stays the same. Elsewhere than on glibc nothing happens.
+    page of 4 kB at a time: up to 50,000 pages a step of a separable SegNet on a CPU. The peak of
+    the memory stays the same. Elsewhere than on glibc nothing happens. See docs/PERFORMANCE.md.
 
     Source: mallopt(3), M_TRIM_THRESHOLD, M_MMAP_THRESHOLD and M_TOP_PAD.
     """
