@@ -2,6 +2,7 @@
 
     python scripts/prove_resume.py --kills 30 --signal KILL --seed 1
     python scripts/prove_resume.py --full-disk 12    # as root: it mounts small disks
+    python scripts/prove_resume.py --ranks 2 --kills 10    # of processes that torchrun has started
 
 Each training is a process of its own, of six epochs, and saves after every optimizer step. A third
 of the signals arrive while a checkpoint is being written, the others at any moment after the start.
@@ -12,6 +13,7 @@ bit, and so must the rows of metrics.csv and the points of TensorBoard.
 import argparse
 import csv
 import logging
+import os
 import random
 import shutil
 import signal
@@ -19,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,10 +43,10 @@ MEASURED_ANEW: Final = ("images_per_second", "peak_memory", "lr-")
 """Of the machine and not of the training; the learning rate is logged once more by a resume."""
 
 
-def begin(words: tuple[str, ...], log: Path) -> subprocess.Popen[bytes]:
+def begin(words: tuple[str, ...], log: Path, *, by: Sequence[str] = ()) -> subprocess.Popen[bytes]:
     """Starts a training."""
     with log.open("ab") as output:
-        command = [sys.executable, "-m", "segpets.train", *words]
+        command = [sys.executable, *by, "-m", "segpets.train", *words]
         return subprocess.Popen(command, stdout=output, stderr=output, cwd=log.parent)
 
 
@@ -101,6 +103,47 @@ def disturb(run: Path, words: tuple[str, ...], kills: int, args: argparse.Namesp
     if process.returncode != 0:
         end(begin((f"resume={run}",) if (run / "summary.json").exists() else first, log), log)
     return arrived
+
+
+def disturb_ranks(run: Path, words: tuple[str, ...], kills: int, args: argparse.Namespace) -> int:
+    """Trains with several processes, of which random ones are killed; torchrun starts them again.
+
+    Returns:
+        How many were killed before the training had ended.
+    """
+    chance, log = random.Random(f"{args.seed} {run}"), run.with_suffix(".log")
+    process = begin((*words, f"hydra.run.dir={run}"), log, by=torchrun(args.ranks, kills))
+    arrived = 0
+    while arrived < kills and process.poll() is None:
+        for _ in moment(run, chance, args):
+            time.sleep(0.0005)
+            if process.poll() is not None:
+                break
+        if not (ranks := children(process.pid)):
+            continue
+        os.kill(chance.choice(ranks), signal.SIGKILL)
+        arrived += 1
+        print(f"  KILL {arrived}: {state_of(run)}", flush=True)
+        while process.poll() is None and set(ranks) & set(children(process.pid)):
+            time.sleep(0.05)
+    end(process, log)
+    return arrived
+
+
+def torchrun(ranks: int, restarts: int) -> list[str]:
+    """The words that start so many processes, and start them again so often."""
+    options = ["--standalone", f"--nproc-per-node={ranks}", f"--max-restarts={restarts}"]
+    return ["-m", "torch.distributed.run", *options]
+
+
+def children(process: int) -> list[int]:
+    """The processes that one has started."""
+    try:
+        return [
+            int(c) for c in Path(f"/proc/{process}/task/{process}/children").read_text().split()
+        ]
+    except OSError:
+        return []
 
 
 def fill(name: str, folder: Path, sizes: int) -> int:
@@ -191,6 +234,7 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=6, help="signals until a training may end")
     parser.add_argument("--signal", default="KILL", choices=("KILL", "TERM", "USR1", "INT"))
     parser.add_argument("--full-disk", type=int, metavar="N", help="N full disks instead")
+    parser.add_argument("--ranks", type=int, default=1, help="processes, started by torchrun")
     parser.add_argument("--seed", type=int, default=1, help="of the moments")
     parser.add_argument("--only", choices=TRAININGS, help="one training; else both")
     args = parser.parse_args()
@@ -211,7 +255,10 @@ def prove(name: str, folder: Path, args: argparse.Namespace) -> int:
     """Trains undisturbed and disturbed; returns the number of trainings that differ."""
     words = COMMON + TRAININGS[name]
     whole = folder / "undisturbed"
-    process = begin((*words, f"hydra.run.dir={whole}"), folder / "undisturbed.log")
+    by, interrupted = list[str](), disturb
+    if args.ranks > 1:
+        words, by, interrupted = (*words, "trainer=ddp_sim"), torchrun(args.ranks, 0), disturb_ranks
+    process = begin((*words, f"hydra.run.dir={whole}"), folder / "undisturbed.log", by=by)
     while process.poll() is None and not (whole / "checkpoints" / "last.ckpt").exists():
         time.sleep(0.01)
     began = time.monotonic()
@@ -223,7 +270,7 @@ def prove(name: str, folder: Path, args: argparse.Namespace) -> int:
     while arrived < args.kills:
         count += 1
         run = folder / f"disturbed-{count}"
-        arrived += disturb(run, words, min(args.each, args.kills - arrived), args)
+        arrived += interrupted(run, words, min(args.each, args.kills - arrived), args)
         found = list(differences(expected, left_by(run)))
         bad += bool(found)
         print(f"{name} {count}: {', '.join(found[:5]) or 'equal to the last bit'}", flush=True)

@@ -16,7 +16,14 @@ from pydantic import Field
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from segpets.data.batches import EpochSampler, SameSizeBatches, TrainLoader, collate, padded
+from segpets.data.batches import (
+    EpochSampler,
+    SameSizeBatches,
+    TrainLoader,
+    collate,
+    epochs_done,
+    padded,
+)
 from segpets.data.dataset import Augment, BatchAugment, SegmentationDataset
 from segpets.data.decoded import check_classes
 from segpets.data.geometry import SMALLEST, Fit, Geometry, as_size, place
@@ -256,6 +263,10 @@ class SegmentationDataModule(LightningDataModule):
             rank=trainer.global_rank if trainer else 0,
             world=trainer.world_size if trainer else 1,
         )
+        if train and trainer is not None:
+            # Lightning says it once more, but after worker processes have been given their first
+            # batches: those of a resumed run would be of epoch 0.
+            sampler.set_epoch(epochs_done(trainer))
         if train and len(sampler) < self.batch_size:
             raise UserError(
                 f"data.batch_size={self.batch_size} is larger than the {len(sampler)} training "

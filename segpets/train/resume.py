@@ -70,7 +70,7 @@ def opened(cfg: DictConfig, trust: Trust) -> tuple[DictConfig, Run, dict[str, An
     assert isinstance(config, DictConfig)
     for override in changes:
         key = override.lstrip("+").partition("=")[0]
-        if key == "resume" or key.startswith("paths."):  # where the run lies is known
+        if key in ("resume", "allow") or key.startswith("paths."):  # where the run lies is known
             continue
         if not key.startswith(CHANGEABLE):
             raise UserError(

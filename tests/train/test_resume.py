@@ -2,16 +2,20 @@
 
 import csv
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from fixture_types import Command, Tiny, Train
+from lightning.pytorch import Callback, LightningModule, Trainer
 
 from segpets.config import compose
 from segpets.errors import UserError
 from segpets.train import Result, train
 
+ROOT = Path(__file__).parents[2]
 # A schedule by epochs, so that the first half of four epochs is what two epochs are.
 SHORT = ("scheduler=step", "scheduler.step_size=1", "model=vit_tiny", "model.dropout=0.1")
 SMALL = ("model.width=24", "model.depth=1")
@@ -49,6 +53,55 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
     with (result.path / "metrics.csv").open() as file:
         epochs = [int(row["epoch"]) for row in csv.DictReader(file) if row["val/mean_iou"]]
     assert epochs == [0, 1, 2, 3]
+
+
+class Power(Callback):
+    """A power cut after so many steps, and the means of the images until then."""
+
+    def __init__(self, steps: int = 1_000_000) -> None:
+        self.steps, self.seen = steps, list[float]()
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step == self.steps:
+            raise RuntimeError("the power is cut")
+        self.seen.append(batch["image"].double().mean().item())
+
+
+@pytest.mark.parametrize("step", [5, 6], ids=["in mid-epoch", "between two epochs"])
+def test_worker_processes_of_a_resumed_run_begin_with_the_images_that_come(
+    train_tiny: Train, tmp_path: Path, step: int
+) -> None:
+    """Lightning makes them read ahead before it tells the loader its epoch."""
+    words = ["trainer.max_epochs=3", "test=false", "callback.best_and_last.every_n_steps=1"]
+    whole, cut, rest = Power(), Power(step), Power()
+    train_tiny(*words, folder="whole", callbacks=[whole])  # 3 steps an epoch
+    with pytest.raises(RuntimeError, match="power"):
+        train_tiny(*words, folder="cut", callbacks=[cut])
+    cfg = compose([f"resume={tmp_path / 'cut'}", "data.num_workers=2"])
+    train(cfg, callbacks=[rest])
+    saved = len(whole.seen) - len(rest.seen)
+    assert step - 1 <= saved <= step
+    assert cut.seen[:saved] + rest.seen == whole.seen
+    assert_same_weights(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_resumed_run_may_be_allowed_a_class_of_its_own(
+    command: Command, tiny: Tiny, tmp_path: Path
+) -> None:
+    (tmp_path / "own.py").write_text(
+        "from lightning.pytorch import Callback\nclass Mine(Callback):\n    pass\n"
+    )
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    words = tiny("trainer.max_epochs=1", "test=false", "hydra.run.dir=run")
+    done = command(*words, "+callback.own._target_=own.Mine", PYTHONPATH=path)
+    assert done.returncode == 0, done.stdout
+    refused = command("resume=run", "trainer.max_epochs=2", PYTHONPATH=path)
+    assert refused.returncode == 1 and "allow=[own.Mine]" in refused.stdout
+    done = command("resume=run", "trainer.max_epochs=2", "allow=[own.Mine]", PYTHONPATH=path)
+    assert done.returncode == 0, done.stdout
+    assert last(tmp_path / "run")["epoch"] == 1
 
 
 @pytest.mark.slow
