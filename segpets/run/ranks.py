@@ -28,7 +28,10 @@ _RUN: Final = "segpets/run"
 _POLL: Final = 0.1
 _PATIENCE: Final = 1800.0
 """Seconds that a process waits for others that say nothing."""
-_LOST: Final = ("connection closed", "connection reset", "nccl error", "socket", "broken pipe")
+_LOST: Final = (
+    *("connection closed", "connection reset", "nccl error", "socket", "broken pipe"),
+    "killed by signal: terminated",  # a worker process, which torchrun ends with the others
+)
 
 
 @dataclass(frozen=True)
