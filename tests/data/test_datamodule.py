@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from hydra.utils import instantiate
+from lightning.pytorch import Trainer
 from omegaconf import OmegaConf
 from pet_folder import PetFolder
 from torch.utils.data import DataLoader
@@ -257,7 +258,10 @@ def test_a_batch_larger_than_the_share_of_a_process(
 ) -> None:
     for batch_size, fits in ((13, True), (14, False)):  # of 27 images, each of two trains on 13
         datamodule = module(batch_size=batch_size)
-        datamodule.trainer = SimpleNamespace(global_rank=1, world_size=2)  # type: ignore[assignment]
+        loop = Trainer(logger=False, enable_checkpointing=False).fit_loop
+        datamodule.trainer = SimpleNamespace(  # type: ignore[assignment]
+            global_rank=1, world_size=2, fit_loop=loop
+        )
         if fits:
             assert len(epoch_of(datamodule.train_dataloader(), 0)) == 1
             continue
