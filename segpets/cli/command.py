@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 
 from segpets.cli.explain import EXAMPLES, FULL_ERROR, explain, explain_config, fail
 from segpets.cli.help import help_text
-from segpets.cli.started import OF_TORCHRUN, follow, join_others, refuse_several
+from segpets.cli.started import NO_SWEEP, OF_TORCHRUN, follow, join_others
 from segpets.cli.suggest import config_dirs, groups, meant, quoted, spaced
 from segpets.config import DATA_OF_A_RUN, conf_dir, data_changes, register_resolvers
 from segpets.errors import UserError, nearest
@@ -159,14 +159,14 @@ def _meet(cfg: DictConfig, ranks: Ranks, folder: Path) -> None:
 def _complete(argv: Sequence[str], name: str) -> None:
     """Adds the overrides that follow from others: a sweep's name, a resumed run's directory."""
     if (ranks := current()) is not None:
-        refuse_several(argv)
+        if _is_sweep(argv):
+            raise UserError(NO_SWEEP)
         if (earlier := ranks.earlier_run()) is not None:
             _add(_in_directory(Path(earlier)))
             return
     if any(word.startswith("sweep=") and "," in word for word in argv):
         raise UserError("sweep= names one folder, so it holds no comma")
-    several = {"-m", "--multirun"} & set(argv) or any(w.startswith("hparams_search=") for w in argv)
-    if several and not any(word.startswith("sweep=") for word in argv):
+    if _is_sweep(argv) and not any(word.startswith("sweep=") for word in argv):
         overrides = [word for word in argv if "=" in word and not word.startswith("-")]
         _add([f"sweep=sweep-{sweep_name(overrides)}"])
     if resumed := [word.partition("=")[2] for word in argv if word.startswith("resume=")]:
@@ -177,6 +177,11 @@ def _complete(argv: Sequence[str], name: str) -> None:
             check_new(Path(value.strip("'\"")), name, before_hydra=True)
     if name in DATA_OF_A_RUN:
         sys.argv[1:] = data_changes(sys.argv[1:])
+
+
+def _is_sweep(argv: Sequence[str]) -> bool:
+    of_a_search = any(word.startswith("hparams_search=") for word in argv)
+    return of_a_search or bool({"-m", "--multirun"} & set(argv))
 
 
 def _add(overrides: Sequence[str]) -> None:

@@ -21,6 +21,10 @@ OF_TORCHRUN: Final = (
     *("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "TORCHELASTIC_USE_AGENT_STORE"),
 )
 """By which the processes of one training find each other."""
+NO_SWEEP: Final = (
+    "torchrun and srun start the processes of one training, and this is a sweep: start it by "
+    "itself (python -m segpets.train -m ...), or each of its jobs by torchrun"
+)
 _TORCHRUN: Final = ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _SRUN: Final = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_STEP_NODELIST")
 _TOGETHER: Final = re.compile(r"\+{0,2}trainer=ddp\w*|\+{0,2}trainer\.strategy=\W?(ddp|fsdp).*")
@@ -100,19 +104,6 @@ def follow(ranks: Ranks) -> list[str]:
     logging.captureWarnings(True)
     logs = ["hydra.job_logging.root=null", "hydra.hydra_logging.root=null"]
     return [f"hydra.run.dir={quoted(ranks.run().folder)}", "hydra.output_subdir=null", *logs]
-
-
-def refuse_several(argv: Sequence[str]) -> None:
-    """Refuses a sweep.
-
-    Raises:
-        UserError: It is one.
-    """
-    if {"-m", "--multirun"} & set(argv) or any(w.startswith("hparams_search=") for w in argv):
-        raise UserError(
-            "torchrun and srun start the processes of one training, and this is a sweep: start it "
-            "by itself (python -m segpets.train -m ...), or each of its jobs by torchrun"
-        )
 
 
 def _in_torchruns_words(place: Place, environ: Mapping[str, str]) -> dict[str, str]:

@@ -131,7 +131,7 @@ class Ranks:
 
     def run(self) -> "Begun":
         """Waits for the run to be told; ends the process if the leader has ended."""
-        self._wait(lambda: self._ours.check(["run"]))
+        self._wait("run")
         return Begun(*json.loads(self._ours.get("run")))
 
     @contextmanager
@@ -149,7 +149,7 @@ class Ranks:
             raise
         finally:
             with suppress(RuntimeError):  # the store may be gone
-                if self._tells or (self.leads and not self._first()):
+                if self._tells or (self.leads and not self._has("first")):
                     self._ours.set("over", str(code if isinstance(code, int) else 1))
                 self._leave()
 
@@ -157,7 +157,7 @@ class Ranks:
         """Returns in all processes what process 0 makes."""
         if self.leads:
             self._ours.set(key, make())
-        self._wait(lambda: self._ours.check([key]))
+        self._wait(key)
         return str(self._ours.get(key).decode())
 
     def agree(self, facts: Mapping[str, Any], error: BaseException | None = None) -> None:
@@ -176,11 +176,11 @@ class Ranks:
             mine["error"] = _in_words(error)
         if not self.leads:
             self._ours.set(f"ready/{self.place.rank}", json.dumps(mine, default=str))
-            self._wait(lambda: self._ours.check(["go"]))
+            self._wait("go")
             return
         for rank in range(1, self.place.world):
             key = f"ready/{rank}"
-            self._wait(lambda key=key: self._ours.check([key]))  # type: ignore[misc]
+            self._wait(key)
             theirs = json.loads(self._ours.get(key))
             if theirs["error"]:
                 raise UserError(f"{theirs['name']}: {theirs['error']}")
@@ -225,7 +225,7 @@ class Ranks:
             yield
         except Exception as error:
             if self.leads and _is_lost(error):
-                self._look_for(lambda: bool(self._first()), seconds=3)
+                self._look_for("first", seconds=3)
             first = self._claim(error)
             if self.leads and first["rank"] != 0:
                 raise UserError(f"{first['name']}: {first['error']}") from error
@@ -240,7 +240,7 @@ class Ranks:
         """Tells whether this process is to tell an error; if not, waits until another has."""
         self._tells = self._claim(error)["rank"] == self.place.rank
         if not self._tells:
-            self._look_for(self._is_over, seconds=10)
+            self._look_for("over", seconds=10)
         return self._tells
 
     def _leave(self) -> None:
@@ -248,7 +248,7 @@ class Ranks:
         self._ours.set(f"left/{self.place.rank}", "1")
         if self._keeps_store:
             others = [f"left/{rank}" for rank in range(1, self.place.world)]
-            self._look_for(lambda: bool(self._ours.check(others)), seconds=10)
+            self._look_for(*others, seconds=10)
 
     def _claim(self, error: BaseException) -> dict[str, Any]:
         mine = {"rank": self.place.rank, "name": self.name, "error": _in_words(error)}
@@ -258,28 +258,22 @@ class Ranks:
         except Exception:  # the store is gone, and with it whoever would tell
             return mine
 
-    def _first(self) -> bool:
-        return self._has("first")
-
-    def _is_over(self) -> bool:
-        return self._has("over")
-
-    def _has(self, key: str) -> bool:
+    def _has(self, *keys: str) -> bool:
         try:
-            return bool(self._ours.check([key]))
+            return bool(self._ours.check(list(keys)))
         except Exception:  # the store is gone
             return False
 
-    def _look_for(self, there: Callable[[], bool], *, seconds: float) -> None:
+    def _look_for(self, *keys: str, seconds: float) -> None:
         end = time.monotonic() + seconds
-        while not there() and time.monotonic() < end:
+        while not self._has(*keys) and time.monotonic() < end:
             time.sleep(_POLL)
 
-    def _wait(self, there: Callable[[], bool]) -> None:
-        """Waits for others; ends the process when the leader has ended."""
+    def _wait(self, key: str) -> None:
+        """Waits until another has written a key; ends the process when the leader has ended."""
         end = time.monotonic() + _PATIENCE
         try:
-            while not there():
+            while not self._ours.check([key]):
                 if self._ours.check(["over"]):
                     code = int(self._ours.get("over"))
                     self._leave()
