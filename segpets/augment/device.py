@@ -7,6 +7,7 @@ are one grid by which image and mask are sampled, and a jitter of colours is one
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +44,10 @@ class DeviceAugment:
         self.transforms = tuple(transforms)
         self._steps = [_step(one, f"augment.transforms[{i}]") for i, one in enumerate(transforms)]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Lets it travel to processes that are spawned, which functions within functions can't."""
+        return _made, (self.transforms,)
+
     def __call__(self, image: Tensor, mask: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:
         """Augments one pair, as a batch of one.
 
@@ -71,6 +76,10 @@ class DeviceAugment:
             step(work, torch.ones_like(seeds, dtype=torch.bool))
         work.resample()
         return work.images.contiguous(), work.masks.contiguous()
+
+
+def _made(transforms: Sequence[v2.Transform]) -> DeviceAugment:
+    return DeviceAugment(transforms=transforms)
 
 
 class _Work:
