@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from segpets.browse.augmentation import examine_augmentation
+from segpets.browse.copies import Copies, copies_of, save, say
 from segpets.browse.finding import Finding, as_csv, exclusions
 from segpets.browse.shares import extremes, frequencies, groups
 from segpets.browse.survey import Survey, survey
@@ -69,7 +71,8 @@ class Result:
 
     Attributes:
         path: The folder with `browse.html`, the contact sheets, and with `doctor=true`
-            `doctor.csv` and `exclude.txt`.
+            `doctor.csv`, `exclude.txt`, `duplicates.csv` and `duplicates.txt`, and, if enough
+            photographs were annotated twice, `ceiling.json`.
         survey: The contents of the files.
         findings: What is wrong, the serious things first; without `doctor=true` only what the
             files show of themselves.
@@ -92,25 +95,46 @@ def browse(cfg: DictConfig) -> Result:
     datamodule = build_data(cfg)
     splits = leave_out(datamodule.source.splits(), datamodule.exclude)
     classes = list(cfg.data.classes)
-    contents = survey(splits, datamodule.source, classes=classes, reader=datamodule.reader)
+    contents = survey(
+        splits,
+        datamodule.source,
+        classes=classes,
+        reader=datamodule.reader,
+        duplicates=settings.doctor,
+    )
     findings = contents.findings
     if settings.doctor:
         findings = findings + examine_augmentation(datamodule.augment, datamodule.reader)
         findings.sort(key=lambda finding: not finding.serious)
 
     make_ready(folder, OTHER_FOLDER)
+    copies = copies_of(contents, datamodule, classes)
     sheets = _sheets(cfg, datamodule, contents, findings)
     augmented = _augmented(cfg, datamodule, contents)
     write_atomically(
-        folder / BROWSING, _page(cfg, datamodule, contents, findings, sheets, augmented)
+        folder / BROWSING, _page(cfg, datamodule, contents, findings, copies, sheets, augmented)
     )
     _save(folder, sheets, augmented, classes)
     if cfg.doctor:
         write_atomically(folder / "doctor.csv", as_csv(findings))
         before = read_text(datamodule.exclude) if datamodule.exclude else ""
         write_atomically(folder / "exclude.txt", exclusions(findings, before=before))
+        save(copies, contents, folder, classes=classes, protocol=_labels_of(cfg, datamodule))
     _say(cfg, datamodule, contents, findings)
+    if cfg.doctor:
+        say(copies, contents, folder)
     return Result(folder, contents, findings)
+
+
+def _labels_of(cfg: DictConfig, datamodule: SegmentationDataModule) -> dict[str, Any]:
+    """Describes what the labels mean, in the words of a run's protocol."""
+    return {
+        "data": type(datamodule.source).__name__,
+        "labels": cfg.data.get("labels"),
+        "classes": list(cfg.data.classes),
+        "fit": datamodule.reader.fit,
+        "resolution": list(datamodule.size),
+    }
 
 
 @dataclass(frozen=True)
@@ -235,6 +259,7 @@ def _page(
     datamodule: SegmentationDataModule,
     found: Survey,
     findings: Sequence[Finding],
+    copies: Copies,
     sheets: Mapping[str, Sequence[_Tile]],
     augmented: Sequence[tuple[str, Sequence[RGB]]],
 ) -> str:
@@ -255,6 +280,8 @@ def _page(
         extremes=extremes(found),
         doctor=cfg.doctor,
         findings=findings,
+        ceiling=copies.ceiling,
+        copies=[(caption, embedded(tile)) for caption, tile in copies.tiles],
         sheets={
             part: [
                 (tile.name, tile.about, embedded(np.hstack([tile.image, tile.mask, tile.overlay])))

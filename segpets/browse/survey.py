@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from segpets.browse.duplicates import CROPPED, SIDE, Pair, near_duplicates, thumbnail
 from segpets.browse.finding import Finding
 from segpets.data.decode import open_image
 from segpets.data.decoded import FACTS, read_sample
@@ -27,6 +28,9 @@ from segpets.reading import in_one_line, read_start
 RARE: Final = 0.01
 """Masks of a single class that are rarer than this are taken for label errors."""
 
+DUPLICATES: Final = "duplicates.txt"
+"""The list for `data.exclude` of images that are nearly in a later stage, too."""
+
 _SAME_FORMAT = {"MPO": "JPEG"}  # several JPEGs in a row, as some cameras write
 
 
@@ -41,6 +45,7 @@ class Survey:
         counts: Pixels of each class and, last, of none, in the masks as they are stored,
             (N, C + 1).
         findings: What is wrong, the serious things first.
+        pairs: Images of one photograph, the likest first; none if they weren't looked for.
     """
 
     samples: list[Sample]
@@ -48,26 +53,41 @@ class Survey:
     sizes: NDArray[np.int64]
     counts: NDArray[np.int64]
     findings: list[Finding]
+    pairs: list[Pair]
+
+    def stages_of(self, row: int) -> list[str]:
+        """Names the stages of a sample."""
+        return [stage for stage, rows in self.stages.items() if row in rows]
 
 
-def survey(splits: Splits, source: Source, *, classes: Sequence[str], reader: Reader) -> Survey:
+def survey(
+    splits: Splits,
+    source: Source,
+    *,
+    classes: Sequence[str],
+    reader: Reader,
+    duplicates: bool = False,
+) -> Survey:
     """Decodes every file of a data set, in threads, and judges it.
 
     It finds what `Splits` lists as problems or as unused, and files that can't be decoded, are
     named as another format, differ in size from their partner, or hold class ids that are none;
-    masks of a single class or of none; the same image in two stages, or twice in one.
+    masks of a single class or of none; the same image in two stages, or twice in one, as a copy
+    or, if wanted, nearly.
 
     Args:
         splits: The samples.
         source: Reads masks.
         classes: Names, in the order of their ids.
         reader: The rules by which images become what a net sees, and are compared.
+        duplicates: Whether near duplicates are looked for, too.
     """
     samples, stages = merged(splits)
     sizes = np.zeros((len(samples), 2), dtype=np.int64)
     counts = np.zeros((len(samples), len(classes) + 1), dtype=np.int64)
     pixels = np.zeros(len(samples), dtype=np.uint64)
     facts = np.zeros(len(samples), dtype=FACTS)
+    thumbnails = np.zeros((len(samples) if duplicates else 0, SIDE, SIDE), dtype=np.float16)
     findings = list(_of_the_list(splits, source.root))
 
     def one(row: int) -> FileError | Finding | None:
@@ -86,17 +106,20 @@ def survey(splits: Splits, source: Source, *, classes: Sequence[str], reader: Re
             return Finding(True, str(sample.mask), problem, remedy, sample.name)
         sizes[row] = ids.shape
         counts[row] = [*of_each[: len(classes)], of_each[IGNORE_INDEX]]
-        digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8).digest()
-        pixels[row] = int.from_bytes(digest, "little")
+        pixels[row] = _hashed(image)
+        if duplicates:
+            thumbnails[row] = thumbnail(image)
         return misnamed
 
     errors: list[FileError | Finding | None] = list(in_threads(one, len(samples), "Examining"))
     findings += _judged(samples, errors)
     findings += _of_single_classes(samples, counts, classes)
-    findings += _of_copies(samples, stages, pixels, sizes, val_is_test=splits.val_is_test)
+    stages_of, pairs = _stages_of(splits, stages), near_duplicates(thumbnails)
+    findings += _of_copies(samples, stages_of, pixels, sizes)
     findings += _noticed(facts, sizes[:, 0] > 0, stages, classes, reader, str(source.root))
+    findings += _of_pairs(samples, stages_of, pixels, pairs)
     findings.sort(key=lambda found: not found.serious)
-    return Survey(samples, stages, sizes, counts, findings)
+    return Survey(samples, stages, sizes, counts, findings, pairs)
 
 
 def _noticed(
@@ -192,29 +215,70 @@ def _of_single_classes(
         yield Finding(False, str(sample.mask), f"holds {what}", remedy, sample.name, rare)
 
 
-def _of_copies(
-    samples: list[Sample],
-    stages: dict[str, Rows],
-    pixels: NDArray[np.uint64],
-    sizes: NDArray[np.int64],
-    *,
-    val_is_test: bool,
-) -> Iterator[Finding]:
-    """Finds images with the same pixels: in two stages (leakage), or twice in one."""
+def _hashed(image: NDArray[np.uint8] | NDArray[np.float32]) -> int:
+    digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8).digest()
+    return int.from_bytes(digest, "little")
+
+
+def _stages_of(splits: Splits, stages: dict[str, Rows]) -> dict[int, list[str]]:
+    """Lists the stages of each sample, by its row."""
     stages_of: dict[int, list[str]] = defaultdict(list)
     for stage, rows in stages.items():
-        if not (stage == "val" and val_is_test):
+        if not (stage == "val" and splits.val_is_test):
             for row in rows.tolist():
                 stages_of[row].append(stage)
+    return stages_of
+
+
+def _of_copies(
+    samples: list[Sample],
+    stages_of: dict[int, list[str]],
+    pixels: NDArray[np.uint64],
+    sizes: NDArray[np.int64],
+) -> Iterator[Finding]:
+    """Finds images with the same pixels: in two stages (leakage), or twice in one."""
     order = np.argsort(pixels, kind="stable")
     order = order[sizes[order, 0] > 0]
     ends = np.flatnonzero(np.diff(pixels[order])) + 1
     for group in np.split(order, ends):
         # The copies nearest to the training are the ones to leave out.
-        ranked = sorted(group.tolist(), key=lambda row: STAGES.index(stages_of[row][-1]))
+        ranked = sorted(group.tolist(), key=lambda row: _last(stages_of, row))
         for row in ranked[:-1]:
             kept = ranked[-1]
             yield _copy(samples[row], stages_of[row][-1], samples[kept], stages_of[kept][-1])
+
+
+def _last(stages_of: dict[int, list[str]], row: int) -> int:
+    return STAGES.index(stages_of[row][-1])
+
+
+def _of_pairs(
+    samples: list[Sample],
+    stages_of: dict[int, list[str]],
+    pixels: NDArray[np.uint64],
+    pairs: Sequence[Pair],
+) -> Iterator[Finding]:
+    """Describes images of one photograph whose pixels aren't the same."""
+    for pair in pairs:
+        if pixels[pair.first] != pixels[pair.second]:
+            yield _nearly(samples, stages_of, pair)
+
+
+def _nearly(samples: list[Sample], stages_of: dict[int, list[str]], pair: Pair) -> Finding:
+    """Describes two images of one photograph; what is nearest to the training may be left out."""
+    row, other = sorted((pair.first, pair.second), key=lambda row: _last(stages_of, row))
+    stage, other_stage = stages_of[row][-1], stages_of[other][-1]
+    how = "mirrored" if pair.mirrored else "cropped" if pair.moved >= CROPPED else "encoded anew"
+    problem = (
+        f"of {stage} is nearly the same image as {samples[other].name} of {other_stage}: {how}, "
+        f"details correlate to {pair.alike:.3f}"
+    )
+    remedy = (
+        f"leave it out, as {DUPLICATES} does: what is measured on {other_stage} was learnt by"
+        if stage != other_stage
+        else f"exclude one of them, unless it should count twice in {stage}"
+    )
+    return Finding(False, str(samples[row].image), problem, remedy, samples[row].name, False)
 
 
 def _copy(sample: Sample, stage: str, other: Sample, other_stage: str) -> Finding:

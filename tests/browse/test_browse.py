@@ -69,7 +69,8 @@ def test_the_page_shows_everything_and_fetches_nothing(own_pets: Path, tmp_path:
         assert swatch.format(colour, name) in written
     names = {file.name for file in result.path.iterdir()}
     sheets = {f"{part}.png" for part in ("train", "val", "test", "augmented")}
-    assert names == {"browse.html", "doctor.csv", "exclude.txt"} | sheets
+    lists = {"doctor.csv", "exclude.txt", "duplicates.csv", "duplicates.txt"}
+    assert names == {"browse.html"} | lists | sheets
     with Image.open(result.path / "train.png") as sheet:  # 5 rows of image, mask, overlay
         assert sheet.size == (3 * (64 + 4), 2 * 16 + 5 * (64 + 16))
     with Image.open(result.path / "augmented.png") as sheet:  # 3 images by 2 backends
