@@ -26,6 +26,7 @@ LAYERS = [
     {"errors"},
     {"labels", "paths"},
     {"hardware", "settings", "stats"},
+    {"significance"},
     {"run"},
     {"augment", "compiled", "data", "loss", "metric", "model", "optimizer", "report", "scheduler"},
     {"module"},
@@ -49,6 +50,7 @@ MUST_NOT_IMPORT = {
     "report": {"lightning", "hydra", "omegaconf"},
     "run": {"lightning", "matplotlib"},
     "records": {"lightning", "hydra", "matplotlib", "torch"},
+    "significance": {"lightning", "hydra", "omegaconf", "matplotlib", "torch"},
     "stats": {"lightning", "hydra", "omegaconf", "matplotlib", "torch"},
     "inference": {"lightning", "hydra", "torchmetrics", "matplotlib"},
 }

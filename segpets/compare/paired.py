@@ -1,4 +1,4 @@
-"""Tests of differences, image by image."""
+"""Tests of differences, image by image and, where there are several, seed by seed."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segpets.records.group import Configuration, Group
+from segpets.significance import MOST_SEEDS, POWER, Variance, difference
 from segpets.stats import Floats, Ints, bootstrap_interval, holm, sign_flip_p
 
 ALPHA: Final = 0.05
@@ -18,17 +19,20 @@ _PER_TEST = 200  # resamples for each test of a family: Holm's smallest p is the
 
 @dataclass(frozen=True)
 class Comparison:
-    """A paired test of two configurations.
+    """A test of two configurations on the images that both have.
 
     Attributes:
         first: The one that ranks higher.
         second: The other.
         images: The number of images that both have.
-        difference: The mean over images of first less second, in mean IoU of an image.
-        low: Lower end of its 95 % bootstrap interval.
+        difference: The mean over seeds and images of first less second, in mean IoU of an image.
+        low: Lower end of its 95 % interval.
         high: Upper end.
-        p: Two-sided, of the sign-flip permutation test.
+        p: Two-sided.
         p_holm: Corrected for the number of tests in the group.
+        seeds: The seeds of both, if the test is over seeds and images; None if it is over images
+            alone, for want of a second seed.
+        variance: What decides how small a difference can be told, if it is over seeds, too.
     """
 
     first: Configuration
@@ -39,11 +43,18 @@ class Comparison:
     high: float
     p: float
     p_holm: float
+    seeds: tuple[int, int] | None = None
+    variance: Variance | None = None
 
     @property
-    def real(self) -> bool:
-        """True if the difference is larger than chance among images explains."""
+    def significant(self) -> bool:
+        """True if the difference is larger than chance explains."""
         return self.p_holm < ALPHA
+
+    @property
+    def over(self) -> str:
+        """Names what was drawn by chance: `seeds and images`, or `images`."""
+        return "images" if self.seeds is None else "seeds and images"
 
 
 def compared(
@@ -51,9 +62,9 @@ def compared(
 ) -> tuple[list[Comparison], list[str]]:
     """Tests the best configuration against all others, and the best few against each other.
 
-    Each image has one number a configuration: its mean IoU, averaged over the configuration's
-    seeds. So the test asks whether these nets differ on images like these; how much another
-    training of the same configuration would differ, the interval over seeds says.
+    Where both have several seeds, the test is `segpets.significance.difference` over seeds and
+    images: it asks whether the one is better for a new training and new images. Where one has a
+    single seed it asks, by flips of signs, whether these nets differ on images like these.
 
     Args:
         group: The configurations.
@@ -75,50 +86,104 @@ def compared(
     flips = max(resamples, _PER_TEST * len(pairs) - 1)
     # Pairs that have the same images share the draws.
     alike: dict[bytes, list[tuple[int, int]]] = {}
-    valid = ~np.isnan(iou)
+    valid = np.stack([~np.isnan(seeds).any(0) for seeds in iou])
     for i, j in pairs:
         both = valid[i] & valid[j] & (truth[i] == truth[j])
         alike.setdefault(both.tobytes(), []).append((i, j))
+    notes += _fewer(alike, usable=int(valid.any(0).sum()), pairs=len(pairs))
+    results: dict[tuple[int, int], _Test] = {}
+    for key, members in alike.items():
+        images = _images(key)
+        if images.sum() < _FEWEST:
+            continue
+        several = [(i, j) for i, j in members if min(len(iou[i]), len(iou[j])) > 1]
+        for i, j in several:
+            results[i, j] = _over_both(iou[i][:, images], iou[j][:, images])
+        if single := [pair for pair in members if pair not in several]:
+            means = [(iou[i][:, images].mean(0), iou[j][:, images].mean(0)) for i, j in single]
+            differences = np.stack([one - other for one, other in means], axis=1)
+            tests = _over_images(differences, flips=flips, resamples=resamples, seed=seed)
+            results |= dict(zip(single, tests, strict=True))
+    done = [pair for pair in pairs if pair in results]
+    corrected = holm([results[pair].p for pair in done])
+    comparisons = []
+    for (i, j), p_holm in zip(done, corrected, strict=True):
+        found = results[i, j]
+        numbers = (found.images, found.difference, found.low, found.high, found.p, p_holm)
+        seeds = None if found.variance is None else (len(iou[i]), len(iou[j]))
+        comparisons.append(Comparison(tested[i], tested[j], *numbers, seeds, found.variance))
+    return comparisons, notes + _power(comparisons)
+
+
+@dataclass(frozen=True)
+class _Test:
+    images: int
+    difference: float
+    low: float
+    high: float
+    p: float
+    variance: Variance | None = None
+
+
+def _over_both(first: Floats, second: Floats) -> _Test:
+    """Tests two configurations by the scores of each seed and image, (S, N) and (T, N)."""
+    found = difference(first, second)
+    images = first.shape[1]
+    spread = (first.mean(1).var(ddof=1) + second.mean(1).var(ddof=1)) / 2
+    variance = Variance(float(spread), found.of_images, images)
+    return _Test(images, found.value, found.low, found.high, found.p, variance)
+
+
+def _over_images(differences: Floats, *, flips: int, resamples: int, seed: int) -> Iterator[_Test]:
+    """Tests each column of (N, M) differences of N images."""
+    p = sign_flip_p(differences, resamples=flips, seed=seed)
+    low, high = bootstrap_interval(differences, resamples=resamples, seed=seed)
+    for column, mean in enumerate(differences.mean(axis=0)):
+        ends = float(low[column]), float(high[column])
+        yield _Test(len(differences), float(mean), *ends, float(p[column]))
+
+
+def _fewer(alike: dict[bytes, list[tuple[int, int]]], *, usable: int, pairs: int) -> list[str]:
+    """Notes pairs that have fewer images in common than there are."""
+    notes = []
     least = min(int(_images(key).sum()) for key in alike)
-    if least < (usable := int(valid.any(0).sum())):
+    if least < usable:
         notes.append(
             "The tested images, or their truths, are not the same in all runs: a pair is compared "
             f"on those that both have, at least {least} of {usable}"
         )
     if untested := sum(len(m) for key, m in alike.items() if _images(key).sum() < _FEWEST):
         notes.append(
-            f"{untested} of {len(pairs)} pairs are not tested: they have fewer than {_FEWEST} "
+            f"{untested} of {pairs} pairs are not tested: they have fewer than {_FEWEST} "
             "images with the same truth in common"
         )
-    results: dict[tuple[int, int], tuple[int, float, float, float, float]] = {}
-    for key, members in alike.items():
-        images = _images(key)
-        if images.sum() >= _FEWEST:
-            differences = np.stack([iou[i, images] - iou[j, images] for i, j in members], axis=1)
-            tests = _tests(differences, flips=flips, resamples=resamples, seed=seed)
-            results |= dict(zip(members, tests, strict=True))
-    done = [pair for pair in pairs if pair in results]
-    corrected = holm([results[pair][4] for pair in done])
-    return [
-        Comparison(tested[i], tested[j], *results[i, j], p_holm)
-        for (i, j), p_holm in zip(done, corrected, strict=True)
-    ], notes
+    return notes
 
 
-def _tests(
-    differences: Floats, *, flips: int, resamples: int, seed: int
-) -> Iterator[tuple[int, float, float, float, float]]:
-    """Yields for each column of (N, M): images, mean, ends of its interval, p."""
-    p = sign_flip_p(differences, resamples=flips, seed=seed)
-    low, high = bootstrap_interval(differences, resamples=resamples, seed=seed)
-    for column, mean in enumerate(differences.mean(axis=0)):
-        yield (
-            len(differences),
-            float(mean),
-            float(low[column]),
-            float(high[column]),
-            float(p[column]),
+def _power(comparisons: Sequence[Comparison]) -> list[str]:
+    """Says how small a difference these seeds can tell, and how many the best would need."""
+    over_seeds = [one for one in comparisons if one.variance is not None and one.seeds is not None]
+    notes = []
+    if over_seeds:
+        seeds = min(min(one.seeds) for one in over_seeds if one.seeds)
+        gaps = [one.variance.detectable(seeds) for one in over_seeds if one.variance]
+        notes.append(
+            f"{seeds} seeds each can tell {float(np.median(gaps)):.3f} mean IoU of an image apart: "
+            f"so large a difference is found, without a correction, in {POWER:.0%} of studies"
         )
+    for one in over_seeds:
+        if one.first.rank == 1 and not one.significant and one.variance is not None:
+            needed = one.variance.seeds_for(one.difference)
+            what = (
+                f"To tell #1 from #{one.second.rank}, if they differ by {abs(one.difference):.4f}"
+            )
+            notes.append(
+                f"{what}, no {MOST_SEEDS:,} seeds are enough: more images are needed"
+                if needed is None
+                else f"{what}, {needed:,} seeds each would be needed"
+            )
+            break
+    return notes
 
 
 def _images(key: bytes) -> NDArray[np.bool_]:
@@ -137,15 +202,18 @@ def _gaps(group: Group, tested: Sequence[Configuration]) -> list[str]:
     return notes
 
 
-def _table(tested: Sequence[Configuration]) -> tuple[Floats, Ints]:
-    """Collects each image's IoU, over the seeds, and its truth, (configurations, images).
+def _table(tested: Sequence[Configuration]) -> tuple[list[Floats], Ints]:
+    """Collects each image's IoU by configuration and seed, and its truth.
 
     NaN where a seed lacks the image, where no pixel of it counts, or where seeds have two truths.
+
+    Returns:
+        For each configuration (seeds, images), and all truths, (configurations, images).
     """
     counts = [[run.counts for run in c.runs if run.counts] for c in tested]
     names = np.unique(np.concatenate([one.names for seeds in counts for one in seeds]))
-    iou = np.full((len(tested), len(names)), np.nan)
-    truth = np.zeros(iou.shape, dtype=np.int64)
+    truth = np.zeros((len(tested), len(names)), dtype=np.int64)
+    iou = []
     for row, seeds in enumerate(counts):
         values = np.full((len(seeds), len(names)), np.nan)
         truths = np.zeros((len(seeds), len(names)), dtype=np.int64)
@@ -153,7 +221,7 @@ def _table(tested: Sequence[Configuration]) -> tuple[Floats, Ints]:
             at = np.searchsorted(names, one.names)
             values[place, at] = one.iou
             truths[place, at] = one.truth
-        agreed = (truths == truths[0]).all(0)
-        iou[row] = np.where(agreed, values.mean(0), np.nan)
+        values[:, (truths != truths[0]).any(0)] = np.nan
+        iou.append(values)
         truth[row] = truths[0]
     return iou, truth

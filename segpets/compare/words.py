@@ -57,7 +57,8 @@ def comparison_rows(comparisons: Sequence[Sequence[Comparison]]) -> Iterator[dic
                 "high": test.high,
                 "p": test.p,
                 "p_holm": test.p_holm,
-                "real": test.real,
+                "significant": test.significant,
+                "over": test.over,
             }
 
 
@@ -65,28 +66,34 @@ def sentences(tests: Sequence[Comparison]) -> list[str]:
     """Says in words which differences are significant."""
     if not tests:
         return []
-    real = [test for test in tests if test.real]
+    found = [test for test in tests if test.significant]
     images = max(test.images for test in tests)
-    seeds = max(len(c.runs) for test in tests for c in (test.first, test.second))
+    by = [test.over for test in tests]
+    kinds = [f"{by.count(one)} over {one}" for one in sorted(set(by), reverse=True)]
+    over = f" over {by[0]}" if len(kinds) == 1 else f", {' and '.join(kinds)}"
     said = [
-        f"{len(real)} of {len(tests)} differences between configurations "
-        f"{'is' if len(real) == 1 else 'are'} significant: p < 0.05 after Holm's correction for "
-        f"{len(tests)} paired test{'s' * (len(tests) != 1)} on {images:,} images. That "
-        "tells these nets apart on images like these; how much another training would differ, "
-        + ("the interval over seeds says." if seeds > 1 else "one seed each can't say.")
+        f"{len(found)} of {len(tests)} differences between configurations "
+        f"{'is' if len(found) == 1 else 'are'} significant: p < 0.05 after Holm's correction for "
+        f"{len(tests)} paired test{'s' * (len(tests) != 1)}{over}, on {images:,} images"
     ]
-    for test in real:
+    if "images" in by:
+        said[0] += (
+            ". Over images alone a test tells these nets apart; how much another training would "
+            "differ, one seed can't say."
+        )
+    for test in found:
         better, worse = test.first, test.second
         difference, low, high = test.difference, test.low, test.high
         if difference < 0:  # the ranking uses another metric than the test
             better, worse = worse, better
             difference, low, high = -difference, -high, -low
+        where = "" if test.seeds else " on these weights"
         said.append(
-            f"{name_of(better)} is better than {name_of(worse)} by {difference:.4f} mean IoU of "
-            f"an image, averaged over images (95 % interval {low:.4f} to {high:.4f}, "
-            f"p = {p_text(test.p_holm)})"
+            f"{name_of(better)} is significantly better than {name_of(worse)}{where}: by "
+            f"{difference:.4f} mean IoU of an image, averaged over {test.over} (95 % interval "
+            f"{low:.4f} to {high:.4f}, p = {p_text(test.p_holm)})"
         )
-    unclear = [test for test in tests if not test.real and test.first.rank == 1]
+    unclear = [test for test in tests if not test.significant and test.first.rank == 1]
     if unclear:
         others = ", ".join(name_of(test.second) for test in unclear)
         said.append(f"{name_of(unclear[0].first)} can't be told from {others}")

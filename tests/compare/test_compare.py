@@ -85,7 +85,7 @@ def test_a_sweep_from_the_command_line(command: Command, sweep: Path, tmp_path: 
     assert table == [("1", "unet", "2"), ("2", "vit", "2"), ("3", "fcn", "2")]
     assert "dice" not in done.stdout, "it is the same in all"
     assert "2 of 3 differences between configurations are significant" in done.stdout
-    assert "#1 (model=unet) is better than #2 (model=vit) by 0." in done.stdout
+    assert "#1 (model=unet) is significantly better than #2 (model=vit)" in done.stdout
     said = " ".join(done.stdout.split())
     assert " mean IoU of an image, averaged over images (95 % interval" in said
     assert NOTES[0] in said

@@ -10,6 +10,7 @@ from scipy import stats
 from segpets.compare.paired import compared
 from segpets.records.group import Group, grouped
 from segpets.records.record import read_record
+from segpets.significance import difference
 from segpets.stats import holm, image_iou
 
 
@@ -18,20 +19,17 @@ def group_of(*runs: Path) -> Group:
     return group
 
 
-def test_differences_of_means_over_seeds_are_tested_as_scipy_does(tmp_path: Path) -> None:
+def test_differences_of_single_seeds_are_tested_over_images_as_scipy_does(tmp_path: Path) -> None:
     quality = {"good": 0.8, "fair": 0.7, "poor": 0.699}
-    runs, iou = [], {}
-    for model, right in quality.items():
-        seeds = [drawn(right, images=60, seed=seed) for seed in (1, 2)]
-        iou[model] = np.mean([image_iou(counts) for counts in seeds], axis=0)
-        runs += [
-            make_run(tmp_path / f"{model}{seed}", f"model={model}", seed=seed, counts=counts)
-            for seed, counts in zip((1, 2), seeds, strict=True)
-        ]
+    counts = {model: drawn(right, images=60, seed=1) for model, right in quality.items()}
+    iou = {model: image_iou(drawn_) for model, drawn_ in counts.items()}
+    runs = [make_run(tmp_path / m, f"model={m}", counts=c) for m, c in counts.items()]
     tests, notes = compared(group_of(*runs), against_each_other=3, resamples=999, seed=7)
     assert notes == []
     pairs = [(t.first.label[6:], t.second.label[6:]) for t in tests]
-    assert pairs == [("good", "fair"), ("good", "poor"), ("fair", "poor")]
+    assert {frozenset(pair) for pair in pairs} == {
+        frozenset(pair) for pair in (("good", "fair"), ("good", "poor"), ("fair", "poor"))
+    }
     expected = []
     for test, (first, second) in zip(tests, pairs, strict=True):
         difference = iou[first] - iou[second]
@@ -53,9 +51,39 @@ def test_differences_of_means_over_seeds_are_tested_as_scipy_does(tmp_path: Path
         assert (test.images, test.difference) == (60, pytest.approx(difference.mean()))
         assert test.p == pytest.approx(scipys.pvalue, abs=0.06), "by other draws"
         assert (test.low, test.high) == (pytest.approx(ends.low), pytest.approx(ends.high))
+        assert (test.over, test.seeds) == ("images", None)
         expected.append(test.p)
     assert [t.p_holm for t in tests] == pytest.approx(holm(expected))
-    assert [t.real for t in tests] == [True, True, False]
+    assert [t.significant for t in tests] == [True, True, False]
+
+
+def test_several_seeds_are_tested_over_seeds_and_images(tmp_path: Path) -> None:
+    """Two seeds that differ much: the images alone would call the difference significant."""
+    quality = {"good": (0.80, 0.74), "fair": (0.75, 0.71)}
+    runs, iou = [], {}
+    for model, seeds in quality.items():
+        counts = [drawn(right, images=200, seed=seed) for seed, right in enumerate(seeds)]
+        iou[model] = np.stack([image_iou(drawn_) for drawn_ in counts])
+        runs += [
+            make_run(tmp_path / f"{model}{seed}", f"model={model}", seed=seed, counts=drawn_)
+            for seed, drawn_ in enumerate(counts)
+        ]
+    (test,), notes = compared(group_of(*runs), against_each_other=3, resamples=999, seed=7)
+    expected = difference(iou["good"], iou["fair"])
+    assert (test.over, test.seeds, test.images) == ("seeds and images", (2, 2), 200)
+    assert (test.difference, test.low, test.high, test.p) == pytest.approx(
+        (expected.value, expected.low, expected.high, expected.p)
+    )
+    assert not test.significant
+    means = iou["good"].mean(0) - iou["fair"].mean(0)
+    assert stats.ttest_1samp(means, 0).pvalue < 0.001, "these four nets do differ"
+    assert test.variance is not None
+    assert notes[0].startswith(f"2 seeds each can tell {test.variance.detectable(2):.3f} mean IoU")
+    needed = test.variance.seeds_for(test.difference)
+    assert notes[1] == (
+        f"To tell #1 from #2, if they differ by {test.difference:.4f}, {needed} seeds each would "
+        "be needed"
+    )
 
 
 def test_beyond_the_best_few_only_the_best_is_compared(tmp_path: Path) -> None:
@@ -72,7 +100,7 @@ def test_many_tests_get_resamples_enough_to_survive_their_correction(tmp_path: P
     ]
     tests, _ = compared(group_of(*runs), against_each_other=0, resamples=99, seed=0)
     assert len(tests) == 11
-    assert all(t.real for t in tests), "of 99 resamples no p below 0.02 * 11 could come"
+    assert all(t.significant for t in tests), "of 99 resamples no p below 0.02 * 11 could come"
 
 
 def test_only_images_that_both_have_are_compared(tmp_path: Path) -> None:

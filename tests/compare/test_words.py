@@ -14,33 +14,44 @@ def configuration(rank: int, **choices: str) -> Configuration:
 
 
 BEST, SECOND, THIRD = (configuration(i, model=m) for i, m in enumerate(("a", "b", "c"), 1))
-REAL = Comparison(BEST, SECOND, 296, 0.0592, 0.0564, 0.0619, 0.0002, 0.0004)
+FOUND = Comparison(BEST, SECOND, 296, 0.0592, 0.0564, 0.0619, 0.0002, 0.0004)
 
 
-def test_real_differences_and_others_are_said() -> None:
+def test_significant_differences_and_others_are_said() -> None:
     unclear = Comparison(BEST, THIRD, 290, 0.001, -0.01, 0.012, 0.4, 0.4)
-    first, second, third = sentences([REAL, unclear])
-    assert first.startswith(
-        "1 of 2 differences between configurations is significant: p < 0.05 after"
+    first, second, third = sentences([FOUND, unclear])
+    assert first == (
+        "1 of 2 differences between configurations is significant: p < 0.05 after Holm's "
+        "correction for 2 paired tests over images, on 296 images. Over images alone a test tells "
+        "these nets apart; how much another training would differ, one seed can't say."
     )
-    assert "2 paired tests on 296 images" in first
-    assert first.endswith("how much another training would differ, one seed each can't say.")
-    run = BEST.runs[0]
-    many = [replace(REAL, first=replace(BEST, runs=[run, run]))]
-    assert sentences(many)[0].endswith("would differ, the interval over seeds says.")
     assert second == (
-        "#1 (model=a) is better than #2 (model=b) by 0.0592 mean IoU of an image, averaged "
-        "over images (95 % interval 0.0564 to 0.0619, p = 0.0004)"
+        "#1 (model=a) is significantly better than #2 (model=b) on these weights: by 0.0592 mean "
+        "IoU of an image, averaged over images (95 % interval 0.0564 to 0.0619, p = 0.0004)"
     )
     assert third == "#1 (model=a) can't be told from #3 (model=c)"
     assert sentences([]) == []
 
 
+def test_what_holds_for_new_trainings_is_said_to() -> None:
+    several = replace(FOUND, seeds=(3, 3))
+    first, second = sentences([several])
+    assert first.endswith("for 1 paired test over seeds and images, on 296 images")
+    assert second == (
+        "#1 (model=a) is significantly better than #2 (model=b): by 0.0592 mean IoU of an image, "
+        "averaged over seeds and images (95 % interval 0.0564 to 0.0619, p = 0.0004)"
+    )
+    mixed, *_ = sentences([several, FOUND])
+    assert "2 paired tests over 1 over seeds and images" not in mixed
+    assert "2 paired tests, 1 over seeds and images and 1 over images, on 296 images" in mixed
+    assert mixed.endswith("one seed can't say.")
+
+
 def test_the_better_one_is_named_first_whatever_ranks() -> None:
-    turned = replace(REAL, difference=-0.05, low=-0.06, high=-0.04)
+    turned = replace(FOUND, difference=-0.05, low=-0.06, high=-0.04, seeds=(2, 2))
     assert sentences([turned])[1] == (
-        "#2 (model=b) is better than #1 (model=a) by 0.0500 mean IoU of an image, averaged "
-        "over images (95 % interval 0.0400 to 0.0600, p = 0.0004)"
+        "#2 (model=b) is significantly better than #1 (model=a): by 0.0500 mean IoU of an image, "
+        "averaged over seeds and images (95 % interval 0.0400 to 0.0600, p = 0.0004)"
     )
 
 

@@ -1,0 +1,152 @@
+"""Differences between methods, for a new training and new images.
+
+A method is known by a few trainings, one a seed, and a training by its scores of the same images.
+Both are samples: of the trainings that the method could give, and of the images that it could meet.
+So a difference is judged against the variance of both, by a random-effects model: methods are
+fixed, trainings are random and nested in them, images are random and shared. Radiology judges
+methods by readers and cases in this way: N. A. Obuchowski, H. E. Rockette, "Hypothesis testing of
+diagnostic accuracy for multiple readers and multiple tests", Communications in Statistics 24
+(1995). Degrees of freedom: F. E. Satterthwaite, "An approximate distribution of estimates of
+variance components", Biometrics 2 (1946). On seeds in machine learning: X. Bouthillier et al.,
+"Accounting for Variance in Machine Learning Benchmarks", MLSys 2021, arXiv 2103.03098.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from scipy.special import stdtr, stdtrit
+
+from segpets.stats import CONFIDENCE, Floats
+
+POWER: Final = 0.8
+"""The part of studies that should find a difference which is there."""
+
+MOST_SEEDS: Final = 1000
+_STUDIES = 20_000
+_NONE = 1e-18  # a variance below this is rounding
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A difference of two methods' mean scores, over trainings and images.
+
+    Attributes:
+        value: Mean of the first less mean of the second.
+        low: The lower end of its 95 % interval.
+        high: The upper end.
+        p: Two-sided, of the hypothesis that there is none.
+        of_trainings: The variance that trainings add to the value.
+        of_images: The variance that images add to it.
+    """
+
+    value: float
+    low: float
+    high: float
+    p: float
+    of_trainings: float
+    of_images: float
+
+
+def difference(first: Floats, second: Floats) -> Difference:
+    """Tests the difference of two methods by their scores.
+
+    The variance is that of the trainings' means, over as many as there are, of both methods, and
+    that of the images' differences over as many images: a little more than it should be, as the
+    part that depends on training and image together is in both. Trainings of two methods aren't
+    paired by their seeds, which mean different weights in different nets.
+
+    Args:
+        first: The scores of S >= 2 trainings of the one, (S, N).
+        second: Those of the other, of the same N >= 2 images, (T, N).
+    """
+    sides = (first, second)
+    spread = [side.mean(1).var(ddof=1) / len(side) for side in sides]
+    images = (first.mean(0) - second.mean(0)).var(ddof=1) / first.shape[1]
+    value = float(first.mean() - second.mean())
+    parts = [*spread, images]
+    freedom = [len(first) - 1, len(second) - 1, first.shape[1] - 1]
+    low, high, p = _judged(value, parts, freedom)
+    return Difference(value, low, high, p, float(sum(spread)), float(images))
+
+
+def over_folds(values: Sequence[float]) -> tuple[float, float, float]:
+    """Returns mean and ends of the 95 % interval of a score over the K folds of one set.
+
+    Trainings on folds share most of their images, so they vary less than trainings on new images
+    would: their variance is taken 1 / K + 1 / (K - 1) times instead of 1 / K times. C. Nadeau, Y.
+    Bengio, "Inference for the Generalization Error", Machine Learning 52 (2003).
+
+    Args:
+        values: The score of each fold, K >= 2.
+    """
+    count = len(values)
+    mean, variance = float(np.mean(values)), float(np.var(values, ddof=1))
+    low, high, _ = _judged(mean, [variance * (1 / count + 1 / (count - 1))], [count - 1])
+    return mean, low, high
+
+
+def _judged(
+    value: float, variances: Sequence[float], freedom: Sequence[int]
+) -> tuple[float, float, float]:
+    """Returns the ends of a value's interval, and the p-value of its being 0."""
+    total = float(sum(variances))
+    if total < _NONE:
+        return value, value, 1.0 if abs(value) < math.sqrt(_NONE) else 0.0
+    degrees = _satterthwaite(variances, freedom)
+    error = math.sqrt(total)
+    half = float(stdtrit(degrees, (1 + CONFIDENCE) / 2)) * error
+    p = 2 * float(stdtr(degrees, -abs(value) / error))
+    return value - half, value + half, p
+
+
+def _satterthwaite(variances: Sequence[float], freedom: Sequence[int]) -> float:
+    squares = sum(v**2 / f for v, f in zip(variances, freedom, strict=True))
+    return float(sum(variances)) ** 2 / squares
+
+
+@dataclass(frozen=True)
+class Variance:
+    """The variances that decide how small a difference a number of trainings can show.
+
+    Attributes:
+        training: Of the mean score of a training, among trainings of one method.
+        images: Of a difference's mean over the images that there are.
+        count: How many images there are.
+    """
+
+    training: float
+    images: float
+    count: int
+
+    def detectable(self, seeds: int) -> float:
+        """Returns the difference that the test finds in 80 % of studies with so many seeds each.
+
+        Studies are drawn, always the same ones, since with a few seeds no formula is near enough.
+        """
+        generator = np.random.default_rng(0)
+        spread = generator.chisquare(seeds - 1, (2, _STUDIES)) / (seeds - 1)
+        parts = [*(spread * self.training / seeds), np.full(_STUDIES, self.images)]
+        total = np.sum(parts, axis=0)
+        if total.max() < _NONE:
+            return 0.0
+        squares = sum(v**2 / f for v, f in zip(parts, self._freedom(seeds), strict=True))
+        chance = generator.normal(0, math.sqrt(2 * self.training / seeds + self.images), _STUDIES)
+        least = stdtrit(total**2 / squares, (1 + CONFIDENCE) / 2) * np.sqrt(total) - chance
+        return float(np.quantile(least, POWER))
+
+    def _freedom(self, seeds: int) -> list[int]:
+        return [seeds - 1, seeds - 1, self.count - 1]
+
+    def seeds_for(self, value: float) -> int | None:
+        """Returns how many seeds each would find such a difference; None if images are too few."""
+        least = self.detectable(MOST_SEEDS)
+        if abs(value) < least:
+            return None
+        low, high = 1, MOST_SEEDS  # one seed is too few, so many are enough
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self.detectable(middle) <= abs(value) else (middle, high)
+        return high
