@@ -78,6 +78,47 @@ def image_iou(confusion: Ints) -> Floats:
     return mean
 
 
+WORST_PART: Final = 0.05
+"""The part of the images that counts as the worst."""
+
+
+def worst_cases(parts: Ints, classes: Sequence[str]) -> dict[str, float]:
+    """Computes metrics of what goes worst, which a mean over the data set hides.
+
+    Z. Wang et al., "Revisiting Evaluation Metrics for Semantic Segmentation", NeurIPS 2023, arXiv
+    2310.19252; there a class counts in the images whose truth has it, here, as everywhere in
+    segpets, also where it is only predicted.
+
+    Args:
+        parts: Pixels rightly predicted, of the truth, and predicted, of each image, (N, 3, K).
+        classes: The K names.
+
+    Returns:
+        `image_iou/<class>`, the mean over the images that have the class; `class_mean_iou`, their
+        mean; `worst_class_iou`, the mean over images of the lowest IoU of its classes;
+        `worst_images_iou`, the mean IoU of the worst 5 % of the images, each by itself. Empty
+        without a pixel that counts.
+    """
+    hit, true, predicted = (parts[:, index].astype(np.float64) for index in range(3))
+    union = true + predicted - hit
+    present = union > 0
+    iou = np.where(present, hit / np.maximum(union, 1), np.nan)[present.any(1)]  # (N, K)
+    if not len(iou):
+        return {}
+    known = ~np.isnan(iou).all(0)
+    of_class = np.nanmean(iou[:, known], axis=0)
+    named = {
+        f"image_iou/{name}": float(value)
+        for name, value in zip(np.array(classes)[known].tolist(), of_class, strict=True)
+    }
+    of_image = np.sort(np.nanmean(iou, axis=1))
+    worst = of_image[: max(1, round(WORST_PART * len(of_image)))]
+    named["class_mean_iou"] = float(of_class.mean())
+    named["worst_class_iou"] = float(np.nanmin(iou, axis=1).mean())
+    named["worst_images_iou"] = float(worst.mean())
+    return named
+
+
 def sign_flip_p(differences: Floats, *, resamples: int, seed: int) -> Floats:
     """Two-sided p-values of the hypothesis that a paired difference is as often negative.
 

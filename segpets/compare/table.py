@@ -19,6 +19,9 @@ NAMES: Final = {
     "mean_iou": "mean IoU",
     "pixel_accuracy": "pixel accuracy",
     "mean_dice": "mean Dice",
+    "worst_class_iou": "worst class IoU",
+    "worst_images_iou": "worst images IoU",
+    "class_mean_iou": "class mean IoU",
     "params": "params",
     "mult_adds": "mult-adds",
     "latency_ms": "latency ms",
@@ -29,6 +32,7 @@ NAMES: Final = {
 
 _STAGES = ("best/val/", "val/", "test/")
 _SCORES = ("mean_iou", "pixel_accuracy", "mean_dice")
+_WORST = ("worst_class_iou", "worst_images_iou", "class_mean_iou")
 _COSTS = ("params", "mult_adds", "latency_ms")
 _TIME = ("seconds", EPOCHS_TO_95)
 
@@ -84,6 +88,7 @@ def _values(group: Group, metric: str) -> dict[str, str]:
     for part, names in (
         ("scores", [f"{stage}{name}" for name in _SCORES]),
         ("classes", [f"{stage}iou/{name}" for name in group.classes]),
+        ("worst", [f"{stage}{name}" for name in _WORST]),
         ("costs", _COSTS),
         ("time", _TIME),
     ):

@@ -132,14 +132,13 @@ def measure(
         original=options.original,
         loss=loss,
     )
-    rows, parts = [], []
+    rows = []
     attributes: dict[str, list[str]] = {}
     for entry in watched(entries):
         rows.append(image_row(entry, classes, width=options.width))
-        parts.append(entry.judged.parts)
         for key, value in entry.sample.attributes.items():
             attributes.setdefault(key, []).append(value)
-    counts = np.stack(parts)  # (N, 3, K)
+    counts = np.stack(plain.parts)  # (N, 3, K)
     if not (counted := counts[:, 1].sum(1) > 0).any():
         raise UserError(
             f"no pixel of {options.stage} counts, since all masks are 255 throughout: choose "

@@ -4,11 +4,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from segpets.evaluate.boundary import BoundaryCounts
 from segpets.evaluate.calibration import Calibration
 from segpets.evaluate.one_pass import JudgedImage
 from segpets.evaluate.slices import SIZE, Interval, Slice
 from segpets.evaluate.tally import Tally
+from segpets.stats import worst_cases
 
 
 def metrics_of(tally: Tally, classes: Sequence[str], *, width: int) -> dict[str, float]:
@@ -16,8 +19,8 @@ def metrics_of(tally: Tally, classes: Sequence[str], *, width: int) -> dict[str,
 
     Returns:
         Those of `SegmentationMetrics.compute`, and `boundary_iou/<class>`, `boundary_f/<class>`,
-        `mean_boundary_iou`, `mean_boundary_f`, `ece`, `ece/<class>` and `nll`. Empty without a
-        pixel that counts.
+        `mean_boundary_iou`, `mean_boundary_f`, `ece`, `ece/<class>`, `nll` and those of
+        `worst_cases`. Empty without a pixel that counts.
     """
     named: dict[str, float] = dict(tally.metrics.compute())  # which keeps its own
     if not named:
@@ -36,6 +39,7 @@ def metrics_of(tally: Tally, classes: Sequence[str], *, width: int) -> dict[str,
         named |= {f"{score}/{name}": value for name, value in known.items()}
         if known and score != "ece":
             named[f"mean_{score}"] = sum(known.values()) / len(known)
+    named |= worst_cases(np.stack(tally.parts), classes)
     named["ece"] = float(tally.calibration.errors()[-1])
     named["nll"] = tally.calibration.nll
     return named

@@ -66,6 +66,9 @@ class Tally:
         merge: The classes under which predictions are judged.
         widths: Widths of the boundary, as parts of an image's diagonal.
         resized: Whether the logits are resized to each truth's own size; else they have it.
+
+    Attributes:
+        parts: Of each image, pixels rightly predicted, of the truth, and predicted, (3, K).
     """
 
     def __init__(self, merge: Merge, *, widths: Sequence[float], resized: bool) -> None:
@@ -75,6 +78,7 @@ class Tally:
         self.calibration = Calibration(count)
         self.scaled = Calibration(count)
         self.boundary = BoundaryCounts.zeros(count, len(widths))
+        self.parts: list[Ints] = []
 
     def add(
         self,
@@ -125,6 +129,7 @@ class Tally:
             self.boundary += boundary
             unsure = uncertainty(whole[index])
             judged.append(Judged(preds[index], confusion[index], boundary, unsure))
+            self.parts.append(judged[-1].parts)
         return judged
 
     def _chunks(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segpets.reading import read_csv
-from segpets.stats import Floats, Ints, image_iou
+from segpets.stats import Floats, Ints, image_iou, worst_cases
 
 MOST_VALUES: Final = 100
 """An attribute with more values than this, such as a file's date, makes no groups."""
@@ -26,6 +26,7 @@ class Counts:
         truth: A number for the truth of each, (N,): equal truths have equal numbers.
         total: The pixels of all images, (C, C), truth in rows.
         parts: For each attribute, such as breed, the pixels of the images of each value.
+        worst: What goes worst, by name; see `worst_cases`.
     """
 
     names: NDArray[np.str_]
@@ -33,6 +34,7 @@ class Counts:
     truth: Ints
     total: Ints
     parts: dict[str, dict[str, Ints]]
+    worst: dict[str, float]
 
     def mean_iou(self) -> float:
         """Computes the mean IoU of all images together; NaN without a pixel."""
@@ -94,4 +96,12 @@ def read_counts(file: Path, classes: Sequence[str]) -> Counts:
         truth=truth_keys(confusion.sum(2)),
         total=confusion.sum(0),
         parts=parts,
+        worst=worst_cases(_parts(confusion), classes),
     )
+
+
+def _parts(confusion: Ints) -> Ints:
+    """Sums confusion matrices, (N, C, C): rightly predicted, of the truth, predicted, (N, 3, C)."""
+    hit = np.diagonal(confusion, axis1=1, axis2=2)
+    parts: Ints = np.stack([hit, confusion.sum(2), confusion.sum(1)], axis=1)
+    return parts

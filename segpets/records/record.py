@@ -66,7 +66,7 @@ class Record:
         revision: The revision of segpets that made it.
         seed: Its seed.
         overrides: What was chosen, by key; without seed, paths and the like.
-        values: All finite numbers of the summary, by name.
+        values: All finite numbers of the summary, by name, and those of what lies beside it.
         protocol: What the metrics mean.
         config: The parts of the resolved config that determine the result, flat; None if it
             can't be read.
@@ -127,7 +127,7 @@ def _with_files(record: Record) -> Record:
     """Adds what lies beside the summary; what can't be read is noted and left out."""
     facts: dict[str, Any] = {}
     notes: list[str] = []
-    latency: dict[str, float] = {}
+    added: dict[str, float] = {}
     files = RunFiles(record.path)
     try:
         facts["config"] = _read_config(files.config)
@@ -143,15 +143,18 @@ def _with_files(record: Record) -> Record:
         counts = read_counts(files.counts, record.classes)
         notes += (gap := _gap(counts, record))
         facts["counts"] = None if gap else counts
+        if not gap:
+            added |= {f"test/{name}": value for name, value in counts.worst.items()}
     except (OSError, ValueError, OverflowError) as error:
         notes.append(f"{COUNTS} {_lost(error)}: it is in no paired test")
     try:
         facts["device"], latency = _read_benchmark(files.benchmark)
+        added |= latency
     except FileNotFoundError:
         pass
     except (OSError, ValueError) as error:
         notes.append(f"{BENCHMARK} {_lost(error)}: its latency is unknown")
-    return replace(record, **facts, notes=notes, values=record.values | latency)
+    return replace(record, **facts, notes=notes, values=record.values | added)
 
 
 def _lost(error: Exception) -> str:

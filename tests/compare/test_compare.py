@@ -87,7 +87,7 @@ def test_a_sweep_from_the_command_line(command: Command, sweep: Path, tmp_path: 
     assert "2 of 3 differences between configurations are significant" in done.stdout
     assert "#1 (model=unet) is significantly better than #2 (model=vit)" in done.stdout
     said = " ".join(done.stdout.split())
-    assert " mean IoU of an image, averaged over images (95 % interval" in said
+    assert " mean IoU of an image, averaged over seeds and images (95 % interval" in said
     assert NOTES[0] in said
     # Where times are long, a column more has no room, and its note neither.
     assert NOTES[1] in said or re.search(r"no room for [^:]*95 % at epoch", said)
