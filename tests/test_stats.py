@@ -6,7 +6,15 @@ import torch
 from scipy import stats
 
 from segpets.metric import scores
-from segpets.stats import bootstrap_interval, holm, image_iou, over_seeds, pareto_front, sign_flip_p
+from segpets.stats import (
+    bootstrap_interval,
+    holm,
+    image_iou,
+    over_seeds,
+    pareto_front,
+    sign_flip_p,
+    worst_cases,
+)
 
 
 def differences(count: int, tests: int, shift: float = 0.0) -> np.ndarray:
@@ -139,3 +147,34 @@ def test_the_front_by_hand() -> None:
     }
     assert pareto_front(points) == {"cheap", "between", "twin", "good"}
     assert pareto_front({}) == set()
+
+
+def test_the_worst_cases_by_hand() -> None:
+    """Three images of two classes; the third holds only the first class."""
+    parts = np.array(  # rightly predicted, of the truth, predicted
+        [
+            [[8, 1], [10, 4], [11, 3]],  # IoU 8 / 13 and 1 / 6
+            [[5, 5], [5, 5], [5, 5]],  # 1 and 1
+            [[6, 0], [9, 0], [6, 0]],  # 6 / 9, and a class that isn't there
+            [[0, 0], [0, 0], [0, 0]],  # no pixel counts
+        ]
+    )
+    found = worst_cases(parts, ["a", "b", "c"][:2])
+    a, b = (8 / 13 + 1 + 6 / 9) / 3, (1 / 6 + 1) / 2
+    assert found == pytest.approx(
+        {
+            "image_iou/a": a,
+            "image_iou/b": b,
+            "class_mean_iou": (a + b) / 2,
+            "worst_class_iou": (1 / 6 + 1 + 6 / 9) / 3,
+            "worst_images_iou": (8 / 13 + 1 / 6) / 2,  # one image, as 5 % of three is less
+        }
+    )
+    assert worst_cases(parts[3:], ["a", "b"]) == {}
+
+
+def test_the_worst_images_are_a_twentieth() -> None:
+    iou = np.arange(1, 101)
+    hit = iou[::-1][:, None]
+    parts = np.stack([hit, np.full_like(hit, 100), hit], axis=1)
+    assert worst_cases(parts, ["a"])["worst_images_iou"] == pytest.approx((1 + 2 + 3 + 4 + 5) / 500)

@@ -25,11 +25,11 @@ from segpets.data.geometry import Size, as_size, by, trained_size
 from segpets.data.reader import Reader
 from segpets.errors import UserError
 from segpets.hardware import cpu_name, fastest_precision, threads, usable_device
-from segpets.inference.trained import load, without_pretrained
-from segpets.records.find import find_runs
-from segpets.run.directory import find_run
+from segpets.inference.ensemble import load_runs, open_runs
+from segpets.inference.trained import without_pretrained
 from segpets.run.files import BENCHMARK, OTHER_FOLDER, make_ready, shown
-from segpets.run.stored import open_run
+from segpets.run.find import find_runs
+from segpets.run.stored import StoredRun, open_run
 from segpets.run.trust import Trust
 from segpets.run.versions import package_version, versions
 from segpets.settings import Positive, Settings, table
@@ -87,15 +87,16 @@ def benchmark(cfg: DictConfig, *, trust: Trust | None = None) -> Result:
         UserError: There is no such run, model, device or variant, or a folder can't be written.
     """
     settings = _checked(cfg)
-    runs = _runs(settings, Path(cfg.train_log_dir))
+    trust = trust or Trust.of(cfg.allow)
+    runs = _runs(settings, Path(cfg.train_log_dir), trust)
     output = Path(cfg.paths.output_dir)
-    for run in runs:
+    own = [members[0].path for members in runs if len(members) == 1]
+    for run in own:
         make_ready(run, f"{BENCHMARK} belongs there; copy the run to a folder of yours")
-    if len(runs) != 1:
+    if len(own) != 1:
         make_ready(output, OTHER_FOLDER)
     devices = _devices(settings)
-    trust = trust or Trust.of(cfg.allow)
-    models = [_of_run(cfg, run, devices, trust) for run in runs] or [_of_config(cfg, devices)]
+    models = [_of_runs(cfg, members, devices) for members in runs] or [_of_config(cfg, devices)]
     busy, begun = os.getloadavg()[0], time.time()
     count = settings.threads or torch.get_num_threads()
     for device, variant, model in _plan(settings, devices, models):
@@ -114,11 +115,11 @@ def benchmark(cfg: DictConfig, *, trust: Trust | None = None) -> Result:
         "method": METHOD,
         "versions": versions() | {"onnxruntime": package_version("onnxruntime")},
     }
-    for model, folder in zip(models, runs or [output], strict=True):
+    for model, folder in zip(models, own or [output], strict=True):
         write_report(model, folder, facts)
     if len(runs) > 1:
         rank(models, output, facts)
-    return Result(runs[0] if len(runs) == 1 else output, models)
+    return Result(own[0] if len(own) == 1 else output, models)
 
 
 def _checked(cfg: DictConfig) -> BenchmarkSettings:
@@ -135,16 +136,18 @@ def _checked(cfg: DictConfig) -> BenchmarkSettings:
     return BenchmarkSettings.of(cfg)
 
 
-def _runs(settings: BenchmarkSettings, log_dir: Path) -> list[Path]:
-    """Finds the run directories, each once; none for a model with random weights."""
-    several = settings.run if isinstance(settings.run, list) else settings.runs
+def _runs(settings: BenchmarkSettings, log_dir: Path, trust: Trust) -> list[list[StoredRun]]:
+    """Opens the runs of each model, which are several for an ensemble; none for random weights."""
+    if settings.run is not None:
+        return [open_runs(settings.run, log_dir=log_dir, trust=trust)]
+    several = settings.runs
     if several is None:
-        return [] if settings.run is None else [find_run(str(settings.run), log_dir=log_dir)]
+        return []
     words = [str(word) for word in (several if isinstance(several, list) else [several])]
     paths, lost = find_runs(words, log_dir=log_dir)
     for one in lost:
         log.warning("%s isn't measured: it %s", one.path, one.reason)
-    return [path.resolve() for path in paths]
+    return [[open_run(path.resolve(), trust=trust)] for path in paths]
 
 
 def _devices(settings: BenchmarkSettings) -> list[str]:
@@ -188,10 +191,9 @@ def _of_config(cfg: DictConfig, devices: Sequence[str]) -> ModelReport:
     return ModelReport(subject, name, "random: the speed doesn't depend on them", cost, own, [])
 
 
-def _of_run(cfg: DictConfig, path: Path, devices: Sequence[str], trust: Trust) -> ModelReport:
-    """Loads the model of a run."""
-    run = open_run(path, trust=trust)
-    trained = load(run, checkpoint=cfg.checkpoint, device=devices[0])
+def _of_runs(cfg: DictConfig, runs: Sequence[StoredRun], devices: Sequence[str]) -> ModelReport:
+    """Loads the model of a run, or of several."""
+    trained = load_runs(runs, checkpoint=cfg.checkpoint, device=devices[0])
     data, reader = trained.config["data"], trained.reader
     size = trained_size(data) if cfg.size is None else as_size(cfg.size)
     subject = Subject(
@@ -202,13 +204,18 @@ def _of_run(cfg: DictConfig, path: Path, devices: Sequence[str], trust: Trust) -
         stride=trained.stride,
         channels=reader.channels,
         white=reader.white,
-        run=run,
-        checkpoint=trained.checkpoint.stem,
+        run=runs[0],
+        others=tuple(runs[1:]),
+        checkpoint=cfg.checkpoint if trained.members else trained.checkpoint.stem,
     )
     weights = f"{trained.checkpoint.name}, epoch {trained.epoch}"
     own = devices[0], OWN[trained.precision]
     cost = _cost(trained.segmenter.net, size, reader.channels)
-    return ModelReport(subject, shown(path), weights, cost, own, [])
+    name = shown(trained.path)
+    if trained.members:
+        name = f"{len(runs)} models averaged: {', '.join(shown(run.path) for run in runs)}"
+        weights = "those of each"
+    return ModelReport(subject, name, weights, cost, own, [])
 
 
 def _cost(net: nn.Module, size: Size, channels: int) -> Cost:

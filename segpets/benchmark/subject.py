@@ -10,7 +10,8 @@ from torch import Tensor
 
 from segpets.build.instantiate import build
 from segpets.data.geometry import Size
-from segpets.inference.trained import Segmenter, load
+from segpets.inference.ensemble import load_runs
+from segpets.inference.trained import Segmenter
 from segpets.model.pad import fitting
 from segpets.module import Preprocess
 from segpets.run.stored import StoredRun
@@ -29,6 +30,7 @@ class Subject:
         channels: C of the images.
         white: The value that stands for 1; 255 for uint8.
         run: The run that trained it; None makes a net with random weights.
+        others: The further runs of an ensemble.
         checkpoint: `best` or `last`; None takes the one that the run tested.
     """
 
@@ -40,6 +42,7 @@ class Subject:
     channels: int = 3
     white: float = 255
     run: StoredRun | None = None
+    others: tuple[StoredRun, ...] = ()
     checkpoint: str | None = None
 
     @property
@@ -57,7 +60,8 @@ class Subject:
     def segmenter(self, device: torch.device) -> Segmenter:
         """Makes the model, in evaluation mode and with channels last in memory."""
         if self.run is not None:
-            return load(self.run, checkpoint=self.checkpoint, device=str(device)).segmenter
+            runs = (self.run, *self.others)
+            return load_runs(runs, checkpoint=self.checkpoint, device=str(device)).segmenter
         net = build(OmegaConf.create(dict(self.model)), "model")
         segmenter = Segmenter(net, Preprocess(mean=self.mean, std=self.std, white=self.white)).to(
             device

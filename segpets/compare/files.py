@@ -11,9 +11,9 @@ from segpets.compare.words import (
     sentences,
     unranked_lines,
 )
-from segpets.records.find import Unranked
 from segpets.records.group import Group, heading
 from segpets.report.grid import as_csv, as_latex, as_markdown, latex_text, markdown_text
+from segpets.run.find import Unranked
 
 
 def tables(

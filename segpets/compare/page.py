@@ -11,12 +11,12 @@ from segpets.compare.paired import Comparison
 from segpets.compare.settings import CompareSettings
 from segpets.compare.table import NAMES, notes_of, stage_of, table_of
 from segpets.compare.words import name_of, p_text, sentences
-from segpets.records.find import Unranked
 from segpets.records.group import COSTS, Configuration, Group, cost_points, heading
 from segpets.report.page import embedded, render
 from segpets.report.paint import painted
 from segpets.report.palette import palette
 from segpets.run.files import shown
+from segpets.run.find import Unranked
 
 _LABELS: Final = 60  # beside the points of a chart; the others have names under the pointer
 

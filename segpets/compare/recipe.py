@@ -18,13 +18,13 @@ from segpets.compare.table import notes_of, table_of
 from segpets.compare.words import run_notes, sentences, unranked_lines
 from segpets.errors import UserError, did_you_mean
 from segpets.reading import printable
-from segpets.records.find import Unranked, find_runs
 from segpets.records.group import Group, grouped, heading
 from segpets.records.record import Record, read_record
 from segpets.report.grid import Grid
 from segpets.report.page import encodable
 from segpets.report.table import as_text, grid_table
 from segpets.run.files import COMPARISON, OTHER_FOLDER, make_ready, shown, write_atomically
+from segpets.run.find import Unranked, find_runs
 from segpets.run.lock import check_new
 from segpets.run.trust import Trust
 

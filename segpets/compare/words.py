@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from segpets.compare.paired import Comparison
-from segpets.records.find import Unranked
 from segpets.records.group import COSTS, Configuration, Group
 from segpets.run.files import shown
+from segpets.run.find import Unranked
 
 _LETTERS: Final = 80
 _NAMED: Final = 6  # runs with the same oddity

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from segpets.data import SegmentationDataModule
 from segpets.errors import UserError
 from segpets.evaluate.classes import Merge
-from segpets.evaluate.one_pass import JudgedImage, Loss, walk
+from segpets.evaluate.decision import Decision, gain
+from segpets.evaluate.one_pass import JudgedImage, Loss, Redone, walk
 from segpets.evaluate.rows import image_row
 from segpets.evaluate.slices import SIZE, Interval, Slice, intervals, sizes, slices
 from segpets.evaluate.tally import Tally
-from segpets.evaluate.temperature import Temperature, temperature
+from segpets.evaluate.temperature import Fitting, Temperature, decision, temperature
 from segpets.inference.trained import Trained
 from segpets.inference.views import View
 
@@ -29,6 +30,7 @@ class JudgeOptions:
         views: What test-time augmentation averages over; one view makes none.
         widths: Of the boundary, as parts of an image's diagonal, ascending.
         width: The index of the width shown in tables.
+        decide: `iou` fits decision weights on val; a list gives them; None has none.
         resamples: Number of resamples of the bootstrap.
         seed: Seed of the bootstrap, and of the pixels to which a temperature is fitted.
     """
@@ -38,6 +40,7 @@ class JudgeOptions:
     views: list[View]
     widths: list[float]
     width: int
+    decide: str | Sequence[float] | None
     resamples: int
     seed: int
 
@@ -78,6 +81,9 @@ class Measurements:
     Attributes:
         plain: The sums.
         with_tta: Those of several views together; None without test-time augmentation.
+        decided: Those of both with decision weights; None without any.
+        decision: The weights.
+        gains: The gains in mean IoU of each over the plain predictions, by its name.
         loss: The mean loss of the training, where it is known.
         temperature: The temperature fitted on val.
         rows: One row for each image.
@@ -89,6 +95,9 @@ class Measurements:
 
     plain: Tally
     with_tta: Tally | None
+    decided: list[Tally] | None
+    decision: Decision | None
+    gains: dict[str, Interval]
     loss: float | None
     temperature: Temperature
     rows: list[dict[str, object]]
@@ -116,17 +125,20 @@ def measure(
         UserError: No pixel counts.
     """
     options, classes = task.options, task.classes
-
+    model, data, stage = task.trained, task.datamodule, options.stage
     plain = Tally(task.merged, widths=options.widths, resized=options.original)
     with_tta = copy.deepcopy(plain) if len(options.views) > 1 else None
-    model, data, stage = task.trained, task.datamodule, options.stage
-    fitted = temperature(model, data, stage, task.merged, seed=options.seed)
+    fitting = Fitting(model, data, stage, seed=options.seed)
+    fitted = temperature(fitting, task.merged)
+    weights = decision(fitting, task.merged, options.decide)
+    decided = None if weights is None else copy.deepcopy([plain, *filter(None, [with_tta])])
     entries = walk(
         model,
         data,
         stage,
         tally=plain,
         with_tta=with_tta,
+        decided=Redone(weights.shift, decided) if weights and decided else None,
         seen=options.views,
         temperatures=fitted.used,
         original=options.original,
@@ -139,16 +151,14 @@ def measure(
         for key, value in entry.sample.attributes.items():
             attributes.setdefault(key, []).append(value)
     counts = np.stack(plain.parts)  # (N, 3, K)
-    if not (counted := counts[:, 1].sum(1) > 0).any():
-        raise UserError(
-            f"no pixel of {options.stage} counts, since all masks are 255 throughout: choose "
-            "another stage, or look at the masks with segpets.browse"
-        )
-    bounds = _size_attribute(counts, classes, rows, attributes)
+    counted, bounds = _counted(counts, stage), _size_attribute(counts, classes, rows, attributes)
     resamples, seed = options.resamples, options.seed
     return Measurements(
         plain=plain,
         with_tta=with_tta,
+        decided=decided,
+        decision=weights,
+        gains=_gains(plain, with_tta, decided, counted, options),
         loss=loss.mean() if loss else None,
         temperature=fitted,
         rows=rows,
@@ -157,6 +167,34 @@ def measure(
         sizes=bounds,
         uncounted=int((~counted).sum()),
     )
+
+
+def _counted(counts: NDArray[np.int64], stage: str) -> NDArray[np.bool_]:
+    """Finds the images with pixels that count, (N,)."""
+    counted: NDArray[np.bool_] = counts[:, 1].sum(1) > 0
+    if not counted.any():
+        raise UserError(
+            f"no pixel of {stage} counts, since all masks are 255 throughout: choose another "
+            "stage, or look at the masks with segpets.browse"
+        )
+    return counted
+
+
+def _gains(
+    plain: Tally,
+    with_tta: Tally | None,
+    decided: Sequence[Tally] | None,
+    counted: NDArray[np.bool_],
+    options: JudgeOptions,
+) -> dict[str, Interval]:
+    others = {"tta": with_tta} if with_tta else {}
+    others |= dict(zip(("decision", "decision and tta"), decided or (), strict=False))
+    before = np.stack(plain.parts)[counted]
+    draws = {"resamples": options.resamples, "seed": options.seed}
+    return {
+        name: gain(before, np.stack(tally.parts)[counted], **draws)
+        for name, tally in others.items()
+    }
 
 
 def _size_attribute(

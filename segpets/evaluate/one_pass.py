@@ -79,6 +79,19 @@ class Loss:
         return float(self._sum / self._images)
 
 
+@dataclass(frozen=True)
+class Redone:
+    """Sums of the same predictions with shifted logits.
+
+    Attributes:
+        shift: Shifts the logits, (B, C, H, W), of images by their rows.
+        tallies: Of the plain predictions and, with test-time augmentation, of those.
+    """
+
+    shift: Callable[[Tensor, Sequence[int]], Tensor]
+    tallies: Sequence[Tally]
+
+
 def walk(
     trained: Trained,
     datamodule: SegmentationDataModule,
@@ -86,6 +99,7 @@ def walk(
     *,
     tally: Tally,
     with_tta: Tally | None = None,
+    decided: Redone | None = None,
     seen: Sequence[View] = (),
     temperatures: tuple[float | None, float | None] = (None, None),
     original: bool = False,
@@ -99,6 +113,7 @@ def walk(
         stage: `train`, `val` or `test`.
         tally: Sums of the plain predictions.
         with_tta: Sums of those that are averaged over several views; None makes none.
+        decided: Sums of predictions with decision weights; None makes none.
         seen: The views.
         temperatures: Those for images with an even index, and for those with an odd one.
         original: Whether an image is judged at its own size.
@@ -123,10 +138,15 @@ def walk(
             loss.add(logits, masks)
         divisors = [temperatures[row % 2] for row in rows]
         judged: list[Judged] = tally.add(logits, truths, divisors, places)
-        others: list[Judged] | list[None] = [None] * len(judged)
+        none = [None] * len(judged)
+        others: Sequence[Judged | None] = none
         if with_tta is not None:
             together = averaged(trained, images, logits, seen)
-            others = with_tta.add(together, truths, [None] * len(judged), places)
+            others = with_tta.add(together, truths, none, places)
+        if decided is not None:
+            ways = [logits] if with_tta is None else [logits, together]
+            for tally_, way in zip(decided.tallies, ways, strict=True):
+                tally_.add(decided.shift(way, rows), truths, none, places)
         for entry in zip(chosen, images, places, truths, judged, others, strict=True):
             yield JudgedImage(*entry)
 

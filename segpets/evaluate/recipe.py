@@ -20,16 +20,19 @@ from segpets.evaluate.one_pass import JudgedImage, Loss
 from segpets.evaluate.record import as_record
 from segpets.evaluate.report import render
 from segpets.hardware import threads
-from segpets.inference.trained import load
+from segpets.inference.decision import check_weights
+from segpets.inference.ensemble import load_runs, open_runs
 from segpets.inference.views import views
 from segpets.run.directory import thread_count
-from segpets.run.files import OTHER_FOLDER, make_ready, write_atomically
+from segpets.run.files import OTHER_FOLDER, make_ready, shown, write_atomically
 from segpets.run.lock import check_new, held
-from segpets.run.stored import open_run
+from segpets.run.stored import StoredRun
 from segpets.run.trust import Trust
 from segpets.settings import Natural, Settings, table
 
 Width = Annotated[float, Field(gt=0, le=0.5)]
+Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Weights = Annotated[Sequence[Weight], Field(examples=["decide=[1.3,1,1.6]"])]
 
 
 class EvaluateSettings(Settings):
@@ -38,6 +41,7 @@ class EvaluateSettings(Settings):
     stage: Literal["train", "val", "test"]
     labels: Literal["trimap", "border_as_pet", "border_ignored"] | None
     resolution: Literal["model", "original"]
+    decide: Literal["iou"] | Weights | None
     tta: Annotated[Sequence[str | int | float | bool], Field(examples=["tta=[flip,0.75,1.25]"])]
     boundary: Width
     boundaries: Annotated[Sequence[Width], Field(examples=["boundaries=[0.01,0.02]"])]
@@ -95,9 +99,11 @@ def _evaluated(cfg: DictConfig, settings: EvaluateSettings, folder: Path, trust:
 
 def _task(cfg: DictConfig, settings: EvaluateSettings, trust: Trust) -> tuple[Task, dict[str, Any]]:
     """Loads the model and its data, and checks that they match."""
-    run = open_run(cfg.run, log_dir=cfg.train_log_dir, trust=trust)
-    trained = load(run, checkpoint=cfg.checkpoint, device=cfg.device, precision=cfg.precision)
-    data = run.data(table(cfg.data))
+    runs = open_runs(cfg.run, log_dir=cfg.train_log_dir, trust=trust)
+    trained = load_runs(runs, checkpoint=cfg.checkpoint, device=cfg.device, precision=cfg.precision)
+    if settings.decide is not None and not isinstance(settings.decide, str):
+        check_weights(settings.decide, trained.classes)
+    data = _data(runs, table(cfg.data), settings.stage)
     labels = _choose_labels(data, settings.labels)
     merged = merge(trained.classes, data["classes"], labels)
     datamodule = build_data(cfg, data)
@@ -110,10 +116,29 @@ def _task(cfg: DictConfig, settings: EvaluateSettings, trust: Trust) -> tuple[Ta
         views=views(settings.tta, datamodule.least_side(settings.stage)),
         widths=widths,
         width=widths.index(settings.boundary),
+        decide=settings.decide,
         resamples=settings.resamples,
         seed=settings.seed,
     )
     return Task(trained, datamodule, merged, labels, options), data
+
+
+def _data(runs: Sequence[StoredRun], changes: dict[str, Any], stage: str) -> dict[str, Any]:
+    """Chooses the data; those of an ensemble, only if no member was trained on what is judged."""
+    data = runs[0].data(changes)
+    if "_target_" in changes:
+        return data
+    keys = ("_target_", "split", "seed", "folds", "fold", "exclude", "labels")
+    for other in runs[1:]:
+        there = other.data(changes)
+        for key in keys:
+            if stage != "test" and data.get(key) != there.get(key):
+                raise UserError(
+                    f"stage={stage}: {shown(runs[0].path)} has data.{key}={data.get(key)}, but "
+                    f"{shown(other.path)} {there.get(key)}, so one was trained on images of the "
+                    "other's: give stage=test, or data of your own"
+                )
+    return data
 
 
 def _choose_labels(data: dict[str, Any], labels: str | None) -> str | None:

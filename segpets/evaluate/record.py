@@ -1,6 +1,6 @@
 """The record of an evaluation as plain data, with the protocol beside every value."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from segpets.evaluate.rows import (
     metrics_of,
     slice_report,
 )
+from segpets.inference.trained import Trained
 from segpets.run.protocol import protocol
 from segpets.run.versions import versions
 
@@ -44,7 +45,7 @@ def as_record(task: Task, measured: Measurements, data: Mapping[str, Any]) -> di
     confusion = plain.metrics.total
     rare, constant = constants(confusion, classes)
     absent = [name for name in classes if f"iou/{name}" not in named]
-    record: dict[str, Any] = {
+    return {
         "protocol": _protocol(task, measured, data, absent),
         "metrics": {f"{stage}/{name}": value for name, value in named.items()},
         "intervals": {
@@ -80,19 +81,52 @@ def as_record(task: Task, measured: Measurements, data: Mapping[str, Any]) -> di
             "predictions": [asdict(one) for one in constant],
             "one_against_all": [asdict(one) for one in against(confusion, classes)],
         },
-        "tta": None,
+        "tta": _tta(measured, classes, task),
+        "decision": _decision(measured, classes, task),
+        "gains": {name: interval(found) for name, found in measured.gains.items()},
         "versions": versions(),
     }
-    if measured.with_tta is not None:
-        together = metrics_of(measured.with_tta, classes, width=width)
-        record["tta"] = {
-            "protocol": {
-                "views": [{"scale": scale, "flip": flip} for scale, flip in options.views],
-                "averaged": "probabilities, at the model's size",
-            },
-            "metrics": {f"{stage}/{name}": value for name, value in together.items()},
-        }
-    return record
+
+
+def _tta(measured: Measurements, classes: Sequence[str], task: Task) -> dict[str, Any] | None:
+    """Describes the average of several views, and its metrics."""
+    if measured.with_tta is None:
+        return None
+    together = metrics_of(measured.with_tta, classes, width=task.options.width)
+    return {
+        "protocol": {
+            "views": [{"scale": scale, "flip": flip} for scale, flip in task.options.views],
+            "averaged": "probabilities, at the model's size",
+        },
+        "metrics": {f"{task.options.stage}/{name}": value for name, value in together.items()},
+    }
+
+
+def _decision(measured: Measurements, classes: Sequence[str], task: Task) -> dict[str, Any] | None:
+    """Describes decision weights, and the metrics of predictions with them."""
+    if measured.decision is None or not measured.decided:
+        return None
+    stage, width = task.options.stage, task.options.width
+    named = [metrics_of(tally, classes, width=width) for tally in measured.decided]
+    metrics = [{f"{stage}/{name}": value for name, value in one.items()} for one in named]
+    return {
+        "protocol": {
+            "weights": measured.decision.words,
+            "decision": "the class of the largest weighted probability",
+        },
+        "weights": dict(zip(task.trained.classes, measured.decision.weights, strict=True)),
+        "metrics": metrics[0],
+        "tta": metrics[1] if len(metrics) > 1 else None,
+    }
+
+
+def _members(trained: Trained) -> dict[str, Any] | None:
+    if not trained.members:
+        return None
+    return {
+        "members": [str(member.path) for member in trained.members],
+        "averaged": "probabilities, at the model's size",
+    }
 
 
 def _protocol(
@@ -105,10 +139,14 @@ def _protocol(
     fingerprint = datamodule.pixels.fingerprint
     return meant | {
         "run": str(trained.path),
+        "ensemble": _members(trained),
         "checkpoint": trained.checkpoint.name,
         "epoch": trained.epoch,
         "data_fingerprint": fingerprint,
-        "data_of_the_training": fingerprint == trained.summary.get("data_fingerprint"),
+        "data_of_the_training": all(
+            fingerprint == one.summary.get("data_fingerprint")
+            for one in trained.members or (trained,)
+        ),
         "stage": options.stage,
         "evaluated": len(measured.rows),
         "images_without_a_pixel_that_counts": measured.uncounted,

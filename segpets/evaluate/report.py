@@ -14,6 +14,7 @@ from segpets.report.figure import confusion_figure
 from segpets.report.grid import Cell, Column, Grid, as_csv, as_markdown, markdown_text
 from segpets.report.table import as_text, grid_table
 from segpets.run.files import EVALUATION, shown, write_atomically
+from segpets.stats import WORST_PART
 
 log = logging.getLogger("segpets.evaluate")
 
@@ -81,8 +82,7 @@ def lines(record: Record) -> list[str]:
     protocol, stage = record["protocol"], record["protocol"]["stage"]
     metrics, accuracy = record["metrics"], record["intervals"][f"{stage}/pixel_accuracy"]
     said = [
-        f"{shown(Path(protocol['run']))}, {protocol['checkpoint']}, after {protocol['epoch']} "
-        "epochs",
+        _model(protocol),
         f"Pixel accuracy {accuracy['value']:.4f} (95 %: {accuracy['low']:.3f}-"
         f"{accuracy['high']:.3f}); intervals are over images",
     ]
@@ -108,6 +108,13 @@ def lines(record: Record) -> list[str]:
         ]
         count = len(record["tta"]["protocol"]["views"])
         said.append(f"With the average of {count} views: {', '.join(parts)}")
+    said += _decided(record)
+    worst, images = (metrics.get(f"{stage}/worst_{one}_iou") for one in ("class", "images"))
+    if worst is not None and images is not None:
+        said.append(
+            f"What goes worst: the worst class of an image has an IoU of {worst:.4f} on average, "
+            f"the worst {WORST_PART:.0%} of the images a mean IoU of {images:.4f}"
+        )
     rare = min(record["constant_predictions"]["one_against_all"], key=lambda one: one["share"])
     share, never, right = (
         f"{100 * rare[key]:.1f} %" for key in ("share", "never_accuracy", "accuracy")
@@ -123,6 +130,36 @@ def lines(record: Record) -> list[str]:
         said.append(f"{uncounted} images have no pixel that counts")
     if not protocol["data_of_the_training"]:
         said.append("These data are not those of the training: other files, or changed ones")
+    return said
+
+
+def _model(protocol: Record) -> str:
+    if protocol["ensemble"]:
+        members = protocol["ensemble"]["members"]
+        return (
+            f"{len(members)} models, whose probabilities are averaged, at {len(members)} times the "
+            f"cost: {', '.join(shown(Path(member)) for member in members)}"
+        )
+    run = shown(Path(protocol["run"]))
+    return f"{run}, {protocol['checkpoint']}, after {protocol['epoch']} epochs"
+
+
+def _decided(record: Record) -> list[str]:
+    """Says what test-time augmentation and decision weights gain."""
+    said = []
+    titles = {"tta": "Several views", "decision": "Decision weights"}
+    titles["decision and tta"] = "Decision weights and several views"
+    for name, gain in record["gains"].items():
+        said.append(
+            f"{titles[name]} change the mean IoU by {gain['value']:+.4f} (95 %: {gain['low']:+.4f} "
+            f"to {gain['high']:+.4f})"
+        )
+    if decision := record["decision"]:
+        weights = ",".join(f"{weight:g}" for weight in decision["weights"].values())
+        said.append(
+            f"Decision weights, {decision['protocol']['weights']}: predict and export take them as "
+            f"'decide=[{weights}]'"
+        )
     return said
 
 

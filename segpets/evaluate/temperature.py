@@ -1,12 +1,17 @@
-"""The images on which a temperature is fitted: never those on which its effect is measured."""
+"""Temperatures and weights: never fitted on the images on which their effect is measured."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from segpets.data import SegmentationDataModule
-from segpets.evaluate.calibration import fit_temperature
+from segpets.evaluate.calibration import PixelSample, fit_temperature
 from segpets.evaluate.classes import Merge
+from segpets.evaluate.decision import Decision, fit_weights
 from segpets.evaluate.one_pass import sample_pixels
 from segpets.inference.trained import Trained
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -26,31 +31,63 @@ class Temperature:
     words: str
 
 
-def temperature(
-    trained: Trained, datamodule: SegmentationDataModule, stage: str, merged: Merge, *, seed: int
-) -> Temperature:
-    """Fits a temperature on val; where the stage shares images with val, on its other half.
+class Fitting:
+    """Pixels of val; where the evaluated stage shares images with val, of its two halves.
 
     Args:
         trained: The model.
         datamodule: The data, set up.
         stage: The stage that is evaluated.
-        merged: The classes under which the model is judged.
         seed: Chooses the pixels.
     """
-    splits = datamodule.splits
-    shared = {s.name for s in splits.val} & {s.name for s in splits[stage]}
-    if not shared:
-        sample = sample_pixels(trained, datamodule, "val", seed=seed)
-        value = fit_temperature(sample, merged.scores)
-        words = f"fitted on {len(splits.val):,} val images, at the model's size"
-        return Temperature(value, (value, value), len(sample.truth), words)
-    sample = sample_pixels(trained, datamodule, stage, seed=seed)
-    odd, even = (fit_temperature(sample.of_images(i), merged.scores) for i in (1, 0))
-    return Temperature(
-        fit_temperature(sample, merged.scores),
-        (odd, even),
-        len(sample.truth),
-        f"{stage} holds images of val: for each half of them the temperature was fitted on the "
-        "other half, at the model's size",
-    )
+
+    def __init__(
+        self, trained: Trained, datamodule: SegmentationDataModule, stage: str, *, seed: int
+    ) -> None:
+        splits = datamodule.splits
+        self._halves = bool({s.name for s in splits.val} & {s.name for s in splits[stage]})
+        self._stage, self._images = stage, len(splits.val)
+        chosen = stage if self._halves else "val"
+        self.sample = sample_pixels(trained, datamodule, chosen, seed=seed)
+
+    def fitted(self, fit: Callable[[PixelSample], T]) -> tuple[T, tuple[T, T]]:
+        """Fits something to all pixels, and what is used for even and for odd images."""
+        value = fit(self.sample)
+        if not self._halves:
+            return value, (value, value)
+        odd, even = (fit(self.sample.of_images(remainder)) for remainder in (1, 0))
+        return value, (odd, even)
+
+    def words(self, what: str) -> str:
+        """Says what was fitted on which images."""
+        if not self._halves:
+            return f"fitted on {self._images:,} val images, at the model's size"
+        return (
+            f"{self._stage} holds images of val: for each half of them the {what} fitted on the "
+            "other half, at the model's size"
+        )
+
+
+def temperature(fitting: Fitting, merged: Merge) -> Temperature:
+    """Fits a temperature.
+
+    Args:
+        fitting: The pixels.
+        merged: The classes under which the model is judged.
+    """
+    value, used = fitting.fitted(lambda sample: fit_temperature(sample, merged.scores))
+    words = fitting.words("temperature was")
+    return Temperature(value, used, len(fitting.sample.truth), words)
+
+
+def decision(
+    fitting: Fitting, merged: Merge, asked: str | Sequence[float] | None
+) -> Decision | None:
+    """Fits decision weights, or takes those that are given; None if none are asked for."""
+    if asked is None:
+        return None
+    if not isinstance(asked, str):
+        given = [float(weight) for weight in asked]
+        return Decision(given, (given, given), "given by decide")
+    weights, used = fitting.fitted(lambda sample: fit_weights(sample, merged))
+    return Decision(weights, used, fitting.words("weights were"))

@@ -42,6 +42,7 @@ def describe(trained: Trained, *, numbers: str, least: int = 1) -> dict[str, str
             "mean": list(data["mean"]),
             "std": list(data["std"]),
         },
+        "decision_weights": list(trained.decide) or None,
         "numbers": numbers,
         "model": trained.config["model"],
         "run": trained.path.name,

@@ -28,6 +28,7 @@ from segpets.export.metadata import describe
 from segpets.export.onnx_file import opset_of, to_onnx
 from segpets.export.program import ProgramModel, to_program
 from segpets.hardware import device_name
+from segpets.inference.decision import deciding
 from segpets.inference.onnx_session import OnnxModel, need_onnx
 from segpets.inference.trained import Trained, load
 from segpets.labels import Item
@@ -52,6 +53,7 @@ REPORT: Final = "export.json"
 _MAKING: Final = ".making-"
 _LONG_AGO: Final = 24 * 3600.0
 
+Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Limit = Annotated[float, Field(ge=0)] | None
 
 
@@ -68,6 +70,7 @@ class ExportSettings(Settings):
 
     format: Literal["onnx", "onnx_int8", "torch_export"]
     overwrite: bool
+    decide: Annotated[Sequence[Weight], Field(examples=["decide=[1.3,1,1.6]"])] | None
     images: Positive | None
     calibration: Positive
     repeats: Positive
@@ -102,6 +105,7 @@ def export(cfg: DictConfig, *, trust: Trust | None = None) -> Result:
         need_onnx()
     run = open_run(cfg.run, log_dir=cfg.train_log_dir, trust=trust or Trust.of(cfg.allow))
     trained = load(run, checkpoint=cfg.checkpoint, device="cpu", precision="32-true")
+    trained = deciding(trained, settings.decide)
     folder = Path(cfg.output).expanduser() if cfg.output else run.files.export
     target = folder / FILES[settings.format]
     check_links(run.path)

@@ -75,6 +75,8 @@ class Trained:
         window: Height and width of the windows by which it predicts; None predicts at once.
         device: Where it computes.
         precision: The precision that it computes in, by Lightning's name; one of `PRECISIONS`.
+        members: The models of an ensemble; `path` and what follows are those of the first.
+        decide: Weights of the classes, which its logits carry; empty without any.
     """
 
     path: Path
@@ -88,6 +90,8 @@ class Trained:
     window: Size | None
     device: torch.device
     precision: str
+    members: tuple["Trained", ...] = ()
+    decide: tuple[float, ...] = ()
 
     @property
     def size(self) -> Size:

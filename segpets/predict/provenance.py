@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,15 +13,18 @@ from segpets.run.files import shown, write_atomically
 
 FILE: Final = "prediction.json"
 TABLE: Final = "predictions.csv"
-_SETTINGS: Final = ("tile", "foreground")
+_SETTINGS: Final = ("tile", "foreground", "decide")
 _COMPOSITES: Final = ("background", "zoom")
 """What only composites depend on; a folder may have none at first."""
 
 
-def fingerprint(checkpoint: Path) -> str:
-    """Computes the SHA-256 of a checkpoint file."""
-    with checkpoint.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def fingerprint(checkpoints: Sequence[Path]) -> str:
+    """Computes the SHA-256 of a checkpoint file, or one of those of several."""
+    digests = []
+    for checkpoint in checkpoints:
+        with checkpoint.open("rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return digests[0] if len(digests) == 1 else hashlib.sha256(str(digests).encode()).hexdigest()
 
 
 def check_folder(folder: Path) -> None:

@@ -13,8 +13,10 @@ from rich.console import Console
 from rich.progress import Progress
 
 from segpets.errors import UserError
+from segpets.inference.decision import deciding
+from segpets.inference.ensemble import load_runs, open_runs
 from segpets.inference.picture import claiming
-from segpets.inference.trained import Trained, load
+from segpets.inference.trained import Trained
 from segpets.labels import is_background
 from segpets.predict import provenance
 from segpets.predict.background import read_background
@@ -24,13 +26,15 @@ from segpets.predict.table import Table
 from segpets.reading import in_one_line
 from segpets.run.files import make_ready, shown
 from segpets.run.lock import held
-from segpets.run.stored import open_run
 from segpets.run.trust import Trust
 from segpets.settings import Positive, Settings
 
 log = logging.getLogger("segpets.predict")
 
 OTHERWISE = "choose another folder, or mend its permissions"
+
+
+Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class PredictSettings(Settings):
@@ -42,6 +46,7 @@ class PredictSettings(Settings):
     background: str | int | float | None
     zoom: Annotated[float, Field(ge=1, le=100)] | None
     foreground: str | Sequence[str] | None
+    decide: Annotated[Sequence[Weight], Field(examples=["decide=[1.3,1,1.6]"])] | None
     tile: Annotated[int, Field(ge=32)] | None
     overwrite: bool
     max_pixels: Positive
@@ -99,8 +104,9 @@ def _predicted(
         make_ready(folder, OTHERWISE, key=f"output={output}: ")
     with claiming(settings.max_pixels):
         background = read_background(settings.background, max_pixels=settings.max_pixels)
-        run = open_run(cfg.run, log_dir=cfg.train_log_dir, trust=trust)
-        net = load(run, checkpoint=cfg.checkpoint, device=cfg.device, precision=cfg.precision)
+        runs = open_runs(cfg.run, log_dir=cfg.train_log_dir, trust=trust)
+        options = {"checkpoint": cfg.checkpoint, "device": cfg.device, "precision": cfg.precision}
+        net = deciding(load_runs(runs, **options), settings.decide)
         wanted = Wanted(
             folder=output,
             outputs=settings.folders,
@@ -182,11 +188,14 @@ def _foreground(settings: PredictSettings, classes: Sequence[str]) -> list[bool]
 def _provenance(settings: PredictSettings, net: Trained, wanted: Wanted) -> dict[str, object]:
     """Describes the model and settings by which the pictures are predicted."""
     kept = zip(net.classes, wanted.foreground, strict=True)
+    checkpoints = [member.checkpoint for member in net.members or (net,)]
     return {
         "run": shown(net.path),
+        "members": [shown(member.path) for member in net.members],
         "checkpoint": net.checkpoint.name,
         "epoch": net.epoch,
-        "weights": provenance.fingerprint(net.checkpoint),
+        "weights": provenance.fingerprint(checkpoints),
+        "decide": None if settings.decide is None else list(settings.decide),
         "tile": settings.tile,
         "foreground": [name for name, keep in kept if keep],
         "background": None if settings.background is None else str(settings.background),

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from segpets.records.counts import mean_iou
-from segpets.records.find import Unranked
 from segpets.records.record import Flat, Record, flat
+from segpets.run.find import Unranked
 from segpets.stats import Estimate, over_seeds, pareto_front
 
 COSTS: Final = ("mult_adds", "params", "latency_ms")

@@ -7,9 +7,9 @@ import pytest
 from made_runs import drawn, make_run
 
 from segpets.records.counts import mean_iou
-from segpets.records.find import Unranked
 from segpets.records.group import Group, epochs_to_95, grouped
 from segpets.records.record import read_record
+from segpets.run.find import Unranked
 
 METRIC = "test/mean_iou"
 

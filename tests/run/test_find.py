@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from segpets.errors import UserError
-from segpets.records.find import find_runs
+from segpets.run.find import find_runs
 
 
 def run(folder: Path) -> Path:

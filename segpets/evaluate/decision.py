@@ -1,0 +1,112 @@
+"""Decision weights: fitted on val, by coordinate ascent on the mean IoU."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from segpets.evaluate.calibration import PixelSample
+from segpets.evaluate.classes import Merge
+from segpets.evaluate.slices import Interval
+from segpets.hardware import threads
+from segpets.inference.decision import as_bias
+from segpets.metric import confusion_matrices, scores
+from segpets.stats import bootstrap_of_sums
+
+_STEPS = (0.4, 0.2, 0.1, 0.05, 0.02)  # in logits
+_ROUNDS = 20
+_FURTHEST = 3.0  # a weight is at most 20 times another
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Weights of the model's classes.
+
+    Attributes:
+        weights: Those of all pixels that they were fitted to, or that were given; the least is 1.
+        used: Those for images with an even index, and with an odd one.
+        words: What they were fitted on.
+    """
+
+    weights: list[float]
+    used: tuple[list[float], list[float]]
+    words: str
+
+    def shift(self, logits: Tensor, rows: Sequence[int]) -> Tensor:
+        """Adds the weights of each image to its logits, (B, C, H, W)."""
+        biases = [as_bias(self.used[row % 2]) for row in rows]
+        return logits + torch.stack(biases)[:, :, None, None]
+
+
+def fit_weights(sample: PixelSample, merged: Merge) -> list[float]:
+    """Fits a weight of each class, so that the mean IoU of the sampled pixels is largest.
+
+    Args:
+        sample: Pixels of the images on which they are fitted.
+        merged: The classes under which the model is judged.
+
+    Returns:
+        The weights of the model's C classes, the least of them 1; ones without a pixel.
+    """
+    classes = sample.logits.shape[1]
+    bias = torch.zeros(classes)
+    if not len(sample.truth):
+        return [1.0] * classes
+    truth = sample.truth.to(torch.uint8)[None, :, None]  # (1, N, 1)
+    logits = sample.logits.T[None, :, :, None]  # (1, C, N, 1)
+
+    def mean_iou(shift: Tensor) -> float:
+        ids = merged.ids(logits + shift.view(1, -1, 1, 1))
+        counts = confusion_matrices(ids, truth, len(merged.classes))[0]
+        return float(scores(counts)["iou"].nanmean())
+
+    with threads(1):
+        best = mean_iou(bias)
+        for step in _STEPS:
+            for _ in range(_ROUNDS):
+                before = best
+                for tried in _neighbours(bias, step):
+                    if (value := mean_iou(tried)) > best:
+                        best, bias = value, tried
+                if best == before:
+                    break
+    return [round(weight, 3) for weight in (bias - bias.min()).exp().tolist()]
+
+
+def _neighbours(bias: Tensor, step: float) -> Iterator[Tensor]:
+    for index in range(len(bias)):
+        for sign in (1, -1):
+            tried = bias.clone()
+            tried[index] += sign * step
+            if tried.max() - tried.min() <= _FURTHEST:
+                yield tried
+
+
+def gain(
+    before: NDArray[np.int64], after: NDArray[np.int64], *, resamples: int, seed: int
+) -> Interval:
+    """Computes how much the mean IoU of the same images gains, with its interval over them.
+
+    Args:
+        before: Pixels rightly predicted, of the truth, and predicted, of each image, (N, 3, K).
+        after: The same of other predictions.
+        resamples: How often images are drawn.
+        seed: Of the draws.
+    """
+    parts = np.stack([before, after], axis=1).astype(np.float64)  # (N, 2, 3, K)
+
+    def statistic(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        hit, true, predicted = sums.reshape(-1, *parts.shape[1:]).transpose(2, 0, 1, 3)
+        union = true + predicted - hit  # (R, 2, K)
+        iou = np.where(union > 0, hit / np.maximum(union, 1), np.nan)
+        mean = np.nanmean(iou, axis=2)
+        gained: NDArray[np.float64] = mean[:, 1:] - mean[:, :1]
+        return gained
+
+    flat = parts.reshape(len(parts), -1)
+    value = statistic(flat.sum(0, keepdims=True))[0, 0]
+    low, high = bootstrap_of_sums(flat, statistic, resamples=resamples, seed=seed)
+    return Interval(float(value), float(low[0]), float(high[0]))

@@ -1,0 +1,142 @@
+"""Several trained models as one: their probabilities are averaged.
+
+Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles. Balaji Lakshminarayanan,
+Alexander Pritzel, Charles Blundell, 2016, arXiv 1612.01474.
+"""
+
+import logging
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from segpets.errors import UserError
+from segpets.inference.trained import Segmenter, Trained, load
+from segpets.run.directory import read_summary
+from segpets.run.files import shown
+from segpets.run.find import find_runs
+from segpets.run.stored import StoredRun, open_run
+from segpets.run.trust import Trust
+
+log = logging.getLogger(__name__)
+
+MOST: Final = 100
+"""Models of an ensemble, which lie in memory together."""
+
+
+class Averaged(nn.Module):
+    """Averages the probabilities of several nets.
+
+    Args:
+        nets: Nets that map the same images to logits of the same classes.
+    """
+
+    def __init__(self, nets: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.nets = nn.ModuleList(nets)
+        self.stride = math.lcm(*(int(getattr(net, "stride", 1)) for net in nets))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Maps (B, C, H, W) to the logarithms of the mean probabilities, float32 (B, K, H, W)."""
+        probs = torch.stack([net(image).float().softmax(dim=1) for net in self.nets]).mean(dim=0)
+        return probs.clamp(min=torch.finfo(torch.float32).tiny).log()
+
+
+def open_runs(
+    runs: Any, *, log_dir: str | Path = "logs/train", trust: Trust | None = None
+) -> list[StoredRun]:
+    """Finds the runs that `run=` names: one, or those of an ensemble.
+
+    Args:
+        runs: A run directory, a job of a sweep or `latest`; or a list of them, or the folder of a
+            sweep, of which the completed ones are taken.
+        log_dir: Where `latest` and sweeps by their names are looked for.
+        trust: Whose classes their configs may name beside segpets' own.
+
+    Raises:
+        UserError: There is no such run, one can't be read, or one isn't to be trusted.
+    """
+    single = isinstance(runs, str | bytes | Path) or not isinstance(runs, Iterable)
+    words = [str(runs)] if single else [str(word) for word in runs]
+    if not words:
+        raise UserError("run names nothing: give a run directory, a sweep's folder, or a list")
+    paths: dict[Path, None] = {}
+    for word in words:
+        paths |= dict.fromkeys(_members(word, Path(log_dir)) or [Path(word)])
+    if len(paths) > MOST:
+        raise UserError(f"run names {len(paths):,} runs, more than the {MOST} that are averaged")
+    return [open_run(path, log_dir=log_dir, trust=trust) for path in paths]
+
+
+def _members(word: str, log_dir: Path) -> list[Path]:
+    """Lists the completed runs of a folder of runs; empty if it is no such folder."""
+    if word == "latest":
+        return []
+    try:
+        paths, lost = find_runs([word], log_dir=log_dir)
+    except UserError:
+        return []  # whoever opens it says what is wrong
+    if [path.resolve() for path in paths] == [Path(word).expanduser().resolve()] or not paths:
+        return []
+    done = [path for path in paths if read_summary(path).get("status") == "completed"]
+    for path in [*(one.path for one in lost), *(path for path in paths if path not in done)]:
+        log.warning("%s isn't completed, and is left out of the ensemble", shown(path))
+    if not done:
+        raise UserError(f"run={word} holds no completed run: give its command again, or a run")
+    return done
+
+
+def load_runs(runs: Sequence[StoredRun], **options: Any) -> Trained:
+    """Loads the model of a run, or several as one.
+
+    Args:
+        runs: The run, or those of an ensemble.
+        **options: Those of `segpets.inference.trained.load`.
+
+    Raises:
+        UserError: One can't be loaded, or two differ in classes, in how they see pictures, or in
+            the data that they were trained on.
+    """
+    members = [load(run, **options) for run in runs]
+    first = members[0]
+    if len(members) == 1:
+        return first
+    for other in members[1:]:
+        _check_alike(first, other)
+    net = Averaged([member.segmenter.net for member in members]).eval()
+    segmenter = Segmenter(net, first.segmenter.preprocess).eval()
+    log.info("%d models are averaged, and cost as much together", len(members))
+    return replace(first, segmenter=segmenter, members=tuple(members))
+
+
+def _check_alike(first: Trained, other: Trained) -> None:
+    """Refuses models whose probabilities of a pixel don't mean the same."""
+
+    def facts(one: Trained) -> dict[str, object]:
+        data = one.config["data"]
+        return {
+            "data.classes": list(one.classes),
+            "data.size": list(one.size),
+            "data.fit": one.reader.fit,
+            "data.channels": one.reader.channels,
+            "data.range": one.reader.range,
+            "data.window": one.window,
+            "data.mean": list(data["mean"]),
+            "data.std": list(data["std"]),
+        }
+
+    for (key, here), there in zip(facts(first).items(), facts(other).values(), strict=True):
+        if here != there:
+            raise UserError(
+                f"{shown(first.path)} was trained with {key}={here}, but {shown(other.path)} with "
+                f"{key}={there}: only models that see the same and say the same are averaged"
+            )
+    if first.precision != other.precision:
+        log.warning(
+            "%s was tested in %s, %s in %s: all are computed as the first",
+            *(shown(first.path), first.precision, shown(other.path), other.precision),
+        )

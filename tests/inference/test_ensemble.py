@@ -1,0 +1,139 @@
+"""Several runs as one model: by every command that takes them, against the mean by hand."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fixture_types import Command
+from made_runs import edit
+from PIL import Image
+
+import segpets
+from segpets.config import compose
+from segpets.errors import UserError
+from segpets.evaluate import evaluate
+from segpets.train import Result
+
+
+@pytest.fixture(scope="session")
+def members(finished: Result, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with three trained runs whose last layers differ, as a sweep of seeds would."""
+    sweep = tmp_path_factory.mktemp("members") / "sweep"
+    for seed in (1, 2, 3):
+        copy = sweep / f"seed-{seed}"
+        shutil.copytree(finished.path, copy)
+        generator = torch.Generator().manual_seed(seed)
+        for file in (copy / "checkpoints").glob("*.ckpt"):
+            saved = torch.load(file, weights_only=True)
+            key = [name for name in saved["state_dict"] if name.endswith("weight")][-1]
+            weight = saved["state_dict"][key]
+            saved["state_dict"][key] = weight + 2 * torch.randn(weight.shape, generator=generator)
+            torch.save(saved, file)
+    return sweep
+
+
+def test_probabilities_are_averaged(members: Path, finished: Result) -> None:
+    images = next(iter(finished.datamodule.plain_dataloader("test")))["image"]
+    runs = sorted(members.iterdir())
+    alone = [segpets.load(run).logits(images).softmax(1) for run in runs]
+    expected = torch.stack(alone).mean(0)
+    assert (alone[0] - alone[1]).abs().max() > 0.05, "else this shows nothing"
+    together = segpets.load(runs).logits(images)
+    torch.testing.assert_close(together.exp(), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(segpets.load(str(members)).logits(images), together)
+    assert segpets.load([runs[0]]).members == ()
+
+
+def test_evaluate_says_protocol_and_cost(members: Path, tmp_path: Path, command: Command) -> None:
+    done = command(
+        f"run={members}", "hydra.run.dir=out", "errors=0", "resamples=99", module="segpets.evaluate"
+    )
+    assert done.returncode == 0, done.stdout
+    said = " ".join(done.stdout.split())
+    assert "3 models, whose probabilities are averaged, at 3 times the cost" in said
+    record = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert record["protocol"]["ensemble"] == {
+        "members": [str(run) for run in sorted(members.iterdir())],
+        "averaged": "probabilities, at the model's size",
+    }
+    assert record["protocol"]["data_of_the_training"] is True
+
+
+def test_predict_mixes_no_ensemble_with_its_first_member(
+    members: Path, finished: Result, tmp_path: Path, command: Command
+) -> None:
+    photo = finished.datamodule.splits["test"][0].image
+    first, *_ = runs = sorted(members.iterdir())
+    words = [f"source={photo}", "output=predicted", "outputs=[masks]"]
+    both = f"run=[{runs[0]},{runs[1]}]"
+    done = command(both, *words, module="segpets.predict")
+    assert done.returncode == 0, done.stdout
+    (file,) = (tmp_path / "predicted" / "masks").iterdir()
+    mask = np.asarray(Image.open(file))
+    expected = segpets.load(runs[:2]).predict(photo)
+    assert (mask == expected).all()
+    other = command(f"run={first}", *words, module="segpets.predict")
+    assert other.returncode == 1
+    assert "holds predictions by another model" in other.stdout
+
+
+def test_the_benchmark_counts_what_all_members_cost(
+    members: Path, finished: Result, tmp_path: Path, command: Command
+) -> None:
+    quick = ["variants=[eager]", "batch_sizes=[1]", "seconds=0", "devices=[cpu]"]
+    done = command(f"run={members}", *quick, "hydra.run.dir=out", module="segpets.benchmark")
+    assert done.returncode == 0, done.stdout
+    found = json.loads((tmp_path / "out" / "benchmark.json").read_text())
+    summary = json.loads((finished.path / "summary.json").read_text())
+    assert found["params"] == 3 * summary["params"]
+    assert found["mult_adds"] == pytest.approx(3 * summary["mult_adds"], rel=0.01)
+    assert not (members / "seed-1" / "benchmark.json").exists(), "it is of no run alone"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("size", 96, r"data\.size=\[64, 64\], but \S+ with data\.size=\[96, 96\]"),
+        ("mean", [0.1, 0.2, 0.3], r"data\.mean=\[0\.485.* with data\.mean=\[0\.1, 0\.2, 0\.3\]"),
+        ("classes", ["pet", "edge", "background"], r"data\.classes=\['pet', 'background', 'bor"),
+    ],
+)
+def test_models_that_see_or_say_something_else_are_refused(
+    members: Path, tmp_path: Path, key: str, value: object, said: str
+) -> None:
+    shutil.copytree(members, tmp_path / "sweep")
+    edit(tmp_path / "sweep" / "seed-2", f"data.{key}", value)
+    with pytest.raises(UserError, match=said):
+        segpets.load(tmp_path / "sweep")
+
+
+def test_what_isnt_completed_is_left_out(
+    members: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(members, tmp_path / "sweep")
+    file = tmp_path / "sweep" / "seed-2" / "summary.json"
+    file.write_text(file.read_text().replace('"completed"', '"interrupted"'))
+    model = segpets.load(tmp_path / "sweep")
+    assert [member.path.name for member in model.members] == ["seed-1", "seed-3"]
+    assert "seed-2 isn't completed, and is left out" in caplog.text
+
+
+def test_members_of_other_splits_judge_no_val(members: Path, tmp_path: Path) -> None:
+    shutil.copytree(members, tmp_path / "sweep")
+    edit(tmp_path / "sweep" / "seed-2", "data.seed", 7)
+    words = [f"run={tmp_path / 'sweep'}", f"hydra.run.dir={tmp_path / 'out'}", "stage=val"]
+    with pytest.raises(UserError, match=r"stage=val: .* has data\.seed=0, but .* 7, so one was"):
+        evaluate(compose(words, task="evaluate"))
+
+
+def test_a_folder_without_runs_is_answered(tmp_path: Path, command: Command) -> None:
+    (tmp_path / "empty").mkdir()
+    for run in ("run=empty", "run=[]", "run=[empty,missing]"):
+        done = command(run, module="segpets.evaluate")
+        assert done.returncode == 1
+        assert "Traceback" not in done.stdout
+        assert re.search(r"run(=|\b)", done.stdout)
