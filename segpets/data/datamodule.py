@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -29,7 +31,7 @@ from segpets.data.decoded import check_classes
 from segpets.data.geometry import SMALLEST, Fit, Geometry, as_size, place
 from segpets.data.notices import Notice, notices
 from segpets.data.picture import Exif, Pages
-from segpets.data.pixels import Pixels
+from segpets.data.pixels import Pixels, in_threads
 from segpets.data.reader import Reader
 from segpets.data.resident import Keys, Resident, collate_keys, resident
 from segpets.data.source import STAGES, Rows, Sample, Source, Splits, leave_out, merged, refuse
@@ -197,6 +199,16 @@ class SegmentationDataModule(LightningDataModule):
         """Lists what pictures and masks lost on their way; see `notices`."""
         facts, rows = self.pixels.facts, self._rows
         return [*notices(facts, rows, classes=classes, rules=self.reader, crop=self.crop)]
+
+    def class_pixels(self, classes: int) -> list[int]:
+        """Counts the training pixels of each class, as the net sees them without augmentation."""
+        rows = self._rows["train"].tolist()
+
+        def one(place: int) -> NDArray[np.int64]:
+            return np.bincount(self.pixels[rows[place]][1].numpy().ravel(), minlength=256)
+
+        counts = sum(in_threads(one, len(rows), "Counting"), np.zeros(256, dtype=np.int64))
+        return [int(count) for count in counts[:classes]]
 
     def example(self) -> Tensor:
         """Makes a black image of the size, channels and type of those that a net is trained on."""

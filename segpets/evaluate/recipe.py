@@ -23,6 +23,7 @@ from segpets.hardware import threads
 from segpets.inference.decision import check_weights
 from segpets.inference.ensemble import load_runs, open_runs
 from segpets.inference.views import views
+from segpets.loss.base import weighted_parts
 from segpets.run.directory import thread_count
 from segpets.run.files import OTHER_FOLDER, make_ready, shown, write_atomically
 from segpets.run.lock import check_new, held
@@ -162,7 +163,13 @@ def _loss(task: Task) -> Loss | None:
     node = task.trained.config.get("loss")
     if node is None or not task.as_trained:
         return None
-    return Loss(build(OmegaConf.create(node), "loss").to(task.trained.device))
+    loss = build(OmegaConf.create(node), "loss").to(task.trained.device)
+    weights = task.trained.summary.get("class_weights")
+    for part in weighted_parts(loss):
+        if not isinstance(weights, list) or len(weights) != part.num_classes:
+            return None  # the run doesn't say what they were
+        part.weigh([float(weight) for weight in weights])
+    return Loss(loss)
 
 
 def _watched(

@@ -5,7 +5,10 @@ from segpets.loss.combined import CombinedLoss
 from segpets.loss.cross_entropy import CrossEntropyLoss
 from segpets.loss.dice import DiceLoss
 from segpets.loss.focal import FocalLoss
+from segpets.loss.jaccard import JaccardLoss
+from segpets.loss.lovasz import LovaszLoss
 from segpets.loss.soft_iou import SoftIoULoss
+from segpets.loss.top_k import TopKLoss
 from segpets.loss.tversky import TverskyLoss
 
 __all__ = [
@@ -13,7 +16,10 @@ __all__ = [
     "CrossEntropyLoss",
     "DiceLoss",
     "FocalLoss",
+    "JaccardLoss",
+    "LovaszLoss",
     "SegmentationLoss",
     "SoftIoULoss",
+    "TopKLoss",
     "TverskyLoss",
 ]

@@ -10,15 +10,21 @@ The rules are the same for all losses:
   summed over a batch goes through `summed`.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 from torch.distributed import get_world_size, is_initialized
 from torch.distributed.nn.functional import all_reduce
+from torch.nn import functional as F
 
 from segpets.labels import IGNORE_INDEX
+
+AUTO: Final = "auto"
+"""The word for weights by the training's pixels."""
 
 
 class SegmentationLoss(nn.Module, ABC):
@@ -27,7 +33,7 @@ class SegmentationLoss(nn.Module, ABC):
     Args:
         num_classes: C, the number of channels of the logits.
         class_weights: One number >= 0 for each class; each loss documents what it weighs. None
-            stands for ones.
+            stands for ones; `auto` for those that `weigh` is given before the training.
         ignore_index: The target value of pixels that don't count.
 
     Raises:
@@ -40,7 +46,7 @@ class SegmentationLoss(nn.Module, ABC):
         self,
         *,
         num_classes: int,
-        class_weights: Sequence[float] | None = None,
+        class_weights: Sequence[float] | str | None = None,
         ignore_index: int = IGNORE_INDEX,
     ) -> None:
         super().__init__()
@@ -49,9 +55,14 @@ class SegmentationLoss(nn.Module, ABC):
                 f"loss.num_classes is {num_classes}; a softmax needs at least 2 classes: "
                 "name the background in data.classes, too"
             )
-        weights = (
-            torch.ones(num_classes) if class_weights is None else torch.tensor([*class_weights])
-        )
+        self.wants_weights = class_weights == AUTO
+        if isinstance(class_weights, str) and not self.wants_weights:
+            raise ValueError(
+                f"loss.class_weights is {class_weights!r}; give auto, null, or a number a class"
+            )
+        weights = torch.ones(num_classes)
+        if class_weights is not None and not isinstance(class_weights, str):
+            weights = torch.tensor([*class_weights])
         if len(weights) != num_classes:
             raise ValueError(
                 f"loss.class_weights has {len(weights)} values, "
@@ -66,6 +77,10 @@ class SegmentationLoss(nn.Module, ABC):
         self.ignore_index = ignore_index
         # The config holds the weights; a copy in the checkpoint could only contradict it.
         self.register_buffer("class_weights", weights.float(), persistent=False)
+
+    def weigh(self, weights: Sequence[float]) -> None:
+        """Sets the weights of the classes, for `class_weights=auto`."""
+        self.class_weights.copy_(torch.tensor([*weights]))
 
     @abstractmethod
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -134,6 +149,63 @@ class SegmentationLoss(nn.Module, ABC):
         overlap = (probs * true).sum((2, 3))
         predicted = (probs * valid).sum((2, 3))
         return overlap, predicted, true.sum((2, 3), dtype=probs.dtype)
+
+
+def weighted_parts(loss: nn.Module) -> list[SegmentationLoss]:
+    """Lists the parts of a loss, or itself, that want weights by the training's pixels."""
+    parts = [part for part in loss.modules() if isinstance(part, SegmentationLoss)]
+    return [part for part in parts if part.wants_weights]
+
+
+def balanced(pixels: Sequence[int]) -> list[float]:
+    """Computes weights of classes from their pixels: 1 / ln(1.02 + p), as ENet does.
+
+    ENet: A Deep Neural Network Architecture for Real-Time Semantic Segmentation. Adam Paszke,
+    Abhishek Chaurasia, Sangpil Kim, Eugenio Culurciello, 2016, arXiv 1606.02147.
+
+    Args:
+        pixels: How many pixels of the training each class has.
+
+    Returns:
+        Weights with the mean 1; 0 for a class without a pixel.
+    """
+    total = max(sum(pixels), 1)
+    weights = [1 / math.log(1.02 + count / total) if count else 0.0 for count in pixels]
+    there = sum(weight > 0 for weight in weights)
+    return [weight * there / sum(weights) if weight else 0.0 for weight in weights]
+
+
+def softened(target: Tensor, valid: Tensor, classes: int, sigma: float) -> Tensor:
+    """Blurs the one-hot truth, so that at an edge between classes both are true in part.
+
+    Annotators draw an edge a pixel further in or out. Boundary label smoothing in Z. Wang et al.,
+    "Jaccard Metric Losses: Optimizing the Jaccard Index with Soft Labels", NeurIPS 2023, arXiv
+    2302.05666.
+
+    Args:
+        target: Class ids, (B, H, W).
+        valid: The pixels that count, bool (B, H, W); others lend nothing to their neighbours.
+        classes: C.
+        sigma: The standard deviation of the blur in pixels; 0 leaves the truth as it is.
+
+    Returns:
+        The parts of each class, float32 (B, C, H, W), which sum to 1; 0 where ignored.
+    """
+    ids = torch.arange(classes, device=target.device).view(1, -1, 1, 1)
+    counts = valid.unsqueeze(1)
+    truth = ((target.unsqueeze(1) == ids) & counts).float()
+    if sigma == 0:
+        return truth
+    reach = math.ceil(3 * sigma)
+    places = torch.arange(-reach, reach + 1, device=target.device, dtype=torch.float32)
+    kernel = (-(places**2) / (2 * sigma**2)).exp()
+    planes = torch.cat([truth, counts.float()], dim=1)
+    groups = planes.shape[1]
+    for shape in ((1, 1, 1, -1), (1, 1, -1, 1)):
+        weight = kernel.view(shape).expand(groups, 1, *kernel.view(shape).shape[2:])
+        planes = F.conv2d(planes, weight, padding="same", groups=groups)
+    soft: Tensor = planes[:, :-1] / planes[:, -1:].clamp(min=1e-6)
+    return torch.where(counts, soft, 0.0)
 
 
 def over_processes(*sums: Tensor) -> tuple[Tensor, ...]:

@@ -25,7 +25,7 @@ class CrossEntropyLoss(SegmentationLoss):
 
     Args:
         num_classes: C.
-        class_weights: w; null stands for ones.
+        class_weights: w; null stands for ones, `auto` for those of `balanced`.
         ignore_index: The target value of pixels that don't count.
         label_smoothing: In [0, 1): the share of the truth that is spread over all classes.
 
@@ -37,7 +37,7 @@ class CrossEntropyLoss(SegmentationLoss):
         self,
         *,
         num_classes: int,
-        class_weights: Sequence[float] | None = None,
+        class_weights: Sequence[float] | str | None = None,
         ignore_index: int = IGNORE_INDEX,
         label_smoothing: float = 0.0,
     ) -> None:

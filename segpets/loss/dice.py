@@ -25,7 +25,7 @@ class DiceLoss(SegmentationLoss):
 
     Args:
         num_classes: C.
-        class_weights: w; null stands for ones.
+        class_weights: w; null stands for ones, `auto` for those of `balanced`.
         ignore_index: The target value of pixels that don't count.
 
     Raises:

@@ -39,7 +39,7 @@ class FocalLoss(SegmentationLoss):
         self,
         *,
         num_classes: int,
-        class_weights: Sequence[float] | None = None,
+        class_weights: Sequence[float] | str | None = None,
         ignore_index: int = IGNORE_INDEX,
         gamma: float = 2.0,
     ) -> None:

@@ -32,8 +32,9 @@ class SoftIoULoss(SegmentationLoss):
 
     Args:
         num_classes: C.
-        class_weights: w; null stands for ones. All classes together, a weight multiplies what the
-            class's channel adds to intersection and union; per class, it is that of a mean.
+        class_weights: w; null stands for ones, `auto` for those of `balanced`. All classes
+            together, a weight multiplies what the class's channel adds to intersection and union;
+            per class, it is that of a mean.
         ignore_index: The target value of pixels that don't count.
         per_class: Average the IoU of the classes instead of pooling their pixels.
         log: -log M; false gives 1 - M.
@@ -47,7 +48,7 @@ class SoftIoULoss(SegmentationLoss):
         self,
         *,
         num_classes: int,
-        class_weights: Sequence[float] | None = None,
+        class_weights: Sequence[float] | str | None = None,
         ignore_index: int = IGNORE_INDEX,
         per_class: bool = False,
         log: bool = True,

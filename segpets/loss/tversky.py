@@ -30,7 +30,7 @@ class TverskyLoss(SegmentationLoss):
 
     Args:
         num_classes: C.
-        class_weights: w; null stands for ones.
+        class_weights: w; null stands for ones, `auto` for those of `balanced`.
         ignore_index: The target value of pixels that don't count.
         alpha: Price of a false positive, > 0.
         beta: Price of a false negative, > 0.
@@ -43,7 +43,7 @@ class TverskyLoss(SegmentationLoss):
         self,
         *,
         num_classes: int,
-        class_weights: Sequence[float] | None = None,
+        class_weights: Sequence[float] | str | None = None,
         ignore_index: int = IGNORE_INDEX,
         alpha: float = 0.3,
         beta: float = 0.7,

@@ -1,13 +1,31 @@
 """Makes what a training, or one of its steps that is run again, consists of."""
 
+import logging
+from collections.abc import Sequence
+
 from lightning.pytorch import seed_everything
 from omegaconf import DictConfig
+from torch import nn
 
 from segpets.build.cost import Cost
 from segpets.build.objects import build_data, build_module, build_net
 from segpets.data import SegmentationDataModule
+from segpets.loss.base import balanced, weighted_parts
 from segpets.module import SegmentationModule
 from segpets.train.weights import start_from
+
+log = logging.getLogger("segpets.train")
+
+
+def weigh(loss: nn.Module, data: SegmentationDataModule, classes: Sequence[str]) -> None:
+    """Gives the parts of a loss with `class_weights=auto` their weights."""
+    if not (parts := weighted_parts(loss)):
+        return
+    weights = balanced(data.class_pixels(len(classes)))
+    for part in parts:
+        part.weigh(weights)
+    if absent := [name for name, weight in zip(classes, weights, strict=True) if not weight]:
+        log.warning("No training image shows %s: its weight is 0", ", ".join(absent))
 
 
 def seeded_parts(cfg: DictConfig) -> tuple[SegmentationDataModule, SegmentationModule, Cost]:
@@ -21,6 +39,7 @@ def seeded_parts(cfg: DictConfig) -> tuple[SegmentationDataModule, SegmentationM
     datamodule.setup()
     net, cost = build_net(cfg)
     module = build_module(cfg, net)
+    weigh(module.loss, datamodule, list(cfg.data.classes))
     if cfg.init_from is not None:
         start_from(cfg, module)
     return datamodule, module, cost

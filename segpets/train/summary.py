@@ -7,11 +7,13 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig
+from torch import nn
 
 from segpets.build.cost import Cost
 from segpets.callback import BestAndLast
 from segpets.data import SegmentationDataModule
 from segpets.hardware import forget_peak_memory, peak_memory_mb
+from segpets.loss.base import weighted_parts
 from segpets.run.checkpoint import read_checkpoint
 from segpets.run.directory import Run
 from segpets.run.files import point
@@ -57,10 +59,16 @@ class Summary(Callback):
         cfg: Its config.
         datamodule: Its data, set up.
         cost: The cost of its net.
+        loss: Its loss, of which weights by the training's pixels are noted.
     """
 
     def __init__(
-        self, run: Run, cfg: DictConfig, datamodule: SegmentationDataModule, cost: Cost
+        self,
+        run: Run,
+        cfg: DictConfig,
+        datamodule: SegmentationDataModule,
+        cost: Cost,
+        loss: nn.Module,
     ) -> None:
         self.run, self.cfg, self.cost = run, cfg, cost
         self.splits = datamodule.splits
@@ -68,6 +76,7 @@ class Summary(Callback):
         meant = protocol(datamodule, table(cfg.data), classes=list(cfg.data.classes))
         self.protocol = meant | {"limits": self._limits()}
         self.fingerprint = datamodule.pixels.fingerprint
+        self.weights = [part.class_weights.tolist() for part in weighted_parts(loss)][:1]
         self.monitor: str | None = None
         self.epochs, self.peak_memory = 0, 0.0
         self.last: dict[str, float] = {}
@@ -87,6 +96,7 @@ class Summary(Callback):
             mult_adds=self.cost.mult_adds,
             data_fingerprint=self.fingerprint,
             precision=str(self.cfg.trainer.precision),
+            **({"class_weights": self.weights[0]} if self.weights else {}),
         )
         say_start(self.cfg, self.run, self.splits, trainer, self.cost)
         for notice in self.notices:
