@@ -77,9 +77,9 @@ latency: setup  ## measure what a model costs and how fast it is: ARGS="model=se
 benchmark: setup  ## measure the training loop against a bare PyTorch loop
 	$(BIN)/python benchmarks/train_step.py $(ARGS)
 
-bench: setup  ## measure steps and whole epochs against what one would take instead, an hour or so, into build/bench
+bench: setup  ## measure steps and whole epochs against what one would take instead, an hour or so, into build/bench: STEPS="--rounds 3" ARGS="--images 360"
 	@mkdir -p build/bench
-	$(BIN)/python benchmarks/train_step.py --json build/bench/steps.json
+	$(BIN)/python benchmarks/train_step.py --json build/bench/steps.json $(STEPS)
 	$(BIN)/python benchmarks/epochs.py --json build/bench/epochs.json $(ARGS)
 
 prove-resume: setup  ## kill trainings at random moments, resume them, compare with undisturbed ones: ARGS="--kills 30"
