@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from segpets.stats import CONFIDENCE, Floats
+from segpets.stats import CONFIDENCE, Estimate, Floats
 
 POWER: Final = 0.8
 """The part of studies that should find a difference which is there."""
@@ -50,7 +50,7 @@ class Difference:
     of_images: float
 
 
-def difference(first: Floats, second: Floats) -> Difference:
+def difference(first: Floats, second: Floats, *, folds: bool = False) -> Difference:
     """Tests the difference of two methods by their scores.
 
     The variance is that of the trainings' means, over as many as there are, of both methods, and
@@ -61,9 +61,14 @@ def difference(first: Floats, second: Floats) -> Difference:
     Args:
         first: The scores of S >= 2 trainings of the one, (S, N).
         second: Those of the other, of the same N >= 2 images, (T, N).
+        folds: Whether the trainings are on folds of one set; see `over_folds`.
     """
     sides = (first, second)
-    spread = [side.mean(1).var(ddof=1) / len(side) for side in sides]
+    factors = [folds_factor(len(side)) if folds else 1.0 for side in sides]
+    spread = [
+        side.mean(1).var(ddof=1) / len(side) * factor
+        for side, factor in zip(sides, factors, strict=True)
+    ]
     images = (first.mean(0) - second.mean(0)).var(ddof=1) / first.shape[1]
     value = float(first.mean() - second.mean())
     parts = [*spread, images]
@@ -72,20 +77,27 @@ def difference(first: Floats, second: Floats) -> Difference:
     return Difference(value, low, high, p, float(sum(spread)), float(images))
 
 
-def over_folds(values: Sequence[float]) -> tuple[float, float, float]:
-    """Returns mean and ends of the 95 % interval of a score over the K folds of one set.
+def over_folds(values: Sequence[float]) -> Estimate:
+    """The mean of a score over the folds of one set, with its 95 % interval; none for one value.
 
     Trainings on folds share most of their images, so they vary less than trainings on new images
     would: their variance is taken 1 / K + 1 / (K - 1) times instead of 1 / K times. C. Nadeau, Y.
     Bengio, "Inference for the Generalization Error", Machine Learning 52 (2003).
 
     Args:
-        values: The score of each fold, K >= 2.
+        values: The score of each of the K folds.
     """
-    count = len(values)
-    mean, variance = float(np.mean(values)), float(np.var(values, ddof=1))
-    low, high, _ = _judged(mean, [variance * (1 / count + 1 / (count - 1))], [count - 1])
-    return mean, low, high
+    count, mean = len(values), float(np.mean(values))
+    if count < 2:
+        return Estimate(mean, None, None, count)
+    variance = float(np.var(values, ddof=1)) * folds_factor(count)
+    low, high, _ = _judged(mean, [variance / count], [count - 1])
+    return Estimate(mean, low, high, count)
+
+
+def folds_factor(count: int) -> float:
+    """Returns by what the variance of K folds is too small: (1 / K + 1 / (K - 1)) / (1 / K)."""
+    return 1 + count / (count - 1)
 
 
 def _judged(

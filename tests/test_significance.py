@@ -68,10 +68,21 @@ def test_methods_that_never_differ() -> None:
 
 def test_the_interval_of_folds_is_wider_than_that_of_seeds() -> None:
     values = [0.70, 0.72, 0.69, 0.73, 0.71]
-    mean, low, high = over_folds(values)
+    found = over_folds(values)
     half = stats.t.ppf(0.975, 4) * np.std(values, ddof=1) * np.sqrt(1 / 5 + 1 / 4)
-    assert mean == pytest.approx(0.71)
-    assert (low, high) == (pytest.approx(mean - half), pytest.approx(mean + half))
+    assert (found.mean, found.count) == (pytest.approx(0.71), 5)
+    assert (found.low, found.high) == (pytest.approx(0.71 - half), pytest.approx(0.71 + half))
+    assert over_folds([0.7]).low is None
+
+
+def test_the_difference_of_folds_is_less_certain_than_that_of_seeds() -> None:
+    generator = np.random.default_rng(4)
+    images = generator.normal(0, 0.1, 200)
+    one = scores(generator, images, 5, training=0.01, noise=0.02, mean=0.72)
+    other = scores(generator, images, 5, training=0.01, noise=0.02)
+    seeds, folds = difference(one, other), difference(one, other, folds=True)
+    assert folds.of_trainings == pytest.approx(seeds.of_trainings * (1 + 5 / 4))
+    assert folds.low < seeds.low < seeds.high < folds.high
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 8])

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segpets.records.group import Configuration, Group
-from segpets.significance import MOST_SEEDS, POWER, Variance, difference
+from segpets.significance import MOST_SEEDS, POWER, Variance, difference, folds_factor
 from segpets.stats import Floats, Ints, bootstrap_interval, holm, sign_flip_p
 
 ALPHA: Final = 0.05
@@ -98,7 +98,8 @@ def compared(
             continue
         several = [(i, j) for i, j in members if min(len(iou[i]), len(iou[j])) > 1]
         for i, j in several:
-            results[i, j] = _over_both(iou[i][:, images], iou[j][:, images])
+            folds = bool(tested[i].folds or tested[j].folds)
+            results[i, j] = _over_both(iou[i][:, images], iou[j][:, images], folds=folds)
         if single := [pair for pair in members if pair not in several]:
             means = [(iou[i][:, images].mean(0), iou[j][:, images].mean(0)) for i, j in single]
             differences = np.stack([one - other for one, other in means], axis=1)
@@ -125,11 +126,13 @@ class _Test:
     variance: Variance | None = None
 
 
-def _over_both(first: Floats, second: Floats) -> _Test:
+def _over_both(first: Floats, second: Floats, *, folds: bool) -> _Test:
     """Tests two configurations by the scores of each seed and image, (S, N) and (T, N)."""
-    found = difference(first, second)
+    found = difference(first, second, folds=folds)
     images = first.shape[1]
     spread = (first.mean(1).var(ddof=1) + second.mean(1).var(ddof=1)) / 2
+    if folds:
+        spread *= folds_factor(min(len(first), len(second)))
     variance = Variance(float(spread), found.of_images, images)
     return _Test(images, found.value, found.low, found.high, found.p, variance)
 

@@ -66,8 +66,7 @@ def table_of(group: Group, metric: str) -> Grid:
     for c in group.configurations:
         row = [Cell(str(c.rank), c.rank, c.label)]
         row += [_choice_cell(c, key) for key in group.keys]
-        seeds = ", ".join(str(run.seed) for run in c.runs)
-        row.append(Cell(str(len(c.runs)), len(c.runs), f"seeds {seeds}"))
+        row.append(_runs_cell(c))
         for name in parts:
             row.append(_value_cell(c, name))
             if name == metric and several:
@@ -105,6 +104,15 @@ def _title(name: str, stage: str) -> str:
     if name.startswith(_STAGES) and not name.startswith(stage):
         plain = name
     return NAMES.get(plain, plain)
+
+
+def _runs_cell(configuration: Configuration) -> Cell:
+    runs = configuration.runs
+    seeds = ", ".join(dict.fromkeys(str(run.seed) for run in runs))
+    if not configuration.folds:
+        return Cell(str(len(runs)), len(runs), f"seeds {seeds}")
+    folds = ", ".join(map(str, sorted(configuration.folds)))
+    return Cell(f"{len(configuration.folds)} folds", len(runs), f"folds {folds}; seeds {seeds}")
 
 
 def _choice_cell(configuration: Configuration, key: str) -> Cell:

@@ -28,6 +28,7 @@ from segpets.data.batches import (
 )
 from segpets.data.dataset import Augment, BatchAugment, SegmentationDataset
 from segpets.data.decoded import check_classes
+from segpets.data.folds import check_folds, of_fold
 from segpets.data.geometry import SMALLEST, Fit, Geometry, as_size, place
 from segpets.data.notices import Notice, notices
 from segpets.data.picture import Exif, Pages
@@ -71,6 +72,9 @@ class SegmentationDataModule(LightningDataModule):
         cache_gb: What the caches of a folder may take together, in GB.
         classes: The names of the classes; masks that hold more are refused. None doesn't look.
         exclude: A file that names samples to leave out, one a line; what follows `#` is ignored.
+        folds: The number of folds that train and val are dealt into; None keeps the source's.
+        fold: Which of them is val.
+        seed: Of the folds.
         overfit: If a number, this many training images serve all stages, without augmentation.
 
     Raises:
@@ -104,6 +108,9 @@ class SegmentationDataModule(LightningDataModule):
         cache_gb: Annotated[float, Field(ge=0)] = 50,
         classes: Sequence[str] | None = None,
         exclude: str | Path | None = None,
+        folds: Annotated[int, Field(ge=2, le=1000)] | None = None,
+        fold: Natural | None = None,
+        seed: Natural = 0,
         overfit: Positive | None = None,
     ) -> None:
         super().__init__()
@@ -124,6 +131,8 @@ class SegmentationDataModule(LightningDataModule):
         self.crop = None if crop is None else as_size(crop)
         self.size, self.batch_size, self.num_workers = as_size(size), batch_size, num_workers
         self.run_seed, self.overfit = run_seed, overfit
+        check_folds(folds, fold)
+        self.folds, self.fold, self.fold_seed = folds, fold, seed
 
     def setup(self, stage: str | None = None) -> None:
         """Lists, decodes and checks all images, once."""
@@ -132,6 +141,14 @@ class SegmentationDataModule(LightningDataModule):
         splits = leave_out(self.source.splits(), self.exclude)
         if splits.problems:
             refuse([problem.error for problem in splits.problems])
+        if self.folds is not None and self.fold is not None and self.overfit is None:
+            splits = of_fold(
+                splits,
+                folds=self.folds,
+                fold=self.fold,
+                seed=self.fold_seed,
+                by=getattr(self.source, "stratify", None),
+            )
         for name in STAGES:
             if not splits[name]:
                 raise UserError(

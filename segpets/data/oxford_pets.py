@@ -91,6 +91,8 @@ class OxfordPets:
         checksums: The checksums of these archives by folder: `images` and `annotations`.
     """
 
+    stratify = "breed"
+
     @checked("data")
     def __init__(
         self,

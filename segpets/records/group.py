@@ -1,4 +1,4 @@
-"""Runs with one protocol make a group; runs that differ in their seed only, a configuration."""
+"""Runs with one protocol make a group; runs that differ in seed or fold only, a configuration."""
 
 import json
 import math
@@ -9,6 +9,7 @@ from typing import Any, Final
 from segpets.records.counts import mean_iou
 from segpets.records.record import Flat, Record, flat
 from segpets.run.find import Unranked
+from segpets.significance import over_folds
 from segpets.stats import Estimate, over_seeds, pareto_front
 
 COSTS: Final = ("mult_adds", "params", "latency_ms")
@@ -22,7 +23,7 @@ _MOST_KEYS = 6
 
 @dataclass
 class Configuration:
-    """Runs that differ in their seed only.
+    """Runs that differ in their seed, or their fold, only.
 
     Attributes:
         runs: The runs, by their seeds.
@@ -38,6 +39,11 @@ class Configuration:
     choices: Flat = field(default_factory=dict)
     values: dict[str, Estimate] = field(default_factory=dict)
     fronts: list[str] = field(default_factory=list)
+
+    @property
+    def folds(self) -> set[int]:
+        """The folds that were val; empty without folds."""
+        return {run.fold for run in self.runs if run.fold is not None}
 
     @property
     def label(self) -> str:
@@ -148,22 +154,29 @@ def _identity(record: Record) -> str:
 
 def _each_seed_once(runs: Sequence[Record]) -> tuple[list[Record], list[Unranked]]:
     """Leaves out repetitions: a run given twice isn't a second measurement. The newest stays."""
-    by_seed: dict[int | None, Record] = {}
+    by_seed: dict[tuple[int | None, int | None], Record] = {}
     again = []
     for run in sorted(runs, key=lambda run: (run.started, str(run.path)), reverse=True):
-        if run.seed in by_seed:
-            newer = by_seed[run.seed].path
+        key = (run.seed, run.fold)
+        if key in by_seed:
+            newer = by_seed[key].path
             reason = f"{newer} has the same configuration and seed, and is newer"
             again.append(Unranked(run.path, run.status, reason))
         else:
-            by_seed[run.seed] = run
-    return sorted(by_seed.values(), key=lambda run: (run.seed is None, run.seed)), again
+            by_seed[key] = run
+    return sorted(by_seed.values(), key=_order), again
+
+
+def _order(run: Record) -> tuple[bool, int, int]:
+    return run.seed is None, run.seed or 0, -1 if run.fold is None else run.fold
 
 
 def _values(runs: Sequence[Record]) -> dict[str, Estimate]:
     names = dict.fromkeys(name for run in runs for name in run.values)
     values = {name: [run.values[name] for run in runs if name in run.values] for name in names}
     values[EPOCHS_TO_95] = [epochs for run in runs if (epochs := epochs_to_95(run.curve))]
+    if any(run.fold is not None for run in runs):
+        return {name: over_folds(numbers) for name, numbers in values.items() if numbers}
     return {name: over_seeds(numbers) for name, numbers in values.items() if numbers}
 
 

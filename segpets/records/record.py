@@ -45,7 +45,16 @@ _NOT_CHOICES = {
     "dry_run",
     "n_trials",
 }
-_NOT_CHOICES |= {"tags", "resume", "task_name", "test", "paths", "hydra", "hparams_search"}
+_NOT_CHOICES |= {
+    "data.fold",
+    "tags",
+    "resume",
+    "task_name",
+    "test",
+    "paths",
+    "hydra",
+    "hparams_search",
+}
 
 _LARGEST = 1e100  # its square is still finite
 _LEAVES = 20_000  # nor is this, which aliases in YAML can reach within few bytes
@@ -65,6 +74,7 @@ class Record:
         started: When, ISO 8601.
         revision: The revision of segpets that made it.
         seed: Its seed.
+        fold: Which fold of the data was its val; None without folds.
         overrides: What was chosen, by key; without seed, paths and the like.
         values: All finite numbers of the summary, by name, and those of what lies beside it.
         protocol: What the metrics mean.
@@ -82,6 +92,7 @@ class Record:
     started: str = ""
     revision: str | None = None
     seed: int | None = None
+    fold: int | None = None
     overrides: Flat = field(default_factory=dict)
     values: dict[str, float] = field(default_factory=dict)
     protocol: dict[str, Any] = field(default_factory=dict)
@@ -130,7 +141,7 @@ def _with_files(record: Record) -> Record:
     added: dict[str, float] = {}
     files = RunFiles(record.path)
     try:
-        facts["config"] = _read_config(files.config)
+        facts["config"], facts["fold"] = _read_config(files.config)
     except FileError as error:
         notes.append(f"{CONFIG} {error.problem}: told apart by its overrides alone")
     except ValueError as error:
@@ -261,16 +272,19 @@ def _overrides(summary: Mapping[str, Any]) -> Flat:
     return chosen
 
 
-def _read_config(file: Path) -> Flat:
+def _read_config(file: Path) -> tuple[Flat, int | None]:
+    """Reads what determines a result, flat, and the fold, which is to data what a seed is."""
     config = upgraded(read_plain(file))
     paths = config.get("paths")
     own = str(paths.get("output_dir") or "") if isinstance(paths, dict) else ""
     leaves = flat({key: config[key] for key in _DECIDES if key in config})
-    return {
+    fold = leaves.pop("data.fold", "")
+    kept = {
         key: value.replace(own, "RUN") if own else value
         for key, value in leaves.items()
         if not (key.startswith("data.") and key.rpartition(".")[2] in _OF_THE_MACHINE)
     }
+    return kept, int(fold) if fold.isdecimal() else None
 
 
 def flat(tree: Mapping[str, Any]) -> Flat:

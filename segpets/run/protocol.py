@@ -52,14 +52,15 @@ def protocol(
         "exif": None if data.reader.exif == "auto" else data.reader.exif,
         "pages": data.reader.pages,
         "group": config.get("group"),
-        "samples": _names(data.splits) if config.get("group") or config.get("files") else None,
+        "folds": _folds(data, config),
+        "samples": _names(data.splits) if _by_names(config) else None,
     }
     return {key: value for key, value in special.items() if value is not None} | {
         "data": type(data.source).__name__,
         "split": config.get("split") or getattr(data.source, "split", None),
         "split_seed": config.get("seed"),
         "overfit": data.overfit,
-        "images": {stage: len(samples) for stage, samples in data.splits.stages().items()},
+        "images": _images(data, config),
         "resolution": "each image's own size" if own_size else list(data.size),
         "resize": {
             "image": "none" if fit == "none" else "bilinear with antialiasing",
@@ -73,6 +74,26 @@ def protocol(
         "aggregation": "one confusion matrix over the split",
         "absent_classes": "left out of macro means",
     }
+
+
+def _by_names(config: dict[str, Any]) -> bool:
+    return config.get("folds") is None and bool(config.get("group") or config.get("files"))
+
+
+def _folds(data: Data, config: dict[str, Any]) -> dict[str, Any] | None:
+    """Describes folds; which of them is val is no part of it, as a seed isn't."""
+    if config.get("folds") is None or data.overfit is not None:
+        return None
+    pool = sorted(s.name for stage in ("train", "val") for s in data.splits.stages()[stage])
+    digest = hashlib.blake2b("\n".join(pool).encode(), digest_size=8).hexdigest()
+    return {"count": config["folds"], "images": digest}
+
+
+def _images(data: Data, config: dict[str, Any]) -> dict[str, int]:
+    counts = {stage: len(samples) for stage, samples in data.splits.stages().items()}
+    if config.get("folds") is None or data.overfit is not None:
+        return counts
+    return {"train and val": counts["train"] + counts["val"], "test": counts["test"]}
 
 
 def _names(splits: Any) -> str:
