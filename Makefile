@@ -39,7 +39,7 @@ test: setup  ## run the tests that take less than 6 minutes on two cores; the 15
 
 test-all: setup  ## run all tests; pages are opened in Chromium (apt install chromium)
 	$(BIN)/python -m pip install --quiet --editable '.[all,dev,docs,notebooks,ray]'
-	$(BIN)/python -m pytest -n auto -m 'not gpu' $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m 'not gpu' $(ARGS)
 
 check: setup  ## format, lint, types and spelling
 	$(BIN)/ruff format --check .

@@ -180,6 +180,10 @@ class SegmentationModule(LightningModule):
         """Logs all metrics under `test/`."""
         self._log_evaluation("test")
 
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Maps a batch to logits (B, K, H, W)."""
+        return self.whole(batch["image"])
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Makes the optimizer and its schedule; the schedule is told the number of steps."""
         optimizer = made_fused(self.make_optimizer, self.net.parameters())

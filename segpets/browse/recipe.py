@@ -1,20 +1,23 @@
 """Shows a data set, and what is wrong with it: `python -m segpets.browse data=pets_mini`."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from omegaconf import DictConfig
 from PIL import Image
+from pydantic import Field
 
+from segpets.browse import label_issues
 from segpets.browse.augmentation import examine_augmentation
-from segpets.browse.copies import Copies, copies_of, save, say
+from segpets.browse.copies import copies_of, save, say
 from segpets.browse.finding import Finding, as_csv, exclusions
-from segpets.browse.shares import extremes, frequencies, groups
+from segpets.browse.page import Drawn, Tile, page, save_sheets
+from segpets.browse.shares import extremes, frequencies
 from segpets.browse.survey import Survey, survey
 from segpets.build.instantiate import build
 from segpets.build.objects import build_data
@@ -25,17 +28,12 @@ from segpets.data.source import leave_out
 from segpets.errors import FileError, UserError
 from segpets.reading import read_text
 from segpets.report.figure import (
-    as_picture,
     colourise,
     mixed,
     outlined,
-    sheet,
-    size_figure,
     visible,
 )
-from segpets.report.page import embedded, render
 from segpets.report.paint import RGB
-from segpets.report.palette import palette
 from segpets.report.table import as_text, facts_table, findings_table, frequency_table
 from segpets.run.files import (
     BROWSING,
@@ -63,6 +61,7 @@ class BrowseSettings(Settings):
     images: Natural
     augmented: Natural
     doctor: bool
+    predictions: str | Annotated[Sequence[str], Field(min_length=1)] | None
 
 
 @dataclass(frozen=True)
@@ -107,23 +106,41 @@ def browse(cfg: DictConfig) -> Result:
         findings = findings + examine_augmentation(datamodule.augment, datamodule.reader)
         findings.sort(key=lambda finding: not finding.serious)
 
+    issues = _issues(cfg, settings, contents)
     make_ready(folder, OTHER_FOLDER)
     copies = copies_of(contents, datamodule, classes)
-    sheets = _sheets(cfg, datamodule, contents, findings)
-    augmented = _augmented(cfg, datamodule, contents)
-    write_atomically(
-        folder / BROWSING, _page(cfg, datamodule, contents, findings, copies, sheets, augmented)
+    drawn = Drawn(
+        _sheets(cfg, datamodule, contents, findings),
+        _augmented(cfg, datamodule, contents),
+        copies,
+        label_issues.tiles_of(issues, contents, datamodule, classes),
     )
-    _save(folder, sheets, augmented, classes)
+    write_atomically(folder / BROWSING, page(cfg, datamodule, contents, findings, drawn))
+    save_sheets(folder, drawn, classes)
     if cfg.doctor:
         write_atomically(folder / "doctor.csv", as_csv(findings))
         before = read_text(datamodule.exclude) if datamodule.exclude else ""
         write_atomically(folder / "exclude.txt", exclusions(findings, before=before))
         save(copies, contents, folder, classes=classes, protocol=_labels_of(cfg, datamodule))
+    if issues:
+        label_issues.save(issues, drawn.doubted, contents, folder, classes)
     _say(cfg, datamodule, contents, findings)
+    if issues:
+        log.info(
+            "%d masks ranked by contradiction: %s/label_issues.csv", len(issues), shown(folder)
+        )
     if cfg.doctor:
         say(copies, contents, folder)
     return Result(folder, contents, findings)
+
+
+def _issues(
+    cfg: DictConfig, settings: BrowseSettings, contents: Survey
+) -> list[label_issues.Issue]:
+    """Finds masks that the runs of `predictions` contradict."""
+    if settings.predictions is None:
+        return []
+    return label_issues.find_issues(settings.predictions, contents, Path(cfg.train_log_dir))
 
 
 def _labels_of(cfg: DictConfig, datamodule: SegmentationDataModule) -> dict[str, Any]:
@@ -137,20 +154,9 @@ def _labels_of(cfg: DictConfig, datamodule: SegmentationDataModule) -> dict[str,
     }
 
 
-@dataclass(frozen=True)
-class _Tile:
-    """An image of a contact sheet: the picture, its mask in colours, and one over the other."""
-
-    name: str
-    about: str
-    image: RGB
-    mask: RGB
-    overlay: RGB
-
-
 def _sheets(
     cfg: DictConfig, datamodule: SegmentationDataModule, found: Survey, findings: Sequence[Finding]
-) -> dict[str, list[_Tile]]:
+) -> dict[str, list[Tile]]:
     """Chooses images of each stage, and those whose masks the doctor doubts."""
     doubted = {finding.name for finding in findings if finding.name and not finding.serious}
     readable = found.sizes[:, 0] > 0
@@ -172,7 +178,7 @@ def _sheets(
 
 def _tiles(
     rows: Sequence[int], cfg: DictConfig, datamodule: SegmentationDataModule, found: Survey
-) -> Iterator[_Tile]:
+) -> Iterator[Tile]:
     classes = list(cfg.data.classes)
     for row in rows:
         sample = found.samples[row]
@@ -187,7 +193,7 @@ def _tiles(
         held = zip([*classes, "ignored"], parts.tolist(), strict=True)
         about = ", ".join(f"{name} {part:.0%}" for name, part in held if part > 0)
         overlay = mixed(image, painted)
-        yield _Tile(sample.name, f"{width}x{height}: {about}", image, painted, overlay)
+        yield Tile(sample.name, f"{width}x{height}: {about}", image, painted, overlay)
 
 
 def _augmented(
@@ -223,74 +229,6 @@ def _augmented(
                 continue
             shown.append((f"{sample.name}: {backend}", tiles))
     return shown
-
-
-def _save(
-    folder: Path,
-    sheets: Mapping[str, Sequence[_Tile]],
-    augmented: Sequence[tuple[str, Sequence[RGB]]],
-    classes: Sequence[str],
-) -> None:
-    """Writes the contact sheets as PNG."""
-    for part, tiles in sheets.items():
-        columns = [np.stack([getattr(t, kind) for t in tiles]) for kind in _KINDS]
-        drawn = sheet(
-            columns,
-            heading=f"{part}: image | mask | mask over image",
-            captions=[f"{tile.name} {tile.about}" for tile in tiles],
-            classes=classes,
-        )
-        Image.fromarray(drawn).save(folder / f"{part}.png")
-    if augmented:
-        drawn = sheet(
-            [np.stack(column) for column in zip(*(tiles for _, tiles in augmented), strict=True)],
-            heading="as it is | augmented eight times, with the edges of the mask",
-            captions=[caption for caption, _ in augmented],
-            classes=classes,
-        )
-        Image.fromarray(drawn).save(folder / "augmented.png")
-
-
-_KINDS = ("image", "mask", "overlay")
-
-
-def _page(
-    cfg: DictConfig,
-    datamodule: SegmentationDataModule,
-    found: Survey,
-    findings: Sequence[Finding],
-    copies: Copies,
-    sheets: Mapping[str, Sequence[_Tile]],
-    augmented: Sequence[tuple[str, Sequence[RGB]]],
-) -> str:
-    sizes = found.sizes[found.sizes[:, 0] > 0]
-    return render(
-        "segpets.browse",
-        "browse.html.j2",
-        title=str(datamodule.source.root),
-        counts={stage: len(rows) for stage, rows in found.stages.items()},
-        size=datamodule.size,
-        classes=[
-            (name, "#{:02x}{:02x}{:02x}".format(*colour))
-            for name, colour in zip(cfg.data.classes, palette(cfg.data.classes), strict=True)
-        ],
-        frequencies=frequencies(found, list(cfg.data.classes)),
-        groups=groups(found),
-        sizes=embedded(as_picture(size_figure(sizes))) if len(sizes) else None,
-        extremes=extremes(found),
-        doctor=cfg.doctor,
-        findings=findings,
-        ceiling=copies.ceiling,
-        copies=[(caption, embedded(tile)) for caption, tile in copies.tiles],
-        sheets={
-            part: [
-                (tile.name, tile.about, embedded(np.hstack([tile.image, tile.mask, tile.overlay])))
-                for tile in tiles
-            ]
-            for part, tiles in sheets.items()
-        },
-        augmented=[(caption, embedded(np.hstack(tiles))) for caption, tiles in augmented],
-    )
 
 
 def _say(

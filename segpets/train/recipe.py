@@ -18,6 +18,7 @@ from segpets.run.job import attempt, is_job
 from segpets.run.ranks import leads
 from segpets.run.trust import Trust
 from segpets.train.interruption import in_our_words, quiet
+from segpets.train.out_of_fold import predict_fold
 from segpets.train.parts import seeded_parts
 from segpets.train.replay import replay
 from segpets.train.resume import checkpoint_to_resume, opened
@@ -71,6 +72,8 @@ def train(
             if cfg.test:
                 weights = summary.weights_to_test()
                 trainer.test(module, datamodule, weights, verbose=False, weights_only=True)
+            if datamodule.folds is not None:
+                predict_fold(run, trainer, module, datamodule, summary.weights_to_test())
             metrics = summary.end(trainer) if leads() else {}
     return Result(metrics, run.path, module, datamodule)
 

@@ -1,0 +1,165 @@
+"""Masks that models of other folds contradict: likely errors of the labels, the likeliest first."""
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from segpets.browse.survey import Survey
+from segpets.data import SegmentationDataModule
+from segpets.data.decode import read_indices
+from segpets.data.decoded import read_sample
+from segpets.errors import FileError, UserError
+from segpets.reading import csv_cell, read_csv
+from segpets.report.figure import colourise, mixed, sheet, visible
+from segpets.report.paint import RGB
+from segpets.run.files import OUT_OF_FOLD, shown, write_atomically
+from segpets.run.find import find_runs
+
+ISSUES: Final = "label_issues.csv"
+SHOWN: Final = 60
+_MOST_ROWS: Final = 5_000_000
+
+
+@dataclass(frozen=True)
+class Issue:
+    """A mask, and what a model that wasn't trained on it says.
+
+    Attributes:
+        row: The sample's place in the survey.
+        contradiction: From 0, none, to 1, sure of other classes throughout.
+        mean_iou: Of the prediction, judged by the mask.
+        mask: The file of the predicted mask.
+        run: The run that predicted it.
+    """
+
+    row: int
+    contradiction: float
+    mean_iou: float
+    mask: Path
+    run: Path
+
+
+def find_issues(words: object, found: Survey, log_dir: Path) -> list[Issue]:
+    """Reads the predictions of folds, and ranks the masks that they contradict.
+
+    Args:
+        words: Runs or folders of runs, as `predictions=` names them.
+        found: The survey of the same data.
+        log_dir: Where `latest` and sweeps by their names are looked for.
+
+    Raises:
+        UserError: There is no such run, or none has such predictions of these images.
+    """
+    listed = [words] if isinstance(words, str) else list(words)  # type: ignore[call-overload]
+    paths, _ = find_runs([str(word) for word in listed], log_dir=log_dir)
+    rows = {sample.name: row for row, sample in enumerate(found.samples)}
+    issues: dict[int, Issue] = {}
+    for run in paths:
+        for issue in _of_run(run, rows):
+            if issue.row not in issues or issue.contradiction > issues[issue.row].contradiction:
+                issues[issue.row] = issue
+    if not issues:
+        raise UserError(
+            f"predictions={words}: no run there holds {OUT_OF_FOLD} of these images. Train with "
+            "folds: -m data.folds=5 data.fold=0,1,2,3,4"
+        )
+    return sorted(issues.values(), key=lambda issue: (-issue.contradiction, issue.row))
+
+
+def _of_run(run: Path, rows: dict[str, int]) -> Iterator[Issue]:
+    file = run / OUT_OF_FOLD
+    if not file.is_file():
+        return
+    try:
+        for number, row in enumerate(csv.DictReader(_lines(file))):
+            if number > _MOST_ROWS:
+                raise ValueError(f"it has more than {_MOST_ROWS:,} rows")
+            name = row["name"]
+            contradiction, mean_iou = float(row["contradiction"]), float(row["mean_iou"])
+            if not 0 <= contradiction <= 1 or not math.isfinite(mean_iou):
+                raise ValueError(f"{name} has numbers out of range")
+            if name in rows:  # so it holds no path
+                mask = file.parent / "masks" / f"{name}.png"
+                yield Issue(rows[name], contradiction, mean_iou, mask, run)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FileError(file, f"can't be read ({error})", "train that fold anew") from error
+
+
+def _lines(file: Path) -> Iterator[str]:
+    for cells in read_csv(file):
+        text = io.StringIO()
+        csv.writer(text).writerow(cells)
+        yield text.getvalue()
+
+
+def tiles_of(
+    issues: Sequence[Issue],
+    found: Survey,
+    datamodule: SegmentationDataModule,
+    classes: Sequence[str],
+) -> list[tuple[str, list[RGB]]]:
+    """Draws image, mask and prediction of the first issues, each with a caption."""
+    tiles = []
+    for issue in issues[:SHOWN]:
+        sample = found.samples[issue.row]
+        try:
+            decoded = read_sample(sample, datamodule.source, datamodule.reader)
+            predicted = torch.from_numpy(read_indices(issue.mask).copy())
+        except FileError:  # lost, or not a picture
+            continue
+        image, mask = visible(torch.from_numpy(decoded.image)), torch.from_numpy(decoded.mask)
+        predicted = _fitted(predicted, mask)
+        painted = [colourise(ids, classes) for ids in (mask, predicted)]
+        row = [image, *painted, mixed(image, painted[1])]
+        caption = f"{sample.name}: contradicted by {issue.contradiction:.3f}"
+        tiles.append((f"{caption}, mean IoU {issue.mean_iou:.3f}", row))
+    return tiles
+
+
+def _fitted(predicted: Tensor, like: Tensor) -> Tensor:
+    if predicted.shape == like.shape:
+        return predicted
+    size = (like.shape[0], like.shape[1])
+    return interpolate(predicted[None, None], size=size, mode="nearest-exact")[0, 0]
+
+
+def save(
+    issues: Sequence[Issue],
+    tiles: Sequence[tuple[str, Sequence[RGB]]],
+    found: Survey,
+    folder: Path,
+    classes: Sequence[str],
+) -> None:
+    """Writes all issues as CSV, the first as pictures, and a list for `data.exclude`."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["name", "stage", "contradiction", "mean_iou", "mask", "predicted", "run"])
+    names: list[str] = []
+    for issue in issues:
+        sample = found.samples[issue.row]
+        names.append(f"# {sample.name}  # contradicted by {issue.contradiction:.3f}")
+        cells: list[Any] = [sample.name, " ".join(found.stages_of(issue.row))]
+        cells += [f"{issue.contradiction:.6f}", f"{issue.mean_iou:.6f}"]
+        cells += [str(sample.mask), str(issue.mask), shown(issue.run)]
+        table.writerow(map(csv_cell, map(str, cells)))
+    write_atomically(folder / ISSUES, text.getvalue())
+    head = "# Masks that a model contradicts, the most first: remove the # of those that are wrong."
+    write_atomically(folder / "label_issues.txt", "\n".join([head, *names[:SHOWN]]) + "\n")
+    if tiles and len({part.shape for _, row in tiles for part in row}) == 1:
+        drawn = sheet(
+            [np.stack(column) for column in zip(*(row for _, row in tiles), strict=True)],
+            heading="image | mask | prediction of another fold | prediction over image",
+            captions=[caption for caption, _ in tiles],
+            classes=classes,
+        )
+        Image.fromarray(drawn).save(folder / "label_issues.png")

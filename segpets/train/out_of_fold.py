@@ -1,0 +1,127 @@
+"""Predictions of the images that a fold wasn't trained on; all folds together have each image."""
+
+import csv
+import logging
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from PIL import Image
+from torch import Tensor
+
+from segpets.data import SegmentationDataModule
+from segpets.labels import IGNORE_INDEX, Batch
+from segpets.metric import confusion_matrices, scores
+from segpets.module import SegmentationModule
+from segpets.reading import csv_cell
+from segpets.run.directory import Run
+from segpets.run.files import OUT_OF_FOLD, shown
+
+log = logging.getLogger("segpets.train")
+
+COLUMNS: Final = ("name", "mean_iou", "pixel_accuracy", "contradiction")
+
+
+class FoldPredictions(Callback):
+    """Writes the predicted mask of each image, and how far the model contradicts the given one.
+
+    `masks/<name>.png` holds class ids; the table beside it has a row an image.
+
+    Args:
+        file: The table.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._rows: list[list[str]] = []
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Makes the folder."""
+        (self.file.parent / "masks").mkdir(parents=True, exist_ok=True)
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Writes masks and keeps rows."""
+        logits, mask = outputs.float().cpu(), batch["mask"].cpu()
+        preds = logits.argmax(dim=1)
+        counts = confusion_matrices(preds, mask, logits.shape[1])
+        found = contradiction(logits, mask)
+        for name, pred, count, value in zip(batch["name"], preds, counts, found, strict=True):
+            picture = Image.fromarray(pred.to(torch.uint8).numpy())
+            picture.save(self.file.parent / "masks" / f"{name}.png")
+            right = count.diagonal().sum() / count.sum().clamp(min=1)
+            mean = scores(count)["iou"].nanmean().nan_to_num()
+            numbers = [f"{float(number):.6f}" for number in (mean, right, value)]
+            self._rows.append([csv_cell(name), *numbers])
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the rows, of all processes, in the order of the names."""
+        with self._part(trainer.global_rank).open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(self._rows)
+        trainer.strategy.barrier("segpets.folds")
+        if not trainer.is_global_zero:
+            return
+        rows: list[list[str]] = []
+        for rank in range(trainer.world_size):
+            with self._part(rank).open(newline="", encoding="utf-8") as file:
+                rows += csv.reader(file)
+            self._part(rank).unlink()
+        with self.file.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            writer.writerows(sorted(rows))
+        log.info("Predictions of the fold's own images: %s", shown(self.file))
+
+    def _part(self, rank: int) -> Path:
+        return self.file.with_name(f".part.{rank}.csv")
+
+
+def predict_fold(
+    run: Run,
+    trainer: Trainer,
+    module: SegmentationModule,
+    datamodule: SegmentationDataModule,
+    weights: Path | None,
+) -> None:
+    """Predicts the images of val, which the fold held out, by the weights that are tested."""
+    callback = FoldPredictions(run.path / OUT_OF_FOLD)
+    trainer.callbacks.append(callback)  # type: ignore[attr-defined]
+    try:
+        loader = datamodule.plain_dataloader("val")
+        trainer.predict(
+            module, loader, return_predictions=False, ckpt_path=weights, weights_only=True
+        )
+    finally:
+        trainer.callbacks.remove(callback)  # type: ignore[attr-defined]
+
+
+def contradiction(logits: Tensor, mask: Tensor) -> Tensor:
+    """Computes by how much a model contradicts the masks of images.
+
+    Of each pixel that counts, the probability of the most probable class less that of the true one:
+    0 where they are the same, near 1 where the model is sure of another. Their mean finds masks
+    that are wrong rather than images that are hard: as `cleanlab.segmentation` ranks them, V. Lad,
+    J. Mueller, "Estimating label quality and errors in semantic segmentation data via any model",
+    2023, arXiv 2307.05080.
+
+    Args:
+        logits: (B, C, H, W).
+        mask: Class ids, (B, H, W), and 255.
+
+    Returns:
+        float32 (B,), from 0 to 1; 0 without a pixel that counts.
+    """
+    probs = logits.softmax(dim=1)
+    counts = mask != IGNORE_INDEX
+    true = torch.where(counts, mask, 0).long()
+    sure = probs.amax(dim=1) - probs.gather(1, true.unsqueeze(1)).squeeze(1)
+    sums = torch.where(counts, sure, 0.0).sum((1, 2))
+    return sums / counts.sum((1, 2)).clamp(min=1)

@@ -1,0 +1,105 @@
+"""Predictions of folds, and the masks that they contradict."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fixture_types import Command, Tiny
+from PIL import Image
+
+import segpets
+from segpets.metric import confusion_matrices, scores
+from segpets.train.out_of_fold import contradiction
+
+
+def test_the_contradiction_by_hand() -> None:
+    """Two pixels: sure of another class by 0.7 - 0.2, and of the true one; the third is ignored."""
+    probs = torch.tensor([[0.7, 0.1, 0.9], [0.2, 0.8, 0.05], [0.1, 0.1, 0.05]])
+    logits = probs.log().view(1, 3, 1, 3)
+    assert contradiction(logits, torch.tensor([[[1, 1, 255]]])) == pytest.approx(0.25)
+    assert contradiction(logits, torch.full((1, 1, 3), 255)) == 0
+
+
+def own_pets(tiny_pets: Path, root: Path) -> Path:
+    """A copy of the tiny pets whose masks can be spoilt."""
+    shutil.copytree(tiny_pets, root)
+    return root
+
+
+@pytest.mark.slow
+def test_masks_are_ranked_by_what_other_folds_say(
+    tiny: Tiny, tiny_pets: Path, tmp_path: Path, command: Command
+) -> None:
+    root = own_pets(tiny_pets, tmp_path / "pets")
+    lines = (root / "annotations" / "trainval.txt").read_text().splitlines()
+    names = [line.split()[0] for line in lines]
+    spoilt = names[4]
+    mask = root / "annotations" / "trimaps" / f"{spoilt}.png"
+    with Image.open(mask) as before:
+        size = before.size
+    Image.new("L", size, 3).save(mask)  # border throughout
+
+    words = tiny(f"data.root={root}", "data.folds=2", "trainer.max_epochs=4", "sweep=folds")
+    done = command("-m", *words, "data.fold=0,1")
+    assert done.returncode == 0, done.stdout
+    sweep = tmp_path / "logs" / "train" / "multiruns" / "folds"
+    tables = sorted(sweep.glob("*/predictions/val/out_of_fold.csv"))
+    assert len(tables) == 2
+    rows = {}
+    for file in tables:
+        with file.open() as table:
+            read = {row["name"]: row for row in csv.DictReader(table)}
+        assert not rows.keys() & read.keys()
+        rows |= read
+    assert rows.keys() == set(names), "each image of train and val, once"
+
+    # A row says what the run's own weights predict of an image that they weren't trained on.
+    run = tables[0].parents[2]
+    with tables[0].open() as table:
+        name = next(csv.DictReader(table))["name"]
+    trained = segpets.load(run)
+    picture = Image.open(root / "images" / f"{name}.jpg").convert("RGB")
+    shown = trained.predict(picture)
+    stored = np.asarray(Image.open(tables[0].parent / "masks" / f"{name}.png"))
+    assert (shown[:: size[1] // 64, :: size[0] // 64] == stored).mean() > 0.97
+    truth = Image.open(root / "annotations" / "trimaps" / f"{name}.png")
+    small = np.array(truth.resize((64, 64), Image.Resampling.NEAREST)) - 1
+    counts = confusion_matrices(torch.from_numpy(stored.copy())[None], torch.tensor(small)[None], 3)
+    mean = float(scores(counts[0])["iou"].nanmean())
+    assert float(rows[name]["mean_iou"]) == pytest.approx(mean, abs=1e-5)
+
+    data = ["data=oxford_pets", f"data.root={root}", "data.size=64"]
+    looked = command(*data, f"predictions={sweep}", "hydra.run.dir=out", module="segpets.browse")
+    assert looked.returncode == 0, looked.stdout
+    with (tmp_path / "out" / "label_issues.csv").open() as table:
+        issues = list(csv.DictReader(table))
+    assert spoilt in rows
+    assert [i["name"] for i in issues] == sorted(
+        rows, key=lambda name: -float(rows[name]["contradiction"])
+    )
+    assert f"# {spoilt}  # contradicted by" in (tmp_path / "out" / "label_issues.txt").read_text()
+    assert (tmp_path / "out" / "label_issues.png").is_file()
+    page = (tmp_path / "out" / "browse.html").read_text()
+    assert "Masks that models of other folds contradict" in page and f"{spoilt}: contra" in page
+
+
+def test_runs_without_folds_are_answered(tiny_pets: Path, command: Command, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "summary.json").write_text('{"status": "completed"}')
+    data = ["data=oxford_pets", f"data.root={tiny_pets}", "data.size=64"]
+    done = command(*data, f"predictions={run}", "hydra.run.dir=out", module="segpets.browse")
+    assert done.returncode == 1
+    assert "no run there holds predictions/val/out_of_fold.csv of these images" in done.stdout
+    folder = run / "predictions" / "val"
+    folder.mkdir(parents=True)
+    for text in ("name,mean_iou,contradiction\n../../etc,0.5,7\n", "\0", "name\nx\n"):
+        (folder / "out_of_fold.csv").write_text(text)
+        done = command(*data, f"predictions={run}", "hydra.run.dir=out", module="segpets.browse")
+        assert done.returncode == 1
+        assert "Traceback" not in done.stdout
+        assert "out_of_fold.csv" in "".join(done.stdout.split())
+    assert not (tmp_path / "out" / "label_issues.csv").exists()
