@@ -5,7 +5,7 @@ maps logits and class ids to a scalar; that is the whole agreement, so one modul
 architecture and every loss.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypedDict
 
 import torch
@@ -22,7 +22,7 @@ from segpets.hardware import keep_freed_memory
 from segpets.labels import Batch
 from segpets.metric import SegmentationMetrics, confusion_matrices, soft_iou
 from segpets.model.windows import by_windows
-from segpets.optimizer import made_fused
+from segpets.optimizer import freeze, keep_statistics, made_fused, with_rates
 
 
 class Preprocess(nn.Module):
@@ -78,6 +78,8 @@ class SegmentationModule(LightningModule):
         window: Height and width of the windows by which val and test images are predicted; None
             predicts each at once.
         compile: Whether net and loss of a training step are compiled.
+        frozen: Patterns of weights that aren't trained; see `segpets.optimizer.chosen`.
+        lr_factors: By pattern, what multiplies the rate of weights.
     """
 
     def __init__(
@@ -91,9 +93,13 @@ class SegmentationModule(LightningModule):
         classes: Sequence[str],
         window: tuple[int, int] | None = None,
         compile: bool = False,
+        frozen: Sequence[str] = (),
+        lr_factors: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         self.window, self.compile_step = window, compile
+        self.frozen, self.lr_factors = tuple(frozen), dict(lr_factors or {})
+        self.brought: frozenset[str] = frozenset()
         self._step: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
         self.net = net.to(memory_format=torch.channels_last)
         self.loss = loss
@@ -127,6 +133,17 @@ class SegmentationModule(LightningModule):
             return self(image)  # type: ignore[no-any-return]
         return by_windows(self, image, self.window, stride=int(getattr(self.net, "stride", 1)))
 
+    def freeze_weights(self, *, brought: Collection[str] = ()) -> None:
+        """Stops the training of what is frozen; `brought` are the weights of `init_from`.
+
+        Raises:
+            ValueError: A pattern names nothing, or nothing is left to train.
+        """
+        self.brought = frozenset(brought)
+        if self.frozen:
+            freeze(self.net, self.frozen, brought=self.brought)
+        self._trained()  # a pattern that names nothing is found here
+
     def on_fit_start(self) -> None:
         """Prepares each process, also those that were spawned."""
         if self.device.type == "cpu":
@@ -152,6 +169,8 @@ class SegmentationModule(LightningModule):
         Lightning keeps its values, so a schedule, or whoever chooses the best, would take them for
         this epoch's.
         """
+        if self.frozen:  # not earlier, as Lightning warns of modules that it finds in that mode
+            keep_statistics(self.net)
         logged = self.trainer.callback_metrics
         for name in [name for name in logged if name.startswith("val/")]:
             del logged[name]
@@ -186,7 +205,7 @@ class SegmentationModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Makes the optimizer and its schedule; the schedule is told the number of steps."""
-        optimizer = made_fused(self.make_optimizer, self.net.parameters())
+        optimizer = made_fused(self.make_optimizer, self._trained())
         steps = self.trainer.estimated_stepping_batches
         if steps == float("inf"):
             raise UserError(
@@ -201,6 +220,13 @@ class SegmentationModule(LightningModule):
         if isinstance(schedule["scheduler"], ReduceLROnPlateau):  # it counts validations
             schedule["frequency"] = self.trainer.check_val_every_n_epoch or 1
         return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def _trained(self) -> list[Any]:
+        """Lists what is trained, in groups where rates differ."""
+        if self.lr_factors:
+            lr = float(getattr(self.make_optimizer, "keywords", {}).get("lr", 1e-3))
+            return with_rates(self.net, self.lr_factors, lr=lr, brought=self.brought)
+        return [weight for weight in self.net.parameters() if weight.requires_grad]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the counts of the training images so far, of all processes together."""

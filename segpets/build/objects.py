@@ -123,7 +123,25 @@ def build_module(cfg: DictConfig, net: nn.Module) -> SegmentationModule:
         classes=cfg.data.classes,
         window=None if cfg.data.window is None else as_size(cfg.data.window),
         compile=wants_compile(cfg.trainer.get("compile", False)),
+        frozen=_patterns(cfg),
+        lr_factors=_factors(cfg),
     )
+
+
+def _patterns(cfg: DictConfig) -> list[str]:
+    given = cfg.get("freeze") or []
+    return [given] if isinstance(given, str) else [str(one) for one in given]
+
+
+def _factors(cfg: DictConfig) -> dict[str, float]:
+    given = cfg.get("lr_factors") or {}
+    try:
+        return {str(pattern): float(factor) for pattern, factor in given.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"lr_factors={given} must be a table of patterns and numbers, such as "
+            "lr_factors={encoder:0.1}"
+        ) from error
 
 
 def preprocess_of(data: Mapping[str, Any]) -> Preprocess:

@@ -29,8 +29,13 @@ _DECIDES = (
     "callback",
     "train",
     "init_from",
+    "freeze",
+    "lr_factors",
 )
 """The parts of a config that decide over weights and metrics, apart from the seed."""
+
+_LATER = ("data.folds", "freeze", "lr_factors")
+"""Keys that earlier versions hadn't, and that say nothing if they are null."""
 
 _OF_THE_MACHINE = {"root", "num_workers", "cache", "cache_dir", "cache_gb"}
 """Keys of data that differ between machines; what they hold is in the fingerprint."""
@@ -279,6 +284,9 @@ def _read_config(file: Path) -> tuple[Flat, int | None]:
     own = str(paths.get("output_dir") or "") if isinstance(paths, dict) else ""
     leaves = flat({key: config[key] for key in _DECIDES if key in config})
     fold = leaves.pop("data.fold", "")
+    for key in _LATER:
+        if leaves.get(key) == "None":
+            del leaves[key]
     kept = {
         key: value.replace(own, "RUN") if own else value
         for key, value in leaves.items()

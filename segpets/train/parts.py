@@ -10,6 +10,7 @@ from torch import nn
 from segpets.build.cost import Cost
 from segpets.build.objects import build_data, build_module, build_net
 from segpets.data import SegmentationDataModule
+from segpets.errors import UserError
 from segpets.loss.base import balanced, weighted_parts
 from segpets.module import SegmentationModule
 from segpets.train.weights import start_from
@@ -40,6 +41,9 @@ def seeded_parts(cfg: DictConfig) -> tuple[SegmentationDataModule, SegmentationM
     net, cost = build_net(cfg)
     module = build_module(cfg, net)
     weigh(module.loss, datamodule, list(cfg.data.classes))
-    if cfg.init_from is not None:
-        start_from(cfg, module)
+    brought = [] if cfg.init_from is None else start_from(cfg, module)
+    try:
+        module.freeze_weights(brought=brought)
+    except ValueError as error:
+        raise UserError(str(error)) from error
     return datamodule, module, cost

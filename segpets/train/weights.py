@@ -17,12 +17,15 @@ from segpets.settings import table
 log = logging.getLogger(__name__)
 
 
-def start_from(cfg: DictConfig, module: SegmentationModule) -> None:
+def start_from(cfg: DictConfig, module: SegmentationModule) -> list[str]:
     """Loads the best weights of the run `init_from`, and says which of them don't fit.
 
     Args:
         cfg: The config; where `train` is false, weights that don't fit are an error.
         module: The module that receives the weights.
+
+    Returns:
+        The names of the net's weights that were taken over.
 
     Raises:
         UserError: There are no such weights, they can't be loaded, or too few of them fit.
@@ -53,6 +56,7 @@ def start_from(cfg: DictConfig, module: SegmentationModule) -> None:
     log.info("Weights from %s: %d of %d tensors fit", file, len(fitting), len(own))
     if left:
         log.info("  not taken over: %s", ", ".join(left))
+    return [name.removeprefix("net.") for name in fitting if name.startswith("net.")]
 
 
 def _check_meaning(cfg: DictConfig, files: RunFiles) -> None:
