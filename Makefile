@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.segpets-installed
 
 .DEFAULT_GOAL := help
-.PHONY: prove-resume fuzz help setup train test test-all check browse doctor compare tensorboard benchmark benchmark-data docs clean evaluate latency notebooks export predict bench
+.PHONY: prove-resume fuzz help setup train test test-all check browse doctor compare tensorboard benchmark benchmark-data docs clean evaluate latency notebooks export predict bench results reproduce
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -81,6 +81,12 @@ bench: setup  ## measure steps and whole epochs against what one would take inst
 	@mkdir -p build/bench
 	$(BIN)/python benchmarks/train_step.py --json build/bench/steps.json $(STEPS)
 	$(BIN)/python benchmarks/epochs.py --json build/bench/epochs.json $(ARGS)
+
+results: setup  ## train rows of docs/RESULTS.md that are missing: BUDGET=3h ARGS="--root FOLDER"
+	$(BIN)/python scripts/results.py $(if $(BUDGET),--budget $(BUDGET)) $(ARGS)
+
+reproduce: setup  ## train a row of docs/RESULTS.md: ROW=efficient ARGS="--root FOLDER"
+	$(BIN)/python scripts/results.py --row $(or $(ROW),make_train) $(ARGS)
 
 prove-resume: setup  ## kill trainings at random moments, resume them, compare with undisturbed ones: ARGS="--kills 30"
 	$(BIN)/python scripts/prove_resume.py $(ARGS)

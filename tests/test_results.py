@@ -1,0 +1,117 @@
+"""The page of results says what the stored summaries say, and its script trains what is missing."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from fixture_types import Tiny
+from scipy import stats
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "scripts" / "results.py"
+
+
+def give(store: Path, *words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), "--store", str(store), *words],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+
+def made_store(folder: Path, rows: list[dict[str, Any]]) -> Path:
+    store = folder / "results"
+    store.mkdir()
+    (store / "rows.yaml").write_text(yaml.safe_dump({"rows": rows, "published": []}))
+    ceiling = (ROOT / "docs" / "results" / "ceiling.json").read_text()
+    (store / "ceiling.json").write_text(ceiling)
+    return store
+
+
+def summary(mean_iou: float, **facts: Any) -> str:
+    named = {f"test/iou/{name}": mean_iou for name in ("pet", "background", "border")}
+    named |= {"test/mean_iou": mean_iou, "test/pixel_accuracy": 0.9, "epochs": 20}
+    named |= {"params": 1_906_110, "mult_adds": 721_000_000, "seconds": 1234.5, "latency_ms": 7.25}
+    named |= {"interval": [0.73, 0.77], "device": "a CPU", "cores": 2}
+    named |= {"protocol": {"images": {"test": 3669}}}
+    return json.dumps(named | facts)
+
+
+def row(name: str, **facts: Any) -> dict[str, Any]:
+    return {"name": name, "title": f"net {name}", "seeds": 3, "minutes": 1, "command": []} | facts
+
+
+def cells(page: str, title: str) -> list[str]:
+    line = next(line for line in page.splitlines() if line.startswith(f"| {title} | 2"))
+    return [cell.strip() for cell in line.split("|")[1:-1]]
+
+
+def test_the_page_is_what_the_summaries_say(tmp_path: Path) -> None:
+    pages = []
+    for _ in range(2):
+        page = (ROOT / "docs" / "RESULTS.md").read_text()
+        pages.append(page)
+        done = give(ROOT / "docs" / "results", "--write")
+        assert done.returncode == 0, done.stdout
+    assert pages[0] == pages[1], "python scripts/results.py --write"
+
+
+def test_means_intervals_and_the_share_of_the_ceiling(tmp_path: Path) -> None:
+    rows = [row("a"), row("b", seeds=1), row("c", device="gpu"), row("d")]
+    store = made_store(tmp_path, rows)
+    values = [0.75, 0.76, 0.764]
+    for seed, value in enumerate(values, 1):
+        (store / f"a.{seed}.json").write_text(summary(value))
+    (store / "b.1.json").write_text(summary(0.7, protocol={"images": {"test": 296}}))
+    done = give(store, "--write")
+    assert done.returncode == 0, done.stdout
+    page = (tmp_path / "RESULTS.md").read_text()
+    low, high = stats.t.interval(0.95, 2, sum(values) / 3, stats.sem(values))
+    mean = sum(values) / 3
+    ceiling = json.loads((store / "ceiling.json").read_text())["mean_iou"]["mean"]
+    assert cells(page, "net a") == [
+        *("net a", "20", "1.91 M", "0.72 G", "7.2", "1,234", "3 of 3", "0.9000", f"**{mean:.4f}**"),
+        f"{low:.3f} to {high:.3f}, seeds",
+        *([f"{mean:.3f}"] * 3),
+        f"{mean / ceiling:.1%}",
+    ]
+    single = cells(page, "net b")
+    assert single[9] == "0.730 to 0.770, images" and single[-1] == "-", "other test images"
+    assert "| net c | needs a GPU |" in page and "| net d | not yet |" in page
+
+
+def test_a_row_that_is_none_and_a_missing_folder_are_answered(tmp_path: Path) -> None:
+    store = made_store(tmp_path, [row("a", command=["data=oxford_pets", "data.root=FOLDER"])])
+    assert "there is no row b: choose one of a" in give(store, "--row", "b").stdout
+    assert "a needs the data set: --root FOLDER" in give(store, "--row", "a").stdout
+    assert "3 is no time: give 90m or 3h" in give(store, "--budget", "3").stdout
+
+
+@pytest.mark.slow
+def test_what_is_missing_is_trained_and_goes_on_after_the_time_is_over(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    command = [*tiny("trainer.max_epochs=2")]
+    store = made_store(tmp_path, [row("a", command=command, seeds=1)])
+    late = give(store, "--budget", "4s", cwd=tmp_path)
+    assert late.returncode == 0, late.stdout
+    assert "The time is over; the next call goes on" in late.stdout
+    done = give(store, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    kept = json.loads((store / "a.1.json").read_text())
+    summary = json.loads((tmp_path / "logs/results/a-1/summary.json").read_text())
+    assert kept["test/mean_iou"] == summary["test/mean_iou"]
+    assert kept["interval"][0] <= kept["test/mean_iou"] <= kept["interval"][1]
+    assert kept["latency_ms"] > 0
+    page = (tmp_path / "RESULTS.md").read_text()
+    assert re.search(rf"\| net a \| 2 .*\*\*{summary['test/mean_iou']:.4f}\*\*", page)
+    again = give(store, cwd=tmp_path)
+    assert "a, seed" not in again.stdout, "it is there"
