@@ -9,6 +9,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from segpets.compare.ceiling import add_shares
 from segpets.compare.files import tables
 from segpets.compare.fit_width import fitted
 from segpets.compare.page import page
@@ -74,6 +75,8 @@ def compare(cfg: DictConfig) -> Result:
     unranked += others
     if not groups:
         raise UserError(_nothing(cfg, records, unranked))
+    if settings.ceiling is not None:
+        add_shares(groups, Path(settings.ceiling).expanduser())
     comparisons = []
     for group in groups:
         tests, notes = compared(

@@ -18,3 +18,4 @@ class CompareSettings(Settings):
     images: Natural
     shown: Positive
     seed: Natural
+    ceiling: str | None

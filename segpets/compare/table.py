@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from segpets.compare.ceiling import SHARE
 from segpets.records.group import EPOCHS_TO_95, Configuration, Group
 from segpets.report.grid import Cell, Column, Grid, number
 
@@ -17,6 +18,7 @@ _AT_95: Final = (
 )
 NAMES: Final = {
     "mean_iou": "mean IoU",
+    SHARE: "of the ceiling",
     "pixel_accuracy": "pixel accuracy",
     "mean_dice": "mean Dice",
     "worst_class_iou": "worst class IoU",
@@ -83,7 +85,7 @@ def notes_of(grid: Grid) -> list[str]:
 
 def _values(group: Group, metric: str) -> dict[str, str]:
     stage = stage_of(metric)
-    wanted = {metric: ""}
+    wanted = {metric: "", SHARE: ""}
     for part, names in (
         ("scores", [f"{stage}{name}" for name in _SCORES]),
         ("classes", [f"{stage}iou/{name}" for name in group.classes]),
@@ -126,6 +128,8 @@ def _value_cell(configuration: Configuration, name: str) -> Cell:
         return Cell("-")
     if name in ("params", "mult_adds"):
         text = number(estimate.mean)
+    elif name == SHARE:
+        text = f"{estimate.mean:.1%}"
     elif name in (*_TIME, "latency_ms"):
         text = f"{estimate.mean:,.0f}" if estimate.mean >= 100 else f"{estimate.mean:.3g}"
     else:

@@ -1,0 +1,75 @@
+"""The share of what the labels allow, by the doctor's `ceiling.json`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ValidationError
+
+from segpets.errors import FileError
+from segpets.reading import in_one_line, read_json
+from segpets.records.group import Configuration, Group
+from segpets.stats import Estimate
+
+METRIC: Final = "test/mean_iou"
+SHARE: Final = "of_ceiling"
+_MEANT: Final = ("data", "labels", "classes", "resolution", "fit")
+
+
+class _Mean(BaseModel):
+    mean: float
+    low: float
+    high: float
+
+
+class _Ceiling(BaseModel):
+    protocol: dict[str, Any]
+    pairs: int
+    mean_iou: _Mean
+
+
+def add_shares(groups: Sequence[Group], file: Path) -> None:
+    """Adds each configuration's mean IoU as a share of the ceiling, where they mean the same.
+
+    Args:
+        groups: The configurations; a group of another protocol gets a note.
+        file: `ceiling.json`, as `segpets.browse doctor=true` writes it.
+
+    Raises:
+        UserError: It can't be read.
+    """
+    remedy = "give the ceiling.json that segpets.browse doctor=true writes"
+    try:
+        ceiling = _Ceiling.model_validate(read_json(file))
+        if not 0 < ceiling.mean_iou.low <= ceiling.mean_iou.mean <= ceiling.mean_iou.high <= 1:
+            raise ValueError("its mean IoU isn't between 0 and 1")
+    except (OSError, ValueError, ValidationError) as error:
+        raise FileError(file, f"can't be read ({in_one_line(error)[:100]})", remedy) from error
+    found = ceiling.mean_iou
+    for group in groups:
+        if other := _difference(ceiling.protocol, group):
+            group.notes.append(f"The ceiling is of another {other}, so no share of it is shown")
+            continue
+        for configuration in group.configurations:
+            _add_share(configuration, found.mean)
+        group.notes.append(
+            f"The ceiling of the labels: {ceiling.pairs} photographs were annotated twice, and one "
+            f"annotation judged by the other has a mean IoU of {found.mean:.3f} (95 % interval "
+            f"{found.low:.3f} to {found.high:.3f})"
+        )
+
+
+def _difference(protocol: dict[str, Any], group: Group) -> str | None:
+    """Names the first part of a protocol in which the ceiling's differs."""
+    for key in _MEANT:
+        here = group.protocol.get(key, "stretch" if key == "fit" else None)
+        if here != protocol.get(key):
+            return key
+    return None
+
+
+def _add_share(configuration: Configuration, ceiling: float) -> None:
+    value = configuration.values.get(METRIC)
+    if value is not None:
+        low, high = (None if end is None else end / ceiling for end in (value.low, value.high))
+        configuration.values[SHARE] = Estimate(value.mean / ceiling, low, high, value.count)

@@ -1,0 +1,57 @@
+"""Results as a share of what the labels allow."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from fixture_types import Command
+from made_runs import drawn, make_run
+
+PROTOCOL = {
+    "data": "OxfordPets",
+    "labels": "trimap",
+    "classes": ["pet", "background", "border"],
+    "fit": "stretch",
+    "resolution": [64, 64],
+}
+
+
+def ceiling(file: Path, **changes: object) -> Path:
+    facts = {"pairs": 42, "mean_iou": {"mean": 0.8, "low": 0.78, "high": 0.82, "count": 42}}
+    file.write_text(json.dumps({"protocol": PROTOCOL | changes, **facts}))
+    return file
+
+
+def test_the_share_is_a_column_where_protocols_agree(tmp_path: Path, command: Command) -> None:
+    runs = [
+        make_run(tmp_path / m, f"model={m}", counts=drawn(right), protocol={"labels": "trimap"})
+        for m, right in (("a", 0.9), ("b", 0.7))
+    ]
+    names = f"runs=[{runs[0]},{runs[1]}]"
+    file = ceiling(tmp_path / "ceiling.json")
+    done = command(names, f"ceiling={file}", "hydra.run.dir=out", module="segpets.compare")
+    assert done.returncode == 0, done.stdout
+    said = " ".join(done.stdout.split())
+    assert "42 photographs were annotated twice" in said
+    with (tmp_path / "out" / "compare.csv").open() as table:
+        for row in csv.DictReader(table):
+            expected = float(row["test/mean_iou"]) / 0.8
+            assert float(row["of_ceiling"]) == pytest.approx(expected)
+    other = ceiling(tmp_path / "other.json", resolution=[128, 128])
+    done = command(names, f"ceiling={other}", "hydra.run.dir=again", module="segpets.compare")
+    assert "The ceiling is of another resolution" in " ".join(done.stdout.split())
+    assert "of_ceiling" not in (tmp_path / "again" / "compare.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", '{"protocol": {}, "pairs": 1, "mean_iou": {"mean": 7}}']
+)
+def test_a_file_that_is_no_ceiling_is_answered(tmp_path: Path, command: Command, text: str) -> None:
+    run = make_run(tmp_path / "a", "model=a", counts=drawn(0.9))
+    (tmp_path / "ceiling.json").write_text(text)
+    done = command(f"runs={run}", "ceiling=ceiling.json", module="segpets.compare")
+    assert done.returncode == 1
+    assert "ceiling.json" in done.stdout and "Traceback" not in done.stdout
+    missing = command(f"runs={run}", "ceiling=nowhere.json", module="segpets.compare")
+    assert missing.returncode == 1 and "nowhere.json" in missing.stdout
