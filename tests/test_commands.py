@@ -42,6 +42,7 @@ ELSEWHERE = {
     f"{USED.format('predict')} source=photos output=predicted": "test_docs.py",
     "torchrun --standalone --nproc-per-node=2 -m segpets.train trainer=ddp": "test_together.py",
     "DRY=1 scripts/gpu.sh": "test_benchmarks.py",
+    "python scripts/results.py --write": "test_results.py",
     "PETS=FOLDER scripts/gpu.sh": "test_benchmarks.py",
     f"torchrun {TWO_MACHINES} -m segpets.train trainer=ddp": "test_together.py",
     "srun --nodes=2 --ntasks-per-node=4 python -m segpets.train trainer=ddp": "test_together.py",
@@ -182,6 +183,7 @@ class Place:
         """The words of a page, with which a command takes seconds instead of minutes."""
         folder = str(self.data(words))
         words = [word.replace("FOLDER", folder) for word in words]
+        words = [word.replace("=docs/", f"={ROOT}/docs/") for word in words]
         if task == "benchmark":
             words = [word for word in words if not word.startswith("variants=")]
             return [*words, "variants=[channels_last]", "seconds=0.1", "batch_sizes=[1]"]
