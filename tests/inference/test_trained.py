@@ -218,7 +218,9 @@ def test_a_config_that_never_ends_is_refused(copied: Path) -> None:
 
 def test_a_sweeps_folder_is_answered_with_its_runs(copied: Path) -> None:
     with pytest.raises(UserError, match=rf"It holds 1 runs: choose one, run=.*{copied.name}"):
-        segpets.load(copied.parent)
+        open_run(copied.parent)
+    loaded = segpets.load(copied.parent)  # which takes several, too
+    assert (loaded.path.name, loaded.members) == (copied.name, ())
 
 
 def test_the_data_of_a_run_are_its_own_but_for_what_is_changed(finished: Result) -> None:
