@@ -26,7 +26,7 @@ from segpets.data.batches import (
     epochs_done,
     padded,
 )
-from segpets.data.dataset import Augment, BatchAugment, SegmentationDataset
+from segpets.data.dataset import Augment, BatchAugment, OneByOne, SegmentationDataset
 from segpets.data.decoded import check_classes
 from segpets.data.folds import check_folds, of_fold
 from segpets.data.geometry import SMALLEST, Fit, Geometry, as_size, place
@@ -127,6 +127,8 @@ class SegmentationDataModule(LightningDataModule):
             )
         limits = None if range is None else (float(range[0]), float(range[1]))
         self.reader = Reader(as_size(size), fit, channels, limits, exif, pages)
+        if isinstance(augment, BatchAugment) and not self.reader.is_uniform:
+            self.augment = OneByOne(augment)
         self.window = None if window is None else as_size(window)
         self.crop = None if crop is None else as_size(crop)
         self.size, self.batch_size, self.num_workers = as_size(size), batch_size, num_workers
@@ -164,11 +166,6 @@ class SegmentationDataModule(LightningDataModule):
                 len(splits.train),
             )
             self.batch_size = len(splits.train)
-        if isinstance(self.augment, BatchAugment) and not self.reader.is_uniform:
-            raise UserError(
-                f"augment=device takes pictures of one size, but data.fit={self.reader.fit} gives "
-                "each its own: choose data.fit=stretch or letterbox, or augment=torchvision"
-            )
         if self.reader.channels != 3:
             self._try_augment()
         everything, self._rows = merged(splits)

@@ -37,6 +37,21 @@ class BatchAugment(Augment, Protocol):
         ...
 
 
+class OneByOne:
+    """Applies an augmentation of whole batches to each image alone, for images of several sizes.
+
+    Args:
+        augment: The augmentation; it is called with one pair at a time.
+    """
+
+    def __init__(self, augment: Augment) -> None:
+        self.augment = augment
+
+    def __call__(self, image: Tensor, mask: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:
+        """Augments one pair."""
+        return self.augment(image, mask, seed=seed)
+
+
 class Readable(Protocol):
     """Pixels by row, as `Pixels` has them."""
 

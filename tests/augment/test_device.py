@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from fixture_types import Command, Tiny, Train
+from fixture_types import Tiny, Train
 from lightning.pytorch import Callback, LightningModule, Trainer
 from scipy import stats
 from torch import Tensor
@@ -17,6 +17,7 @@ from torchvision.transforms.v2 import functional as F
 from segpets.augment.device import DeviceAugment, _Work, hashed
 from segpets.build.objects import build_data
 from segpets.config import compose
+from segpets.data.batches import EpochSampler
 from segpets.labels import IGNORE_INDEX
 
 BILINEAR, NEAREST_EXACT = InterpolationMode.BILINEAR, InterpolationMode.NEAREST_EXACT
@@ -244,11 +245,20 @@ def test_what_it_has_not_is_named_with_the_backend_that_has_it(
         DeviceAugment(transforms=[transform])
 
 
-def test_pictures_of_their_own_sizes_are_refused(command: Command, tiny: Tiny) -> None:
-    done = command(*tiny("augment=device", "data.fit=shorter"))
-    assert done.returncode == 1
-    assert "augment=device takes pictures of one size, but data.fit=shorter" in done.stdout
-    assert "Traceback" not in done.stdout
+def test_pictures_of_their_own_sizes_are_augmented_one_by_one(train_tiny: Train) -> None:
+    """With the values that a batch of one gives."""
+    seen = Sees()
+    result = train_tiny("augment=device", "data.fit=shorter", "data.batch_size=1", callbacks=[seen])
+    dataset = result.datamodule.dataset("train")
+    assert len({image.shape for image in seen.images}) > 1
+    augment = DeviceAugment(
+        transforms=[v2.RandomHorizontalFlip(0.5), v2.ColorJitter(0.3, 0.3, 0.3)]
+    )
+    order = EpochSampler(length=len(dataset), seed=1, shuffle=True)
+    for key, image in zip(order, seen.images, strict=False):
+        pair = dataset.pixels[int(dataset.rows[key[1]])]
+        expected, _ = augment(*pair, seed=dataset.seed_of(key))
+        assert torch.equal(image[0], expected)
 
 
 # in a training
