@@ -357,6 +357,37 @@ def test_names_that_fit_stay_as_they_are() -> None:
     assert safe_name(text) == text.replace(",", "__").replace("=", "-")
 
 
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        ("a=" + "b" * 98, "a-" + "b" * 98),  # a hundred letters fit
+        ("a=" + "b" * 99, "a-" + "b" * 89 + "-78a0451d"),
+        (
+            f"optimizer.weight_decay={'7' * 60},optimizer.lr={'3' * 40}",
+            f"optimizer.weight_decay-{'7' * 26}__optimizer.lr-{'3' * 26}-9192ef6c",
+        ),
+        (
+            "model.widths=[16,32,64,128,256],data.root=/somewhere/quite/far/away/from/here/pets,"
+            "loss=combined,optimizer.lr=0.005",
+            "model.widths-16-32-64-128-25__data.root-from-here-pets__loss-combined__"
+            "optimizer.lr-0.005-ba9bb60c",
+        ),
+        (
+            "callback=default,callback.standard.every=2,data=oxford_pets,data.batch_size=4,"
+            "data.root=/home/someone/data/pets,data.size=32,loss=dice,model.widths=[4,8],seed=1,"
+            "trainer=cpu,trainer.log_every_n_steps=1,trainer.max_epochs=40,trainer.precision=32,"
+            "zebra=1",
+            "c-def__e-2__d-oxf__b-4__r-ets__s-32__l-dic__w-4-8__s-1__t-cpu__l-1__m-40__p-32__z-1-"
+            "1dda33f5",
+        ),
+        (",".join(f"k{i}=v{i}" for i in range(40)), "k-v__" * 18 + "k-76296af8"),
+    ],
+)
+def test_the_jobs_of_sweeps_that_were_begun_have_these_names(overrides: str, name: str) -> None:
+    assert safe_name(overrides) == name
+    assert len(name) <= 100
+
+
 def test_a_sweep_is_found_again_whatever_the_order() -> None:
     assert sweep_name(["a=1", "b=2"]) == sweep_name(["b=2", "a=1"])
     assert sweep_name(["a=1", "b=2"]) != sweep_name(["a=1", "b=3"])
