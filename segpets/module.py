@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import SumMetric
 
 from segpets.compiled import Compiled
+from segpets.distillation import Distillation
 from segpets.errors import UserError
 from segpets.hardware import keep_freed_memory
 from segpets.labels import Batch
@@ -101,6 +102,7 @@ class SegmentationModule(LightningModule):
         self.frozen, self.lr_factors = tuple(frozen), dict(lr_factors or {})
         self.brought: frozenset[str] = frozenset()
         self._step: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
+        self.distillation: Distillation | None = None
         self.net = net.to(memory_format=torch.channels_last)
         self.loss = loss
         self.preprocess = preprocess
@@ -148,12 +150,19 @@ class SegmentationModule(LightningModule):
         """Prepares each process, also those that were spawned."""
         if self.device.type == "cpu":
             keep_freed_memory()
+        if self.distillation is not None:
+            self.distillation.to(self.device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Computes the loss of a batch, and counts its pixels."""
         if self._step is None:  # made here, as processes that are spawned can't be given it
             self._step = Compiled(self._losses) if self.compile_step else self._losses
         logits, loss = self._step(batch["image"], batch["mask"])
+        if self.distillation is not None:
+            soft = self.distillation.logits(batch["image"])
+            term = self.distillation.term(logits, soft, batch["mask"])
+            self.log("train/distillation", term.detach(), on_step=True, on_epoch=False)
+            loss = loss + term
         self._count("train", logits.detach(), batch["mask"])
         # Not prog_bar=True, with which Lightning reads the value, and so waits, at each step.
         self.log("train/loss", loss, on_step=True, on_epoch=False)

@@ -29,6 +29,7 @@ LAYERS = [
     {"significance"},
     {"run"},
     {"augment", "compiled", "data", "loss", "metric", "model", "optimizer", "report", "scheduler"},
+    {"distillation"},
     {"module"},
     {"callback", "config"},
     {"build"},

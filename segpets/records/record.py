@@ -31,10 +31,13 @@ _DECIDES = (
     "init_from",
     "freeze",
     "lr_factors",
+    "teacher",
+    "teacher_weight",
+    "teacher_temperature",
 )
 """The parts of a config that decide over weights and metrics, apart from the seed."""
 
-_LATER = ("data.folds", "freeze", "lr_factors")
+_LATER = ("data.folds", "freeze", "lr_factors", "teacher")
 """Keys that earlier versions hadn't, and that say nothing if they are null."""
 
 _OF_THE_MACHINE = {"root", "num_workers", "cache", "cache_dir", "cache_gb"}
@@ -287,6 +290,8 @@ def _read_config(file: Path) -> tuple[Flat, int | None]:
     for key in _LATER:
         if leaves.get(key) == "None":
             del leaves[key]
+    if "teacher" not in leaves:
+        leaves = {k: v for k, v in leaves.items() if not k.startswith("teacher_")}
     kept = {
         key: value.replace(own, "RUN") if own else value
         for key, value in leaves.items()

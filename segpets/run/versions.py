@@ -11,7 +11,7 @@ from typing import Final
 PACKAGES: Final = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "numpy")
 DOES_NOT_TRAIN: Final = frozenset(
     {
-        *("__main__", "cli", "inference", "records", "report", "significance", "stats"),
+        *("__main__", "cli", "records", "report", "significance", "stats"),
         *("benchmark", "browse", "compare", "evaluate", "export", "predict", "sweep"),
     }
 )

@@ -13,6 +13,7 @@ from segpets.data import SegmentationDataModule
 from segpets.errors import UserError
 from segpets.loss.base import balanced, weighted_parts
 from segpets.module import SegmentationModule
+from segpets.train.teacher import distillation_of
 from segpets.train.weights import start_from
 
 log = logging.getLogger("segpets.train")
@@ -46,4 +47,5 @@ def seeded_parts(cfg: DictConfig) -> tuple[SegmentationDataModule, SegmentationM
         module.freeze_weights(brought=brought)
     except ValueError as error:
         raise UserError(str(error)) from error
+    module.distillation = distillation_of(cfg, datamodule)
     return datamodule, module, cost

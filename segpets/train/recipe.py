@@ -61,7 +61,7 @@ def train(
         with threads(thread_count(run.summary)):  # the last digits of results depend on it
             with all_ready(run, cfg) as ready:
                 datamodule, module, cost = seeded_parts(cfg)
-                summary = Summary(run, cfg, datamodule, cost, module.loss)
+                summary = Summary(run, cfg, datamodule, cost, module)
                 trainer = build_trainer(cfg, extra_callbacks=[summary, *callbacks])
                 ready["other data"] = {"fingerprint": summary.fingerprint, **summary.protocol}
             connect(trainer)

@@ -7,13 +7,13 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from omegaconf import DictConfig
-from torch import nn
 
 from segpets.build.cost import Cost
 from segpets.callback import BestAndLast
 from segpets.data import SegmentationDataModule
 from segpets.hardware import forget_peak_memory, peak_memory_mb
 from segpets.loss.base import weighted_parts
+from segpets.module import SegmentationModule
 from segpets.run.checkpoint import read_checkpoint
 from segpets.run.directory import Run
 from segpets.run.files import point
@@ -59,7 +59,7 @@ class Summary(Callback):
         cfg: Its config.
         datamodule: Its data, set up.
         cost: The cost of its net.
-        loss: Its loss, of which weights by the training's pixels are noted.
+        module: The module, of which weights by the training's pixels, and a teacher, are noted.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Summary(Callback):
         cfg: DictConfig,
         datamodule: SegmentationDataModule,
         cost: Cost,
-        loss: nn.Module,
+        module: SegmentationModule,
     ) -> None:
         self.run, self.cfg, self.cost = run, cfg, cost
         self.splits = datamodule.splits
@@ -76,7 +76,9 @@ class Summary(Callback):
         meant = protocol(datamodule, table(cfg.data), classes=list(cfg.data.classes))
         self.protocol = meant | {"limits": self._limits()}
         self.fingerprint = datamodule.pixels.fingerprint
-        self.weights = [part.class_weights.tolist() for part in weighted_parts(loss)][:1]
+        self.taught = {} if module.distillation is None else {"teacher": module.distillation.facts}
+        weights = [part.class_weights.tolist() for part in weighted_parts(module.loss)]
+        self.weighed = {"class_weights": weights[0]} if weights else {}
         self.monitor: str | None = None
         self.epochs, self.peak_memory = 0, 0.0
         self.last: dict[str, float] = {}
@@ -96,7 +98,8 @@ class Summary(Callback):
             mult_adds=self.cost.mult_adds,
             data_fingerprint=self.fingerprint,
             precision=str(self.cfg.trainer.precision),
-            **({"class_weights": self.weights[0]} if self.weights else {}),
+            **self.weighed,
+            **self.taught,
         )
         say_start(self.cfg, self.run, self.splits, trainer, self.cost)
         for notice in self.notices:

@@ -1,0 +1,127 @@
+"""A student learns from a teacher's probabilities."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from fixture_types import Command, Tiny, Train
+from made_runs import edit
+from torch import nn
+
+import segpets
+from segpets.config import compose
+from segpets.distillation import Distillation
+from segpets.train import Result, train
+
+QUICK = ["trainer.max_epochs=2", "trainer.precision=32-true"]
+
+
+def test_the_term_by_hand() -> None:
+    """One pixel: the teacher says 3/4 and 1/4, the student 1/2 and 1/2; another is ignored."""
+    teacher = torch.tensor([0.75, 0.25]).log().view(1, 2, 1, 1).expand(1, 2, 1, 2)
+    student = torch.zeros(1, 2, 1, 2, requires_grad=True)
+    mask = torch.tensor([[[1, 255]]])
+    apart = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
+    made = Distillation(nn.Identity(), weight=0.5, temperature=1.0)
+    found = made.term(student, teacher, mask)
+    assert found.item() == pytest.approx(0.5 * apart)
+    (slope,) = torch.autograd.grad(found, student)
+    assert slope[..., 1].abs().sum() == 0
+    # At the temperature 2 the teacher says sqrt(3) to 1, and the term is multiplied by 4.
+    high = math.sqrt(3) / (1 + math.sqrt(3))
+    soft = high * math.log(high / 0.5) + (1 - high) * math.log((1 - high) / 0.5)
+    warm = Distillation(nn.Identity(), weight=1.0, temperature=2.0)
+    assert warm.term(student, teacher, mask).item() == pytest.approx(4 * soft, rel=1e-5)
+    assert warm.term(student, teacher, torch.full((1, 1, 2), 255)) == 0
+
+
+@pytest.fixture(scope="module")
+def teacher(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Result:
+    folder = tmp_path_factory.mktemp("teacher") / "run"
+    words = tiny(*QUICK, "trainer.max_epochs=6", "seed=5")
+    return train(compose([*words, f"hydra.run.dir={folder}"]))
+
+
+def test_a_student_comes_nearer_to_its_teacher(teacher: Result, train_tiny: Train) -> None:
+    images = next(iter(teacher.datamodule.plain_dataloader("test")))["image"]
+    probs = segpets.load(teacher.path).logits(images).softmax(1)
+    apart = {}
+    for name, words in {"alone": [], "taught": [f"teacher={teacher.path}"]}.items():
+        more = ["teacher_weight=1000"] if words else []
+        run = train_tiny(*QUICK, *words, *more, "trainer.max_epochs=10", folder=name)
+        found = segpets.load(run.path).logits(images).softmax(1)
+        apart[name] = float((found - probs).abs().mean())
+    assert apart["taught"] < 0.8 * apart["alone"]
+
+
+def test_its_cost_is_said_and_no_checkpoint_holds_it(
+    teacher: Result, tiny: Tiny, tmp_path: Path, command: Command
+) -> None:
+    done = command(*tiny(*QUICK, f"teacher={teacher.path}"), "hydra.run.dir=run")
+    assert done.returncode == 0, done.stdout
+    assert "parameters and" in done.stdout and "mult-adds more for each training image" in (
+        " ".join(done.stdout.split())
+    )
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    own = json.loads((teacher.path / "summary.json").read_text())
+    assert summary["teacher"]["runs"] == [str(teacher.path)]
+    assert summary["teacher"]["params"] == own["params"]
+    saved = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert not any("teacher" in name for name in saved["state_dict"])
+    assert segpets.load(tmp_path / "run").classes == ("pet", "background", "border")
+
+
+def test_a_taught_training_goes_on(teacher: Result, train_tiny: Train, tmp_path: Path) -> None:
+    """Stopped at once by its number of steps, it ends with the weights of an undisturbed one."""
+    words = [*QUICK, f"teacher={teacher.path}", "scheduler=none"]
+    whole = train_tiny(*words, "trainer.max_epochs=3", folder="whole")
+    train_tiny(*words, "trainer.max_epochs=2", folder="parts")
+    resumed = train(compose([f"resume={tmp_path / 'parts'}", "trainer.max_epochs=3"]))
+    assert resumed.module.distillation is not None
+    saved = [
+        torch.load(r.path / "checkpoints/last.ckpt", weights_only=True) for r in (whole, resumed)
+    ]
+    pairs = zip(*(one["state_dict"].values() for one in saved), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)
+
+
+def test_several_teachers_are_averaged(teacher: Result, train_tiny: Train, tmp_path: Path) -> None:
+    copy = tmp_path / "second"
+    shutil.copytree(teacher.path, copy)
+    run = train_tiny(*QUICK, f"teacher=[{teacher.path},{copy}]", "trainer.max_epochs=1")
+    found = json.loads((run.path / "summary.json").read_text())["teacher"]
+    own = json.loads((teacher.path / "summary.json").read_text())
+    assert found["params"] == 2 * own["params"] and len(found["runs"]) == 2
+
+
+def test_teachers_that_cannot_teach_are_answered(
+    teacher: Result, tiny: Tiny, tmp_path: Path, command: Command
+) -> None:
+    def said(*words: str) -> str:
+        done = command(*tiny(*QUICK, *words))
+        assert done.returncode == 1, done.stdout
+        assert "Traceback" not in done.stdout
+        return " ".join(done.stdout.split())
+
+    assert "teacher=nowhere" in said("teacher=nowhere")
+    other = tmp_path / "other"
+    shutil.copytree(teacher.path, other)
+    edit(other, "data.classes", ["cat", "background", "border"])
+    assert "knows the classes cat, background, border, but the data have pet" in (
+        said(f"teacher={other}")
+    )
+    assert "teacher_temperature=0.0 must be positive" in (
+        said(f"teacher={teacher.path}", "teacher_temperature=0")
+    )
+    taught = command(
+        *tiny(*QUICK, "trainer.max_epochs=1", f"teacher={other}", "hydra.run.dir=run"),
+        "data.classes=[cat,background,border]",
+    )
+    assert taught.returncode == 0, taught.stdout
+    shutil.rmtree(other)
+    gone = command("resume=run", "trainer.max_epochs=2")
+    assert gone.returncode == 1
+    assert "needs its teacher at each start, also when it goes on" in " ".join(gone.stdout.split())
