@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import LRSchedulerConfigType, OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import SumMetric
@@ -70,7 +71,8 @@ class SegmentationModule(LightningModule):
     """Net + loss + optimizer + schedule + metrics.
 
     Args:
-        net: float (B, C, H, W) to logits (B, K, H, W).
+        net: float (B, C, H, W) to logits (B, K, H, W); in training also to a list of such logits,
+            of any size, of which the first is the prediction.
         loss: (logits (B, K, H, W), int64 (B, H, W)) to a scalar.
         preprocess: uint8 or float32 (B, C, H, W) to what the net takes.
         optimizer: Makes the optimizer from parameters.
@@ -81,6 +83,7 @@ class SegmentationModule(LightningModule):
         compile: Whether net and loss of a training step are compiled.
         frozen: Patterns of weights that aren't trained; see `segpets.optimizer.chosen`.
         lr_factors: By pattern, what multiplies the rate of weights.
+        aux_weight: What the mean loss of a net's further outputs in training weighs.
     """
 
     def __init__(
@@ -96,10 +99,12 @@ class SegmentationModule(LightningModule):
         compile: bool = False,
         frozen: Sequence[str] = (),
         lr_factors: Mapping[str, float] | None = None,
+        aux_weight: float = 0.4,
     ) -> None:
         super().__init__()
         self.window, self.compile_step = window, compile
         self.frozen, self.lr_factors = tuple(frozen), dict(lr_factors or {})
+        self.aux_weight = aux_weight
         self.brought: frozenset[str] = frozenset()
         self._step: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
         self.distillation: Distillation | None = None
@@ -169,8 +174,17 @@ class SegmentationModule(LightningModule):
         return loss
 
     def _losses(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        logits: Tensor = self(image)
-        return logits, self.loss(logits, mask.long())
+        outputs: Tensor | Sequence[Tensor] = self.net(self.preprocess(image))
+        logits, *others = [outputs] if isinstance(outputs, Tensor) else outputs
+        target = mask.long()
+        loss: Tensor = self.loss(logits, target)
+        for other in others:
+            high, wide = other.shape[-2:]
+            size = (logits.shape[-2], logits.shape[-1])
+            if (high, wide) != size:
+                other = F.interpolate(other.float(), size, mode="bilinear", align_corners=False)
+            loss = loss + self.aux_weight / len(others) * self.loss(other, target)
+        return logits, loss
 
     def on_train_epoch_start(self) -> None:
         """Forgets the validation of the epoch before, which may be the last one for some epochs.

@@ -162,3 +162,28 @@ def test_of_equal_logits_the_first_is_predicted_and_of_nan_the_nan(dtype: torch.
     for layout in (torch.contiguous_format, torch.channels_last):
         counted = new_module()._count("val", logits.contiguous(memory_format=layout), masks)
         assert torch.equal(counted["preds"], logits.argmax(1).to(torch.uint8))
+
+
+class ThreeOutputs(TinyNet):
+    """Its logits, and in training the same at half and at a quarter of the size."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        logits = super().forward(image)
+        if not self.training:
+            return logits
+        return [logits, logits[..., ::2, ::2], logits[..., ::4, ::4]]  # type: ignore[return-value]
+
+
+def test_further_outputs_add_their_mean_loss() -> None:
+    module = new_module()
+    module.net, module.aux_weight = ThreeOutputs(), 0.3
+    images, masks = pictures()
+    plain, half, quarter = module.net.train()(module.preprocess(images))
+    expected = module.loss(plain, masks.long())
+    for other in (half, quarter):
+        large = nn.functional.interpolate(other, size=(32, 32), mode="bilinear")
+        expected = expected + 0.3 / 2 * module.loss(large, masks.long())
+    logits, loss = module._losses(images, masks)
+    torch.testing.assert_close(loss, expected)
+    assert torch.equal(logits, plain)
+    assert isinstance(module.net.eval()(module.preprocess(images)), Tensor)

@@ -125,6 +125,7 @@ def build_module(cfg: DictConfig, net: nn.Module) -> SegmentationModule:
         compile=wants_compile(cfg.trainer.get("compile", False)),
         frozen=_patterns(cfg),
         lr_factors=_factors(cfg),
+        aux_weight=float(cfg.get("aux_weight", 0.4)),
     )
 
 

@@ -11,6 +11,9 @@ What we changed, and why:
   scratch with a large learning rate the net needs it.
 - The widths are an argument. The paper's are (64, 128, 256, 512, 1024), 31 M parameters.
 - With `separable`, depthwise separable convolutions replace the 3x3 ones.
+- With `auxiliary`, levels of the decoder have heads of their own, in training only, so that a
+  gradient reaches them on a shorter way. Deeply-Supervised Nets. Chen-Yu Lee, Saining Xie, Patrick
+  Gallagher, Zhengyou Zhang, Zhuowen Tu, 2014, arXiv:1409.5185; nnU-Net does the same.
 """
 
 from collections.abc import Sequence
@@ -61,6 +64,7 @@ class UNet(nn.Module):
         in_channels: Channels of the image.
         widths: Channels of each level, from full size down; every further level halves the size.
         separable: Use depthwise separable convolutions in place of the 3x3 ones.
+        auxiliary: Levels below full size that have heads, too, in training.
     """
 
     def __init__(
@@ -70,8 +74,14 @@ class UNet(nn.Module):
         in_channels: int = 3,
         widths: Sequence[int] = (16, 32, 64, 128, 256),
         separable: bool = False,
+        auxiliary: int = 0,
     ) -> None:
         super().__init__()
+        if not 0 <= auxiliary <= max(len(widths) - 2, 0):
+            raise ValueError(
+                f"model.auxiliary is {auxiliary}; {len(widths)} widths have 0 to "
+                f"{max(len(widths) - 2, 0)} levels between full size and the smallest"
+            )
         if len(widths) < 2:
             raise ValueError(
                 f"model.widths has {len(widths)} level, but a U needs 2 or more: e.g. [16, 32, 64]"
@@ -86,9 +96,16 @@ class UNet(nn.Module):
             Up(below, above, separable=separable) for below, above in pairwise(widths[::-1])
         )
         self.head = nn.Conv2d(widths[0], num_classes, 1)
+        self.heads = nn.ModuleList(
+            nn.Conv2d(width, num_classes, 1) for width in widths[1 : auxiliary + 1]
+        )
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Map a normalised image (B, in_channels, H, W) to logits (B, C, H, W)."""
+    def forward(self, image: Tensor) -> Tensor | list[Tensor]:
+        """Map a normalised image (B, in_channels, H, W) to logits (B, C, H, W).
+
+        In training, and with auxiliary heads, a list: first those logits, then (B, C, H / 2, W / 2)
+        and so on.
+        """
         height, width = image.shape[-2:]
         x = self.first(pad_to_multiple(image, self.stride))  # (B, widths[0], H, W)
 
@@ -97,8 +114,13 @@ class UNet(nn.Module):
             skips.append(x)
             x = down(self.pool(x))  # (B, widths[i], H / 2^i, W / 2^i)
 
+        levels: list[Tensor] = []
         for up in self.up:
             x = up(x, skips.pop())
+            levels.append(x)
 
-        logits: Tensor = self.head(x)
-        return logits[..., :height, :width]
+        logits: Tensor = self.head(x)[..., :height, :width]
+        if not self.training or not self.heads:
+            return logits
+        coarse = levels[-2::-1]  # from half size down
+        return [logits, *(head(level) for head, level in zip(self.heads, coarse, strict=False))]

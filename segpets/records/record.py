@@ -19,26 +19,18 @@ from segpets.run.stored import upgraded
 CURVE: Final = "val/mean_iou"
 
 _DECIDES = (
-    "data",
-    "augment",
-    "model",
-    "loss",
-    "optimizer",
-    "scheduler",
-    "trainer",
-    "callback",
-    "train",
-    "init_from",
-    "freeze",
-    "lr_factors",
-    "teacher",
-    "teacher_weight",
-    "teacher_temperature",
+    *("data", "augment", "model", "loss", "optimizer", "scheduler", "trainer", "callback"),
+    *("train", "init_from", "freeze", "lr_factors", "aux_weight"),
+    *("teacher", "teacher_weight", "teacher_temperature"),
 )
 """The parts of a config that decide over weights and metrics, apart from the seed."""
 
-_LATER = ("data.folds", "freeze", "lr_factors", "teacher")
-"""Keys that earlier versions hadn't, and that say nothing if they are null."""
+_LATER = {
+    **dict.fromkeys(("data.folds", "freeze", "lr_factors", "teacher"), "None"),
+    "model.auxiliary": "0",
+    "aux_weight": "0.4",
+}
+"""Keys that earlier versions hadn't, and the values with which they say nothing."""
 
 _OF_THE_MACHINE = {"root", "num_workers", "cache", "cache_dir", "cache_gb"}
 """Keys of data that differ between machines; what they hold is in the fingerprint."""
@@ -287,8 +279,8 @@ def _read_config(file: Path) -> tuple[Flat, int | None]:
     own = str(paths.get("output_dir") or "") if isinstance(paths, dict) else ""
     leaves = flat({key: config[key] for key in _DECIDES if key in config})
     fold = leaves.pop("data.fold", "")
-    for key in _LATER:
-        if leaves.get(key) == "None":
+    for key, value in _LATER.items():
+        if leaves.get(key) == value:
             del leaves[key]
     if "teacher" not in leaves:
         leaves = {k: v for k, v in leaves.items() if not k.startswith("teacher_")}

@@ -51,3 +51,23 @@ def test_with_the_way_from_below_the_whole_image_is_seen() -> None:
     reached = image.grad[0].abs().sum(0).nonzero()
     assert reached.min() == 0
     assert reached.max() == 31
+
+
+def test_auxiliary_heads_are_there_in_training_only() -> None:
+    net = UNet(num_classes=3, widths=(4, 8, 12, 16), auxiliary=2)
+    image = torch.rand(2, 3, 40, 56)
+    logits, half, quarter = net.train()(image)
+    assert logits.shape == (2, 3, 40, 56)
+    assert (half.shape, quarter.shape) == ((2, 3, 20, 28), (2, 3, 10, 14))
+    quarter.sum().backward()
+    assert net.up[0].conv[0].weight.grad is not None, "the gradient reaches the level"
+    assert net.up[1].conv[0].weight.grad is None, "and none after it"
+    assert isinstance(net.eval()(image), torch.Tensor)
+    plain = UNet(num_classes=3, widths=(4, 8, 12, 16))
+    assert not [name for name in plain.state_dict() if name.startswith("heads")]
+
+
+@pytest.mark.parametrize("auxiliary", [-1, 3])
+def test_more_auxiliary_heads_than_levels_are_refused(auxiliary: int) -> None:
+    with pytest.raises(ValueError, match=r"model\.auxiliary is .*4 widths have 0 to 2 levels"):
+        UNet(num_classes=3, widths=(4, 8, 12, 16), auxiliary=auxiliary)
