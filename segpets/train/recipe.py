@@ -69,11 +69,11 @@ def train(
             if cfg.train:
                 checkpoint = checkpoint_to_resume(run, trainer) if resuming else None
                 trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
+            if datamodule.folds is not None:  # before the test, whose metrics it would forget
+                predict_fold(run, trainer, module, datamodule, summary.weights_to_test())
             if cfg.test:
                 weights = summary.weights_to_test()
                 trainer.test(module, datamodule, weights, verbose=False, weights_only=True)
-            if datamodule.folds is not None:
-                predict_fold(run, trainer, module, datamodule, summary.weights_to_test())
             metrics = summary.end(trainer) if leads() else {}
     return Result(metrics, run.path, module, datamodule)
 
