@@ -158,6 +158,15 @@ class SegmentationModule(LightningModule):
         if self.distillation is not None:
             self.distillation.to(self.device)
 
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Keeps the statistics of what is frozen.
+
+        Not earlier, as Lightning warns of modules that it finds in that mode; nor once an epoch,
+        which begins without a word where a run goes on in the middle of one.
+        """
+        if self.frozen:
+            keep_statistics(self.net)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Computes the loss of a batch, and counts its pixels."""
         if self._step is None:  # made here, as processes that are spawned can't be given it
@@ -192,8 +201,6 @@ class SegmentationModule(LightningModule):
         Lightning keeps its values, so a schedule, or whoever chooses the best, would take them for
         this epoch's.
         """
-        if self.frozen:  # not earlier, as Lightning warns of modules that it finds in that mode
-            keep_statistics(self.net)
         logged = self.trainer.callback_metrics
         for name in [name for name in logged if name.startswith("val/")]:
             del logged[name]

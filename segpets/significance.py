@@ -12,7 +12,7 @@ variance components", Biometrics 2 (1946). On seeds in machine learning: X. Bout
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -50,7 +50,7 @@ class Difference:
     of_images: float
 
 
-def difference(first: Floats, second: Floats, *, folds: bool = False) -> Difference:
+def difference(first: Floats, second: Floats, *, folds: int | None = None) -> Difference:
     """Tests the difference of two methods by their scores.
 
     The variance is that of the trainings' means, over as many as there are, of both methods, and
@@ -61,10 +61,10 @@ def difference(first: Floats, second: Floats, *, folds: bool = False) -> Differe
     Args:
         first: The scores of S >= 2 trainings of the one, (S, N).
         second: Those of the other, of the same N >= 2 images, (T, N).
-        folds: Whether the trainings are on folds of one set; see `over_folds`.
+        folds: K, if the trainings are on folds of one set; see `over_folds`.
     """
     sides = (first, second)
-    factors = [folds_factor(len(side)) if folds else 1.0 for side in sides]
+    factors = [1.0 if folds is None else folds_factor(len(side), folds) for side in sides]
     spread = [
         side.mean(1).var(ddof=1) / len(side) * factor
         for side, factor in zip(sides, factors, strict=True)
@@ -77,27 +77,30 @@ def difference(first: Floats, second: Floats, *, folds: bool = False) -> Differe
     return Difference(value, low, high, p, float(sum(spread)), float(images))
 
 
-def over_folds(values: Sequence[float]) -> Estimate:
-    """The mean of a score over the folds of one set, with its 95 % interval; none for one value.
+def over_folds(by_fold: Mapping[int, Sequence[float]], *, folds: int) -> Estimate:
+    """The mean of a score over folds of one set, with its 95 % interval; none for one fold.
 
     Trainings on folds share most of their images, so they vary less than trainings on new images
-    would: their variance is taken 1 / K + 1 / (K - 1) times instead of 1 / K times. C. Nadeau, Y.
-    Bengio, "Inference for the Generalization Error", Machine Learning 52 (2003).
+    would: the variance of n of K folds is taken 1 / n + 1 / (K - 1) times instead of 1 / n times.
+    C. Nadeau, Y. Bengio, "Inference for the Generalization Error", Machine Learning 52 (2003).
+    Several seeds of a fold are one measurement, their mean.
 
     Args:
-        values: The score of each of the K folds.
+        by_fold: The scores of each fold that was val, of one seed or several.
+        folds: K.
     """
+    values = [float(np.mean(scores)) for scores in by_fold.values()]
     count, mean = len(values), float(np.mean(values))
     if count < 2:
         return Estimate(mean, None, None, count)
-    variance = float(np.var(values, ddof=1)) * folds_factor(count)
-    low, high, _ = _judged(mean, [variance / count], [count - 1])
+    variance = float(np.var(values, ddof=1)) / count * folds_factor(count, folds)
+    low, high, _ = _judged(mean, [variance], [count - 1])
     return Estimate(mean, low, high, count)
 
 
-def folds_factor(count: int) -> float:
-    """Returns by what the variance of K folds is too small: (1 / K + 1 / (K - 1)) / (1 / K)."""
-    return 1 + count / (count - 1)
+def folds_factor(count: int, folds: int) -> float:
+    """Returns by what the variance of n of K folds is too small: n (1 / n + 1 / (K - 1))."""
+    return 1 + count / max(folds - 1, 1)
 
 
 def _judged(

@@ -187,3 +187,15 @@ def test_further_outputs_add_their_mean_loss() -> None:
     torch.testing.assert_close(loss, expected)
     assert torch.equal(logits, plain)
     assert isinstance(module.net.eval()(module.preprocess(images)), Tensor)
+
+
+def test_what_is_frozen_is_in_evaluation_mode_from_the_first_step_on() -> None:
+    """Also where a run goes on in the middle of an epoch, which then has no start."""
+    module = new_module()
+    module.net = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3))
+    module.frozen = ("1",)
+    module.freeze_weights()
+    module.train()
+    batch = Batch(image=torch.zeros(1), mask=torch.zeros(1), name=[])
+    module.on_train_batch_start(batch, 5)
+    assert not module.net[1].training and module.net[0].training

@@ -68,11 +68,16 @@ def test_methods_that_never_differ() -> None:
 
 def test_the_interval_of_folds_is_wider_than_that_of_seeds() -> None:
     values = [0.70, 0.72, 0.69, 0.73, 0.71]
-    found = over_folds(values)
+    found = over_folds({fold: [value] for fold, value in enumerate(values)}, folds=5)
     half = stats.t.ppf(0.975, 4) * np.std(values, ddof=1) * np.sqrt(1 / 5 + 1 / 4)
     assert (found.mean, found.count) == (pytest.approx(0.71), 5)
     assert (found.low, found.high) == (pytest.approx(0.71 - half), pytest.approx(0.71 + half))
-    assert over_folds([0.7]).low is None
+    assert over_folds({2: [0.7, 0.8]}, folds=5).low is None
+    twice = over_folds({fold: [value, value] for fold, value in enumerate(values)}, folds=5)
+    assert twice == found, "the same numbers again say nothing more"
+    three = over_folds({fold: [values[fold]] for fold in range(3)}, folds=5)
+    half = stats.t.ppf(0.975, 2) * np.std(values[:3], ddof=1) * np.sqrt(1 / 3 + 1 / 4)
+    assert three.high == pytest.approx(np.mean(values[:3]) + half)
 
 
 def test_the_difference_of_folds_is_less_certain_than_that_of_seeds() -> None:
@@ -80,7 +85,7 @@ def test_the_difference_of_folds_is_less_certain_than_that_of_seeds() -> None:
     images = generator.normal(0, 0.1, 200)
     one = scores(generator, images, 5, training=0.01, noise=0.02, mean=0.72)
     other = scores(generator, images, 5, training=0.01, noise=0.02)
-    seeds, folds = difference(one, other), difference(one, other, folds=True)
+    seeds, folds = difference(one, other), difference(one, other, folds=5)
     assert folds.of_trainings == pytest.approx(seeds.of_trainings * (1 + 5 / 4))
     assert folds.low < seeds.low < seeds.high < folds.high
 

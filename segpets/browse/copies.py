@@ -73,10 +73,14 @@ def save(
     *,
     classes: Sequence[str],
     protocol: dict[str, Any],
+    before: str = "",
 ) -> None:
-    """Writes pairs as CSV and PNG, the list for `data.exclude`, and the ceiling as JSON."""
+    """Writes pairs as CSV and PNG, the list for `data.exclude`, and the ceiling as JSON.
+
+    The list goes on after `before`, another list for `data.exclude`.
+    """
     write_atomically(folder / "duplicates.csv", _as_csv(copies, found))
-    write_atomically(folder / DUPLICATES, _exclusions(copies, found))
+    write_atomically(folder / DUPLICATES, before + _exclusions(copies, found))
     if copies.tiles and len({tile.shape for _, tile in copies.tiles}) == 1:
         drawn = sheet(
             [np.stack([tile for _, tile in copies.tiles])],

@@ -132,6 +132,8 @@ def _verified(images: Tensor, likely: Sequence[tuple[int, int, bool]]) -> Iterat
     )
     best = tried.max(0)
     kept = best.values > _LIKELIER
+    if not kept.any():
+        return
     crops, wholes = crops[kept], wholes[kept]
     place = torch.stack(list(_places()))[best.indices[kept]]  # (P, 4)
 

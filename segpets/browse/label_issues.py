@@ -139,8 +139,13 @@ def save(
     found: Survey,
     folder: Path,
     classes: Sequence[str],
+    *,
+    before: str = "",
 ) -> None:
-    """Writes all issues as CSV, the first as pictures, and a list for `data.exclude`."""
+    """Writes all issues as CSV, the first as pictures, and a list for `data.exclude`.
+
+    The list goes on after `before`, by which images were excluded already.
+    """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["name", "stage", "contradiction", "mean_iou", "mask", "predicted", "run"])
@@ -154,7 +159,7 @@ def save(
         table.writerow(map(csv_cell, map(str, cells)))
     write_atomically(folder / ISSUES, text.getvalue())
     head = "# Masks that a model contradicts, the most first: remove the # of those that are wrong."
-    write_atomically(folder / "label_issues.txt", "\n".join([head, *names[:SHOWN]]) + "\n")
+    write_atomically(folder / "label_issues.txt", before + "\n".join([head, *names[:SHOWN]]) + "\n")
     if tiles and len({part.shape for _, row in tiles for part in row}) == 1:
         drawn = sheet(
             [np.stack(column) for column in zip(*(row for _, row in tiles), strict=True)],

@@ -45,6 +45,7 @@ from segpets.run.files import (
     write_atomically,
 )
 from segpets.run.lock import check_new
+from segpets.run.protocol import fit_words
 from segpets.run.trust import Trust
 from segpets.settings import Natural, Settings
 
@@ -120,10 +121,13 @@ def browse(cfg: DictConfig) -> Result:
     if cfg.doctor:
         write_atomically(folder / "doctor.csv", as_csv(findings))
         before = read_text(datamodule.exclude) if datamodule.exclude else ""
-        write_atomically(folder / "exclude.txt", exclusions(findings, before=before))
-        save(copies, contents, folder, classes=classes, protocol=_labels_of(cfg, datamodule))
+        excluded = exclusions(findings, before=before)
+        write_atomically(folder / "exclude.txt", excluded)
+        meant = _labels_of(cfg, datamodule)
+        save(copies, contents, folder, classes=classes, protocol=meant, before=excluded)
     if issues:
-        label_issues.save(issues, drawn.doubted, contents, folder, classes)
+        before = read_text(datamodule.exclude) if datamodule.exclude else ""
+        label_issues.save(issues, drawn.doubted, contents, folder, classes, before=before)
     _say(cfg, datamodule, contents, findings)
     if issues:
         log.info(
@@ -145,12 +149,13 @@ def _issues(
 
 def _labels_of(cfg: DictConfig, datamodule: SegmentationDataModule) -> dict[str, Any]:
     """Describes what the labels mean, in the words of a run's protocol."""
+    fit, resolution = fit_words(datamodule)
     return {
         "data": type(datamodule.source).__name__,
         "labels": cfg.data.get("labels"),
         "classes": list(cfg.data.classes),
-        "fit": datamodule.reader.fit,
-        "resolution": list(datamodule.size),
+        "fit": fit,
+        "resolution": resolution,
     }
 
 

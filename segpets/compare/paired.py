@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from segpets.records.group import Configuration, Group
+from segpets.records.group import Configuration, Group, folds_of
 from segpets.significance import MOST_SEEDS, POWER, Variance, difference, folds_factor
 from segpets.stats import Floats, Ints, bootstrap_interval, holm, sign_flip_p
 
@@ -81,6 +81,7 @@ def compared(
     if len(tested) < 2:
         return [], notes
     iou, truth = _table(tested)
+    iou = [_trainings(c, scores) for c, scores in zip(tested, iou, strict=True)]
     every = itertools.combinations(range(len(tested)), 2)
     pairs = [(i, j) for i, j in every if i == 0 or j < against_each_other]
     flips = max(resamples, _PER_TEST * len(pairs) - 1)
@@ -98,7 +99,7 @@ def compared(
             continue
         several = [(i, j) for i, j in members if min(len(iou[i]), len(iou[j])) > 1]
         for i, j in several:
-            folds = bool(tested[i].folds or tested[j].folds)
+            folds = folds_of(tested[i].runs) if tested[i].folds or tested[j].folds else None
             results[i, j] = _over_both(iou[i][:, images], iou[j][:, images], folds=folds)
         if single := [pair for pair in members if pair not in several]:
             means = [(iou[i][:, images].mean(0), iou[j][:, images].mean(0)) for i, j in single]
@@ -126,13 +127,21 @@ class _Test:
     variance: Variance | None = None
 
 
-def _over_both(first: Floats, second: Floats, *, folds: bool) -> _Test:
+def _trainings(configuration: Configuration, iou: Floats) -> Floats:
+    """Averages the seeds of each fold, (runs, N) to (folds, N); without folds nothing changes."""
+    folds = [run.fold for run in configuration.runs if run.counts]
+    if not configuration.folds:
+        return iou
+    return np.stack([iou[[f == fold for f in folds]].mean(0) for fold in dict.fromkeys(folds)])
+
+
+def _over_both(first: Floats, second: Floats, *, folds: int | None = None) -> _Test:
     """Tests two configurations by the scores of each seed and image, (S, N) and (T, N)."""
     found = difference(first, second, folds=folds)
     images = first.shape[1]
     spread = (first.mean(1).var(ddof=1) + second.mean(1).var(ddof=1)) / 2
-    if folds:
-        spread *= folds_factor(min(len(first), len(second)))
+    if folds is not None:
+        spread *= folds_factor(min(len(first), len(second)), folds)
     variance = Variance(float(spread), found.of_images, images)
     return _Test(images, found.value, found.low, found.high, found.p, variance)
 

@@ -136,14 +136,22 @@ class SegmentationDataModule(LightningDataModule):
         check_folds(folds, fold)
         self.folds, self.fold, self.fold_seed = folds, fold, seed
 
-    def setup(self, stage: str | None = None) -> None:
-        """Lists, decodes and checks all images, once."""
-        if hasattr(self, "pixels"):
-            return
+    @property
+    def is_fold(self) -> bool:
+        """Says if val is one of several folds, and no image of it is trained on."""
+        return self.folds is not None and self.overfit is None
+
+    def listed(self) -> Splits:
+        """Lists the samples of each stage; nothing is decoded.
+
+        Raises:
+            UserError: They can't be listed, or some can't be used.
+        """
         splits = leave_out(self.source.splits(), self.exclude)
         if splits.problems:
             refuse([problem.error for problem in splits.problems])
-        if self.folds is not None and self.fold is not None and self.overfit is None:
+        if self.is_fold:
+            assert self.folds is not None and self.fold is not None
             splits = of_fold(
                 splits,
                 folds=self.folds,
@@ -151,6 +159,13 @@ class SegmentationDataModule(LightningDataModule):
                 seed=self.fold_seed,
                 by=getattr(self.source, "stratify", None),
             )
+        return splits
+
+    def setup(self, stage: str | None = None) -> None:
+        """Lists, decodes and checks all images, once."""
+        if hasattr(self, "pixels"):
+            return
+        splits = self.listed()
         for name in STAGES:
             if not splits[name]:
                 raise UserError(

@@ -55,6 +55,7 @@ class Task:
         merged: The classes under which the model is judged.
         labels: What pets' data call them, such as `border_as_pet`; None for other data.
         options: The settings.
+        val_held_out: Whether no member of an ensemble was trained on val.
     """
 
     trained: Trained
@@ -62,6 +63,7 @@ class Task:
     merged: Merge
     labels: str | None
     options: JudgeOptions
+    val_held_out: bool = True
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -128,7 +130,7 @@ def measure(
     model, data, stage = task.trained, task.datamodule, options.stage
     plain = Tally(task.merged, widths=options.widths, resized=options.original)
     with_tta = copy.deepcopy(plain) if len(options.views) > 1 else None
-    fitting = Fitting(model, data, stage, seed=options.seed)
+    fitting = Fitting(model, data, stage, seed=options.seed, held_out=task.val_held_out)
     fitted = temperature(fitting, task.merged)
     weights = decision(fitting, task.merged, options.decide)
     decided = None if weights is None else copy.deepcopy([plain, *filter(None, [with_tta])])

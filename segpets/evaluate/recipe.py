@@ -12,6 +12,7 @@ from rich.progress import track
 
 from segpets.build.instantiate import build
 from segpets.build.objects import build_data
+from segpets.data import SegmentationDataModule
 from segpets.errors import UserError
 from segpets.evaluate.classes import LABELS, merge
 from segpets.evaluate.error_browser import Kept, error_page, pack
@@ -25,7 +26,7 @@ from segpets.inference.ensemble import load_runs, open_runs
 from segpets.inference.views import views
 from segpets.loss.base import weighted_parts
 from segpets.run.directory import thread_count
-from segpets.run.files import OTHER_FOLDER, make_ready, shown, write_atomically
+from segpets.run.files import OTHER_FOLDER, make_ready, write_atomically
 from segpets.run.lock import check_new, held
 from segpets.run.stored import StoredRun
 from segpets.run.trust import Trust
@@ -104,12 +105,14 @@ def _task(cfg: DictConfig, settings: EvaluateSettings, trust: Trust) -> tuple[Ta
     trained = load_runs(runs, checkpoint=cfg.checkpoint, device=cfg.device, precision=cfg.precision)
     if settings.decide is not None and not isinstance(settings.decide, str):
         check_weights(settings.decide, trained.classes)
-    data = _data(runs, table(cfg.data), settings.stage)
+    data = runs[0].data(table(cfg.data))
     labels = _choose_labels(data, settings.labels)
     merged = merge(trained.classes, data["classes"], labels)
     datamodule = build_data(cfg, data)
     trained = trained.seeing(datamodule.reader, datamodule.window)
     datamodule.setup()
+    seen = _seen(cfg, runs, table(cfg.data))
+    _check_unseen(datamodule, settings.stage, seen)
     widths = sorted({float(width) for width in (settings.boundary, *settings.boundaries)})
     options = JudgeOptions(
         stage=settings.stage,
@@ -121,25 +124,34 @@ def _task(cfg: DictConfig, settings: EvaluateSettings, trust: Trust) -> tuple[Ta
         resamples=settings.resamples,
         seed=settings.seed,
     )
-    return Task(trained, datamodule, merged, labels, options), data
+    # What members were trained on fits no temperature and no weights.
+    held_out = not seen & {sample.name for sample in datamodule.splits.val}
+    return Task(trained, datamodule, merged, labels, options, held_out), data
 
 
-def _data(runs: Sequence[StoredRun], changes: dict[str, Any], stage: str) -> dict[str, Any]:
-    """Chooses the data; those of an ensemble, only if no member was trained on what is judged."""
-    data = runs[0].data(changes)
+def _seen(cfg: DictConfig, runs: Sequence[StoredRun], changes: dict[str, Any]) -> set[str]:
+    """Names the images that a member of an ensemble, other than the first, was trained on."""
+    names: set[str] = set()
     if "_target_" in changes:
-        return data
-    keys = ("_target_", "split", "seed", "folds", "fold", "exclude", "labels")
-    for other in runs[1:]:
-        there = other.data(changes)
-        for key in keys:
-            if stage != "test" and data.get(key) != there.get(key):
-                raise UserError(
-                    f"stage={stage}: {shown(runs[0].path)} has data.{key}={data.get(key)}, but "
-                    f"{shown(other.path)} {there.get(key)}, so one was trained on images of the "
-                    "other's: give stage=test, or data of your own"
-                )
-    return data
+        return names
+    for run in runs[1:]:
+        names |= {sample.name for sample in build_data(cfg, run.data(changes)).listed().train}
+    return names
+
+
+def _check_unseen(datamodule: SegmentationDataModule, stage: str, seen: set[str]) -> None:
+    """Refuses to judge an ensemble by images that a member was trained on.
+
+    Raises:
+        UserError: There are some; the message names one.
+    """
+    both = sorted(seen & {sample.name for sample in datamodule.splits[stage]})
+    if both and stage != "train":
+        raise UserError(
+            f"stage={stage}: members of the ensemble have other splits, and {len(both)} images of "
+            f"the first one's {stage}, such as {both[0]}, were trained on by others: give "
+            "stage=test, or data of your own"
+        )
 
 
 def _choose_labels(data: dict[str, Any], labels: str | None) -> str | None:

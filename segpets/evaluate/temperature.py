@@ -39,13 +39,21 @@ class Fitting:
         datamodule: The data, set up.
         stage: The stage that is evaluated.
         seed: Chooses the pixels.
+        held_out: Whether the model wasn't trained on val; else the stage's halves serve.
     """
 
     def __init__(
-        self, trained: Trained, datamodule: SegmentationDataModule, stage: str, *, seed: int
+        self,
+        trained: Trained,
+        datamodule: SegmentationDataModule,
+        stage: str,
+        *,
+        seed: int,
+        held_out: bool = True,
     ) -> None:
         splits = datamodule.splits
-        self._halves = bool({s.name for s in splits.val} & {s.name for s in splits[stage]})
+        self._shared = bool({s.name for s in splits.val} & {s.name for s in splits[stage]})
+        self._halves = self._shared or not held_out
         self._stage, self._images = stage, len(splits.val)
         chosen = stage if self._halves else "val"
         self.sample = sample_pixels(trained, datamodule, chosen, seed=seed)
@@ -62,9 +70,14 @@ class Fitting:
         """Says what was fitted on which images."""
         if not self._halves:
             return f"fitted on {self._images:,} val images, at the model's size"
+        why = (
+            f"{self._stage} holds images of val"
+            if self._shared
+            else "members of the ensemble were trained on val"
+        )
         return (
-            f"{self._stage} holds images of val: for each half of them the {what} fitted on the "
-            "other half, at the model's size"
+            f"{why}: for each half of the {self._stage} images the {what} fitted on the other "
+            "half, at the model's size"
         )
 
 

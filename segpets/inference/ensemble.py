@@ -60,19 +60,37 @@ def open_runs(
     Raises:
         UserError: There is no such run, one can't be read, or one isn't to be trusted.
     """
+    return [
+        open_run(path, log_dir=log_dir, trust=trust) for path in run_paths(runs, log_dir=log_dir)
+    ]
+
+
+def run_paths(
+    runs: Any, *, log_dir: str | Path = "logs/train", key: str = "run"
+) -> list[str | Path]:
+    """Finds the directories of those runs; see `open_runs`.
+
+    Args:
+        runs: As `open_runs` takes them.
+        log_dir: Where `latest` and sweeps by their names are looked for.
+        key: The override that named them, for messages.
+
+    Raises:
+        UserError: They are none, or too many.
+    """
     single = isinstance(runs, str | bytes | Path) or not isinstance(runs, Iterable)
     words = [str(runs)] if single else [str(word) for word in runs]
     if not words:
-        raise UserError("run names nothing: give a run directory, a sweep's folder, or a list")
-    paths: dict[Path, None] = {}
+        raise UserError(f"{key} names nothing: give a run directory, a sweep's folder, or a list")
+    paths: dict[str | Path, None] = {}
     for word in words:
-        paths |= dict.fromkeys(_members(word, Path(log_dir)) or [Path(word)])
+        paths |= dict.fromkeys(_members(word, Path(log_dir), key) or [Path(word)])
     if len(paths) > MOST:
-        raise UserError(f"run names {len(paths):,} runs, more than the {MOST} that are averaged")
-    return [open_run(path, log_dir=log_dir, trust=trust) for path in paths]
+        raise UserError(f"{key} names {len(paths):,} runs, more than the {MOST} that are averaged")
+    return [*paths]
 
 
-def _members(word: str, log_dir: Path) -> list[Path]:
+def _members(word: str, log_dir: Path, key: str) -> list[Path]:
     """Lists the completed runs of a folder of runs; empty if it is no such folder."""
     if word == "latest":
         return []
@@ -80,13 +98,13 @@ def _members(word: str, log_dir: Path) -> list[Path]:
         paths, lost = find_runs([word], log_dir=log_dir)
     except UserError:
         return []  # whoever opens it says what is wrong
-    if [path.resolve() for path in paths] == [Path(word).expanduser().resolve()] or not paths:
-        return []
+    if len(paths) < 2 and not lost:
+        return paths  # whatever its status is, as for a run by its name
     done = [path for path in paths if read_summary(path).get("status") == "completed"]
     for path in [*(one.path for one in lost), *(path for path in paths if path not in done)]:
         log.warning("%s isn't completed, and is left out of the ensemble", shown(path))
     if not done:
-        raise UserError(f"run={word} holds no completed run: give its command again, or a run")
+        raise UserError(f"{key}={word} holds no completed run: give its command again, or a run")
     return done
 
 

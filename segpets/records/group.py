@@ -176,8 +176,26 @@ def _values(runs: Sequence[Record]) -> dict[str, Estimate]:
     values = {name: [run.values[name] for run in runs if name in run.values] for name in names}
     values[EPOCHS_TO_95] = [epochs for run in runs if (epochs := epochs_to_95(run.curve))]
     if any(run.fold is not None for run in runs):
-        return {name: over_folds(numbers) for name, numbers in values.items() if numbers}
+        found = {name: _over_folds(runs, name) for name in names}
+        reached = values[EPOCHS_TO_95]
+        return found | ({EPOCHS_TO_95: over_seeds(reached)} if reached else {})
     return {name: over_seeds(numbers) for name, numbers in values.items() if numbers}
+
+
+def _over_folds(runs: Sequence[Record], name: str) -> Estimate:
+    by_fold: dict[int, list[float]] = {}
+    for run in runs:
+        if name in run.values and run.fold is not None:
+            by_fold.setdefault(run.fold, []).append(run.values[name])
+    return over_folds(by_fold, folds=folds_of(runs))
+
+
+def folds_of(runs: Sequence[Record]) -> int:
+    """Returns the number of folds that the runs' data were dealt into; 1 without folds."""
+    noted = [run.protocol.get("folds") for run in runs]
+    counts = [one.get("count") for one in noted if isinstance(one, dict)]
+    whole = [count for count in counts if isinstance(count, int) and count > 1]
+    return max(whole, default=1)
 
 
 def epochs_to_95(curve: Sequence[tuple[int, float]]) -> int | None:

@@ -39,10 +39,8 @@ def protocol(
         classes: The classes of the truth, in the order of their ids.
         original: Whether an image is judged at its own size, else at the model's.
     """
-    own_size = original or data.reader.fit in ("shorter", "none")
-    fit, window = data.reader.fit, data.window
-    if fit == "shorter":
-        fit = f"shorter side to {min(data.size)}"
+    fit, resolution = fit_words(data, original=original)
+    window = data.window
     # Named where they aren't what earlier versions did, so that their runs can be ranked beside.
     special = {
         "fit": None if fit == "stretch" else fit,
@@ -61,7 +59,7 @@ def protocol(
         "split_seed": config.get("seed"),
         "overfit": data.overfit,
         "images": _images(data, config),
-        "resolution": "each image's own size" if own_size else list(data.size),
+        "resolution": resolution,
         "resize": {
             "image": "none" if fit == "none" else "bilinear with antialiasing",
             "mask": "none" if original or fit == "none" else "nearest",
@@ -76,6 +74,14 @@ def protocol(
     }
 
 
+def fit_words(data: Data, *, original: bool = False) -> tuple[str, str | list[int]]:
+    """Describes how pictures are fitted, and at what size they are judged."""
+    fit, own = data.reader.fit, data.reader.fit in ("shorter", "none")
+    if fit == "shorter":
+        fit = f"shorter side to {min(data.size)}"
+    return fit, "each image's own size" if original or own else list(data.size)
+
+
 def _by_names(config: dict[str, Any]) -> bool:
     return config.get("folds") is None and bool(config.get("group") or config.get("files"))
 
@@ -84,8 +90,10 @@ def _folds(data: Data, config: dict[str, Any]) -> dict[str, Any] | None:
     """Describes folds; which of them is val is no part of it, as a seed isn't."""
     if config.get("folds") is None or data.overfit is not None:
         return None
-    pool = sorted(s.name for stage in ("train", "val") for s in data.splits.stages()[stage])
-    digest = hashlib.blake2b("\n".join(pool).encode(), digest_size=8).hexdigest()
+    stages = data.splits.stages()
+    pool = sorted(s.name for stage in ("train", "val") for s in stages[stage])
+    test = sorted(s.name for s in stages["test"])
+    digest = hashlib.blake2b(repr([pool, test]).encode(), digest_size=8).hexdigest()
     return {"count": config["folds"], "images": digest}
 
 

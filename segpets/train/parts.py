@@ -13,6 +13,7 @@ from segpets.data import SegmentationDataModule
 from segpets.errors import UserError
 from segpets.loss.base import balanced, weighted_parts
 from segpets.module import SegmentationModule
+from segpets.run.trust import Trust
 from segpets.train.teacher import distillation_of
 from segpets.train.weights import start_from
 
@@ -30,8 +31,14 @@ def weigh(loss: nn.Module, data: SegmentationDataModule, classes: Sequence[str])
         log.warning("No training image shows %s: its weight is 0", ", ".join(absent))
 
 
-def seeded_parts(cfg: DictConfig) -> tuple[SegmentationDataModule, SegmentationModule, Cost]:
+def seeded_parts(
+    cfg: DictConfig, trust: Trust
+) -> tuple[SegmentationDataModule, SegmentationModule, Cost]:
     """Seeds all random numbers, and makes data, set up, and module, with the weights to begin with.
+
+    Args:
+        cfg: The config, which may be that of a run that another made.
+        trust: Whose classes the config of a teacher may name: the user's, whatever `cfg` allows.
 
     Raises:
         UserError: One of them can't be made.
@@ -47,5 +54,5 @@ def seeded_parts(cfg: DictConfig) -> tuple[SegmentationDataModule, SegmentationM
         module.freeze_weights(brought=brought)
     except ValueError as error:
         raise UserError(str(error)) from error
-    module.distillation = distillation_of(cfg, datamodule)
+    module.distillation = distillation_of(cfg, datamodule, trust)
     return datamodule, module, cost

@@ -55,12 +55,12 @@ def train(
     Raises:
         UserError: Something is wrong that the user can fix.
     """
-    resuming = cfg.resume is not None
-    cfg, run, facts = opened(cfg, trust or Trust.of(cfg.allow))
+    resuming, trust = cfg.resume is not None, trust or Trust.of(cfg.allow)
+    cfg, run, facts = opened(cfg, trust)
     with together(run, cfg, resuming=resuming, **facts), in_our_words(run), quiet():
         with threads(thread_count(run.summary)):  # the last digits of results depend on it
             with all_ready(run, cfg) as ready:
-                datamodule, module, cost = seeded_parts(cfg)
+                datamodule, module, cost = seeded_parts(cfg, trust)
                 summary = Summary(run, cfg, datamodule, cost, module)
                 trainer = build_trainer(cfg, extra_callbacks=[summary, *callbacks])
                 ready["other data"] = {"fingerprint": summary.fingerprint, **summary.protocol}
@@ -69,7 +69,7 @@ def train(
             if cfg.train:
                 checkpoint = checkpoint_to_resume(run, trainer) if resuming else None
                 trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
-            if datamodule.folds is not None:  # before the test, whose metrics it would forget
+            if datamodule.is_fold:  # before the test, whose metrics it would forget
                 predict_fold(run, trainer, module, datamodule, summary.weights_to_test())
             if cfg.test:
                 weights = summary.weights_to_test()

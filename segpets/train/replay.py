@@ -150,7 +150,7 @@ def replay(cfg: DictConfig, trust: Trust) -> Path:
         "Running step %d again, from %s", step, shown(checkpoint) if checkpoint else "the start"
     )
     with quiet(), threads(thread_count(read_summary(run))):
-        datamodule, module, _ = seeded_parts(own)
+        datamodule, module, _ = seeded_parts(own, trust)
         trainer = build_trainer(own, extra_callbacks=[watcher])
         with suppress(_DoneError), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`")  # no summary

@@ -13,9 +13,10 @@ from pydantic import Field
 
 from segpets.callback import MetricsCSV
 from segpets.errors import FileError, UserError
+from segpets.inference.ensemble import run_paths
 from segpets.run.checkpoint import read_checkpoint, verify
 from segpets.run.confine import check_links, check_paths
-from segpets.run.directory import Run
+from segpets.run.directory import Run, find_run
 from segpets.run.files import set_aside
 from segpets.run.names import fingerprint
 from segpets.run.ranks import current
@@ -60,7 +61,8 @@ def opened(cfg: DictConfig, trust: Trust) -> tuple[DictConfig, Run, dict[str, An
             "config_fingerprint": fingerprint(cfg),
             "threads": torch.get_num_threads(),
         }
-        return _with_facts(cfg, facts)
+        named, run, facts = _with_facts(cfg, facts)
+        return _named(named), run, facts
     changes = list(cfg.overrides)
     # What this command's own config names is the user's, as the classes of a sweep are.
     own = trust.allowing(OmegaConf.to_container(cfg, resolve=False))
@@ -116,6 +118,17 @@ def _with_facts(cfg: DictConfig, facts: dict[str, Any]) -> tuple[DictConfig, Run
     assert isinstance(resolved, DictConfig)
     facts |= {"seed": resolved.seed, "tags": OmegaConf.to_container(resolved.tags)}
     return resolved, Run(Path(resolved.paths.output_dir)), facts
+
+
+def _named(cfg: DictConfig) -> DictConfig:
+    """Writes out which runs `init_from` and `teacher` name: `latest` will soon be another one."""
+    log_dir = Path(cfg.paths.log_dir)
+    if cfg.init_from is not None:
+        cfg.init_from = str(find_run(cfg.init_from, log_dir=log_dir, key="init_from"))
+    if cfg.teacher is not None:
+        found = run_paths(cfg.teacher, log_dir=log_dir, key="teacher")
+        cfg.teacher = [str(find_run(run, log_dir=log_dir, key="teacher")) for run in found]
+    return cfg
 
 
 def moved(node: Any, old: str, new: str) -> Any:

@@ -1,7 +1,9 @@
 """The teacher of a distillation: a run, or several, whose probabilities are averaged."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -14,13 +16,26 @@ from segpets.inference.ensemble import load_runs, open_runs
 from segpets.inference.trained import Trained
 from segpets.report.grid import number
 from segpets.run.files import shown
+from segpets.run.stored import StoredRun
 from segpets.run.trust import Trust
+from segpets.settings import table
 
 log = logging.getLogger("segpets.train")
 
+_SPLITS: Final = (
+    *("_target_", "split", "seed", "folds", "fold", "exclude", "files", "group", "labels"),
+)
 
-def distillation_of(cfg: DictConfig, datamodule: SegmentationDataModule) -> Distillation | None:
+
+def distillation_of(
+    cfg: DictConfig, datamodule: SegmentationDataModule, trust: Trust
+) -> Distillation | None:
     """Loads the runs that `teacher` names, and says what they cost; None without any.
+
+    Args:
+        cfg: The config, which may be that of a run that another made.
+        datamodule: The data, set up.
+        trust: Whose classes the config of a teacher may name.
 
     Raises:
         UserError: There is no such run, or its logits mean something else.
@@ -28,7 +43,6 @@ def distillation_of(cfg: DictConfig, datamodule: SegmentationDataModule) -> Dist
     if cfg.get("teacher") is None:
         return None
     named = OmegaConf.to_container(cfg.teacher) if OmegaConf.is_config(cfg.teacher) else cfg.teacher
-    trust = Trust.of(cfg.get("allow"))
     try:
         runs = open_runs(named, log_dir=Path(cfg.paths.log_dir), trust=trust)
         teacher = load_runs(runs, device="cpu")
@@ -38,6 +52,7 @@ def distillation_of(cfg: DictConfig, datamodule: SegmentationDataModule) -> Dist
             "when it goes on"
         ) from error
     _check_alike(cfg, teacher, datamodule)
+    _warn_of_leaks(cfg, runs)
     with threads(1):
         cost = cost_of(teacher.segmenter.net, datamodule.size, datamodule.reader.channels)
     names = ", ".join(shown(run.path) for run in runs)
@@ -75,3 +90,18 @@ def _check_alike(cfg: DictConfig, teacher: Trained, datamodule: SegmentationData
                 f"teacher={cfg.teacher} was trained with data.{key}={there}, but the data have "
                 f"data.{key}={here}"
             )
+
+
+def _warn_of_leaks(cfg: DictConfig, runs: Sequence[StoredRun]) -> None:
+    """Warns of a teacher that may have been trained on what the student is judged by."""
+    own = table(cfg.data)
+    for run in runs:
+        other = run.config["data"]
+        if differ := [key for key in _SPLITS if own.get(key) != other.get(key)]:
+            log.warning(
+                "%s was trained with another data.%s: it may have seen images of this val or test, "
+                "which then say too much",
+                shown(run.path),
+                differ[0],
+            )
+            return

@@ -127,10 +127,13 @@ def test_a_sweep_over_folds_is_one_row_with_its_own_interval(
     assert "3 folds" in compared.stdout
 
     values = [json.loads((job / "summary.json").read_text())["test/mean_iou"] for job in jobs]
+    few = command(*words[:-1], "data.fold=1", "data.overfit=4", "hydra.run.dir=few")
+    assert few.returncode == 0, few.stdout
+    assert not (tmp_path / "few" / "predictions" / "val").exists(), "val was trained on"
     folder = next((tmp_path / "logs" / "compare" / "runs").iterdir())
     with (folder / "compare.csv").open() as table:
         (row,) = csv.DictReader(table)
-    expected = over_folds(values)
+    expected = over_folds({fold: [value] for fold, value in enumerate(values)}, folds=3)
     assert float(row["test/mean_iou"]) == pytest.approx(expected.mean)
     assert float(row["test/mean_iou low"]) == pytest.approx(expected.low)
 

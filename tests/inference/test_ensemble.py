@@ -122,12 +122,33 @@ def test_what_isnt_completed_is_left_out(
     assert "seed-2 isn't completed, and is left out" in caplog.text
 
 
-def test_members_of_other_splits_judge_no_val(members: Path, tmp_path: Path) -> None:
+def test_members_of_other_splits_judge_no_val(
+    members: Path, tmp_path: Path, command: Command
+) -> None:
     shutil.copytree(members, tmp_path / "sweep")
     edit(tmp_path / "sweep" / "seed-2", "data.seed", 7)
-    words = [f"run={tmp_path / 'sweep'}", f"hydra.run.dir={tmp_path / 'out'}", "stage=val"]
-    with pytest.raises(UserError, match=r"stage=val: .* has data\.seed=0, but .* 7, so one was"):
-        evaluate(compose(words, task="evaluate"))
+    words = [f"run={tmp_path / 'sweep'}", f"hydra.run.dir={tmp_path / 'out'}"]
+    with pytest.raises(
+        UserError, match=r"images of the first one's val, such as \w+, were trained"
+    ):
+        evaluate(compose([*words, "stage=val"], task="evaluate"))
+    done = command(*words, "errors=0", "resamples=99", "decide=iou", module="segpets.evaluate")
+    assert done.returncode == 0, done.stdout
+    record = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    for fitted in (
+        record["decision"]["protocol"]["weights"],
+        record["calibration"]["protocol"]["temperature"],
+    ):
+        assert fitted.startswith("members of the ensemble were trained on val: for each half of")
+
+
+def test_the_only_job_of_a_sweep_is_found_though_it_isnt_completed(
+    members: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(members / "seed-1", tmp_path / "sweep" / "seed-1")
+    file = tmp_path / "sweep" / "seed-1" / "summary.json"
+    file.write_text(file.read_text().replace('"completed"', '"interrupted"'))
+    assert segpets.load(tmp_path / "sweep").path.name == "seed-1"
 
 
 def test_a_folder_without_runs_is_answered(tmp_path: Path, command: Command) -> None:

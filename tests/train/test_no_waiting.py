@@ -26,6 +26,7 @@ from segpets.build.objects import build_trainer
 from segpets.callback import EMA
 from segpets.config import compose
 from segpets.labels import Batch
+from segpets.run.trust import Trust
 from segpets.train.parts import seeded_parts
 
 WAITS = (DataDependentOutputException, DynamicOutputShapeException)
@@ -135,7 +136,7 @@ def steps(
     """Runs training and validation steps of which all but the first two have no values."""
     seldom = ["trainer.log_every_n_steps=100", "+trainer.val_check_interval=4"]
     cfg = compose([*overrides, *seldom, "callback.pictures.every_n_epochs=1"])
-    datamodule, module, _ = seeded_parts(cfg)
+    datamodule, module, _ = seeded_parts(cfg, Trust())
     batch: Batch = next(iter(datamodule.train_dataloader()))
     batch["image"], batch["mask"] = batch["image"].to(device), batch["mask"].to(device)
     mode = FakeTensorMode()

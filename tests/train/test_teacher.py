@@ -125,3 +125,50 @@ def test_teachers_that_cannot_teach_are_answered(
     gone = command("resume=run", "trainer.max_epochs=2")
     assert gone.returncode == 1
     assert "needs its teacher at each start, also when it goes on" in " ".join(gone.stdout.split())
+
+
+def test_latest_is_the_run_that_it_was_at_the_start(
+    teacher: Result, tiny: Tiny, tmp_path: Path, command: Command
+) -> None:
+    first = command(*tiny(*QUICK, "trainer.max_epochs=1"))
+    assert first.returncode == 0, first.stdout
+    latest = (tmp_path / "logs" / "train" / "latest").resolve()
+    words = ["teacher=latest", "init_from=latest", "lr_factors={init_from:0.5}"]
+    second = command(*tiny(*QUICK, *words, "trainer.max_epochs=1"))
+    assert second.returncode == 0, second.stdout
+    run = (tmp_path / "logs" / "train" / "latest").resolve()
+    assert run != latest
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["teacher"]["runs"] == [str(latest)]
+    again = command("resume=latest", "trainer.max_epochs=2")
+    assert again.returncode == 0, again.stdout
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["teacher"]["runs"] == [str(latest)] and summary["epochs"] == 2
+
+
+def test_a_strangers_run_allows_its_teacher_nothing(
+    teacher: Result, tiny: Tiny, tmp_path: Path, command: Command
+) -> None:
+    """Its own config names a class to be allowed, and a teacher whose net is that class."""
+    done = command(*tiny(*QUICK, "trainer.max_epochs=1", "hydra.run.dir=run"))
+    assert done.returncode == 0, done.stdout
+    run = tmp_path / "run"
+    shutil.copytree(teacher.path, run / "teach")
+    target = "torch.utils.collect_env.run"
+    edit(run / "teach", "model", {"_target_": target, "command": f"touch {tmp_path}/taken"})
+    edit(run, "allow", [target])
+    edit(run, "teacher", str(run / "teach"))
+    resumed = command("resume=run", "trainer.max_epochs=2")
+    assert resumed.returncode == 1, resumed.stdout
+    assert target in resumed.stdout
+    assert not (tmp_path / "taken").exists()
+
+
+def test_a_teacher_of_another_split_is_warned_of(
+    teacher: Result, tiny: Tiny, command: Command
+) -> None:
+    done = command(*tiny(*QUICK, f"teacher={teacher.path}", "data.seed=3", "trainer.max_epochs=1"))
+    assert done.returncode == 0, done.stdout
+    assert "was trained with another data.seed: it may have seen images of this val or test" in (
+        " ".join(done.stdout.split())
+    )
