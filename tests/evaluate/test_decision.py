@@ -108,6 +108,7 @@ def test_the_command_fits_them_and_others_take_them(
     assert repeated["decision"]["metrics"] == record["decision"]["metrics"]
 
 
+@pytest.mark.slow
 def test_a_stage_that_shares_images_with_val_is_decided_by_its_other_half(
     finished: Result, tmp_path: Path, command: Command
 ) -> None:
@@ -121,6 +122,7 @@ def test_a_stage_that_shares_images_with_val_is_decided_by_its_other_half(
     )
 
 
+@pytest.mark.slow
 def test_exported_and_predicted_with_weights(
     finished: Result, tmp_path: Path, command: Command
 ) -> None:

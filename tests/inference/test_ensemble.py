@@ -81,6 +81,7 @@ def test_predict_mixes_no_ensemble_with_its_first_member(
     assert "holds predictions by another model" in other.stdout
 
 
+@pytest.mark.slow
 def test_the_benchmark_counts_what_all_members_cost(
     members: Path, finished: Result, tmp_path: Path, command: Command
 ) -> None:

@@ -39,6 +39,7 @@ def test_a_training_weighs_by_its_masks_and_says_so(train_tiny: Train) -> None:
     assert overlap.class_weights.tolist() == [1, 1, 1], "it didn't ask for them"
 
 
+@pytest.mark.slow
 def test_the_weights_given_by_hand_train_the_same_net(train_tiny: Train) -> None:
     auto = train_tiny("loss=cross_entropy", "loss.class_weights=auto", folder="auto")
     weights = json.loads((auto.path / "summary.json").read_text())["class_weights"]

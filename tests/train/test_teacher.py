@@ -45,6 +45,7 @@ def teacher(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Result:
     return train(compose([*words, f"hydra.run.dir={folder}"]))
 
 
+@pytest.mark.slow
 def test_a_student_comes_nearer_to_its_teacher(teacher: Result, train_tiny: Train) -> None:
     images = next(iter(teacher.datamodule.plain_dataloader("test")))["image"]
     probs = segpets.load(teacher.path).logits(images).softmax(1)
@@ -74,6 +75,7 @@ def test_its_cost_is_said_and_no_checkpoint_holds_it(
     assert segpets.load(tmp_path / "run").classes == ("pet", "background", "border")
 
 
+@pytest.mark.slow
 def test_a_taught_training_goes_on(teacher: Result, train_tiny: Train, tmp_path: Path) -> None:
     """Stopped at once by its number of steps, it ends with the weights of an undisturbed one."""
     words = [*QUICK, f"teacher={teacher.path}", "scheduler=none"]
@@ -88,6 +90,7 @@ def test_a_taught_training_goes_on(teacher: Result, train_tiny: Train, tmp_path:
     assert all(torch.equal(one, other) for one, other in pairs)
 
 
+@pytest.mark.slow
 def test_several_teachers_are_averaged(teacher: Result, train_tiny: Train, tmp_path: Path) -> None:
     copy = tmp_path / "second"
     shutil.copytree(teacher.path, copy)
@@ -127,6 +130,7 @@ def test_teachers_that_cannot_teach_are_answered(
     assert "needs its teacher at each start, also when it goes on" in " ".join(gone.stdout.split())
 
 
+@pytest.mark.slow
 def test_latest_is_the_run_that_it_was_at_the_start(
     teacher: Result, tiny: Tiny, tmp_path: Path, command: Command
 ) -> None:
@@ -164,6 +168,7 @@ def test_a_strangers_run_allows_its_teacher_nothing(
     assert not (tmp_path / "taken").exists()
 
 
+@pytest.mark.slow
 def test_a_teacher_of_another_split_is_warned_of(
     teacher: Result, tiny: Tiny, command: Command
 ) -> None:
