@@ -1,7 +1,6 @@
 """loss.class_weights=auto: the pixels of the training decide."""
 
 import json
-import math
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +10,6 @@ from fixture_types import Command, Tiny, Train
 from PIL import Image
 
 from segpets.loss.base import SegmentationLoss, balanced
-
-
-def test_weights_by_hand() -> None:
-    """1 / ln(1.02 + p), divided by their mean over the classes that are there."""
-    raw = [1 / math.log(1.02 + p) for p in (0.5, 0.4, 0.1)]
-    found = balanced([50, 40, 10])
-    assert found == pytest.approx([3 * one / sum(raw) for one in raw])
-    assert found[2] > found[1] > found[0]
-    assert balanced([50, 0, 50]) == pytest.approx([1, 0, 1])
-    assert balanced([0, 0]) == [0, 0]
 
 
 def test_a_training_weighs_by_its_masks_and_says_so(train_tiny: Train) -> None:
