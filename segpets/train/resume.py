@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -123,11 +124,12 @@ def _with_facts(cfg: DictConfig, facts: dict[str, Any]) -> tuple[DictConfig, Run
 def _named(cfg: DictConfig) -> DictConfig:
     """Writes out which runs `init_from` and `teacher` name: `latest` will soon be another one."""
     log_dir = Path(cfg.paths.log_dir)
-    if cfg.init_from is not None:
-        cfg.init_from = str(find_run(cfg.init_from, log_dir=log_dir, key="init_from"))
-    if cfg.teacher is not None:
-        found = run_paths(cfg.teacher, log_dir=log_dir, key="teacher")
-        cfg.teacher = [str(find_run(run, log_dir=log_dir, key="teacher")) for run in found]
+    with suppress(UserError):  # what isn't there is said where it is loaded, in the run's own log
+        if cfg.init_from is not None:
+            cfg.init_from = str(find_run(cfg.init_from, log_dir=log_dir, key="init_from"))
+        if cfg.teacher is not None:
+            found = run_paths(cfg.teacher, log_dir=log_dir, key="teacher")
+            cfg.teacher = [str(find_run(run, log_dir=log_dir, key="teacher")) for run in found]
     return cfg
 
 
