@@ -34,6 +34,12 @@ Natural = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 """A whole number of at least 1."""
 
+Weights = Annotated[
+    Sequence[Annotated[float, Field(gt=0, allow_inf_nan=False)]],
+    Field(examples=["decide=[1.3,1,1.6]"]),
+]
+"""Decision weights of the classes."""
+
 
 class Settings(BaseModel):
     """The keys of a command, each with its type and range; other keys are left alone."""

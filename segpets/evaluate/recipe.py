@@ -30,11 +30,9 @@ from segpets.run.files import OTHER_FOLDER, make_ready, write_atomically
 from segpets.run.lock import check_new, held
 from segpets.run.stored import StoredRun
 from segpets.run.trust import Trust
-from segpets.settings import Natural, Settings, table
+from segpets.settings import Natural, Settings, Weights, table
 
 Width = Annotated[float, Field(gt=0, le=0.5)]
-Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Weights = Annotated[Sequence[Weight], Field(examples=["decide=[1.3,1,1.6]"])]
 
 
 class EvaluateSettings(Settings):

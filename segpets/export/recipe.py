@@ -40,7 +40,7 @@ from segpets.run.lock import waiting
 from segpets.run.stored import open_run
 from segpets.run.trust import Trust
 from segpets.run.versions import versions
-from segpets.settings import Natural, Positive, Settings, table
+from segpets.settings import Natural, Positive, Settings, Weights, table
 
 log = logging.getLogger("segpets.export")
 
@@ -53,7 +53,6 @@ REPORT: Final = "export.json"
 _MAKING: Final = ".making-"
 _LONG_AGO: Final = 24 * 3600.0
 
-Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Limit = Annotated[float, Field(ge=0)] | None
 
 
@@ -70,7 +69,7 @@ class ExportSettings(Settings):
 
     format: Literal["onnx", "onnx_int8", "torch_export"]
     overwrite: bool
-    decide: Annotated[Sequence[Weight], Field(examples=["decide=[1.3,1,1.6]"])] | None
+    decide: Weights | None
     images: Positive | None
     calibration: Positive
     repeats: Positive

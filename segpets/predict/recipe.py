@@ -27,14 +27,11 @@ from segpets.reading import in_one_line
 from segpets.run.files import make_ready, shown
 from segpets.run.lock import held
 from segpets.run.trust import Trust
-from segpets.settings import Positive, Settings
+from segpets.settings import Positive, Settings, Weights
 
 log = logging.getLogger("segpets.predict")
 
 OTHERWISE = "choose another folder, or mend its permissions"
-
-
-Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class PredictSettings(Settings):
@@ -46,7 +43,7 @@ class PredictSettings(Settings):
     background: str | int | float | None
     zoom: Annotated[float, Field(ge=1, le=100)] | None
     foreground: str | Sequence[str] | None
-    decide: Annotated[Sequence[Weight], Field(examples=["decide=[1.3,1,1.6]"])] | None
+    decide: Weights | None
     tile: Annotated[int, Field(ge=32)] | None
     overwrite: bool
     max_pixels: Positive
