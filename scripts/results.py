@@ -28,7 +28,7 @@ from segpets.hardware import cpu_name
 from segpets.reading import read_csv
 from segpets.records.counts import read_counts
 from segpets.run.files import RunFiles
-from segpets.stats import Estimate, bootstrap_of_sums, over_seeds
+from segpets.stats import Estimate, bootstrap_of_sums, iou, mean_over_classes, over_seeds, parts_of
 
 ROOT = Path(__file__).resolve().parents[1]
 STORE, TEMPLATE = ROOT / "docs" / "results", ROOT / "scripts" / "results.template.md"
@@ -127,9 +127,7 @@ def interval_over_images(file: Path, classes: Sequence[str]) -> list[float]:
 
     def statistic(sums: np.ndarray) -> np.ndarray:
         confusion = sums.reshape(-1, len(classes), len(classes))
-        hit = np.diagonal(confusion, axis1=1, axis2=2)
-        union = confusion.sum(1) + confusion.sum(2) - hit
-        return np.nanmean(np.where(union > 0, hit / np.maximum(union, 1), np.nan), 1)[:, None]
+        return mean_over_classes(iou(parts_of(confusion)))[:, None]
 
     ends = bootstrap_of_sums(counts, statistic, resamples=2000, seed=0)
     return [round(float(end), 4) for end in ends[:, 0]]

@@ -8,7 +8,7 @@ draws, and 50 tests cost little more than one.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from scipy.special import stdtrit
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Number = TypeVar("Number", np.int64, np.float64)
 
 CONFIDENCE: Final = 0.95
 _ENDS: Final = ((1 - CONFIDENCE) / 2, 1 - (1 - CONFIDENCE) / 2)
@@ -54,6 +55,36 @@ def over_seeds(values: Sequence[float]) -> Estimate:
     return Estimate(mean, mean - half, mean + half, count)
 
 
+def parts_of(confusion: NDArray[Number]) -> NDArray[Number]:
+    """Sums a confusion matrix to what each class's scores are computed from.
+
+    Args:
+        confusion: Pixels by truth (rows) and prediction, (..., C, C).
+
+    Returns:
+        Pixels rightly predicted, of the truth, and predicted, (..., 3, C).
+    """
+    hit = np.diagonal(confusion, axis1=-2, axis2=-1)
+    return np.stack([hit, confusion.sum(-1), confusion.sum(-2)], axis=-2)
+
+
+def iou(parts: Ints | Floats) -> Floats:
+    """Computes the IoU of each class, (..., C), from parts, (..., 3, C); NaN of one without any."""
+    hit, true, predicted = (parts[..., index, :].astype(np.float64) for index in range(3))
+    union = true + predicted - hit
+    value: Floats = np.where(union > 0, hit / np.maximum(union, 1), np.nan)
+    return value
+
+
+def mean_over_classes(scores: Floats) -> Floats:
+    """Means over the last axis of what isn't NaN; NaN where all is."""
+    known = ~np.isnan(scores)
+    count = known.sum(-1)
+    total = np.where(known, scores, 0.0).sum(-1)
+    mean: Floats = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return mean
+
+
 def image_iou(confusion: Ints) -> Floats:
     """The mean IoU of each image by itself, over the classes that its truth or prediction has.
 
@@ -69,13 +100,7 @@ def image_iou(confusion: Ints) -> Floats:
     Returns:
         (N,); NaN for an image of which no pixel counts.
     """
-    hit = np.diagonal(confusion, axis1=1, axis2=2)
-    union = confusion.sum(1) + confusion.sum(2) - hit
-    present = union > 0
-    iou = np.where(present, hit / np.maximum(union, 1), 0.0)
-    classes = present.sum(1)
-    mean: Floats = np.where(classes > 0, iou.sum(1) / np.maximum(classes, 1), np.nan)
-    return mean
+    return mean_over_classes(iou(parts_of(confusion)))
 
 
 WORST_PART: Final = 0.05
@@ -99,22 +124,20 @@ def worst_cases(parts: Ints, classes: Sequence[str]) -> dict[str, float]:
         `worst_images_iou`, the mean IoU of the worst 5 % of the images, each by itself. Empty
         without a pixel that counts.
     """
-    hit, true, predicted = (parts[:, index].astype(np.float64) for index in range(3))
-    union = true + predicted - hit
-    present = union > 0
-    iou = np.where(present, hit / np.maximum(union, 1), np.nan)[present.any(1)]  # (N, K)
-    if not len(iou):
+    each = iou(parts)
+    each = each[~np.isnan(each).all(1)]  # (N, K)
+    if not len(each):
         return {}
-    known = ~np.isnan(iou).all(0)
-    of_class = np.nanmean(iou[:, known], axis=0)
+    known = ~np.isnan(each).all(0)
+    of_class = np.nanmean(each[:, known], axis=0)
     named = {
         f"image_iou/{name}": float(value)
         for name, value in zip(np.array(classes)[known].tolist(), of_class, strict=True)
     }
-    of_image = np.sort(np.nanmean(iou, axis=1))
+    of_image = np.sort(np.nanmean(each, axis=1))
     worst = of_image[: max(1, round(WORST_PART * len(of_image)))]
     named["class_mean_iou"] = float(of_class.mean())
-    named["worst_class_iou"] = float(np.nanmin(iou, axis=1).mean())
+    named["worst_class_iou"] = float(np.nanmin(each, axis=1).mean())
     named["worst_images_iou"] = float(worst.mean())
     return named
 

@@ -60,7 +60,7 @@ SHARED = {
     "model": {"first_layer", "pad", "separable", "windows"},
     "loss": {"base"},
     "augment": {"pair", "scale_crop"},
-    "callback": {"signals", "tensorboard"},
+    "callback": {"rows", "signals", "tensorboard"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))
 OF_A_RUN = {

@@ -15,7 +15,7 @@ from segpets.data.decoded import read_sample
 from segpets.data.reader import Reader
 from segpets.data.source import Sample, Source
 from segpets.errors import FileError
-from segpets.stats import Estimate, bootstrap_of_sums
+from segpets.stats import Estimate, bootstrap_of_sums, iou, mean_over_classes, parts_of
 
 LEAST_PAIRS = 5
 """Fewer say nothing of a data set."""
@@ -61,20 +61,20 @@ def label_ceiling(
     size = len(classes)
 
     def statistic(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        confusion = sums.reshape(-1, size, size)
-        hit = np.diagonal(confusion, axis1=1, axis2=2)
-        union = confusion.sum(1) + confusion.sum(2) - hit
-        iou = np.where(union > 0, hit / np.maximum(union, 1), np.nan)  # (R, C)
-        pixels = hit.sum(1) / confusion.sum((1, 2))
-        return np.column_stack([np.nanmean(iou, axis=1), pixels, iou])
+        parts = parts_of(sums.reshape(-1, size, size))
+        scores = iou(parts)
+        pixels = parts[:, 0].sum(1) / parts[:, 1].sum(1)
+        return np.column_stack([mean_over_classes(scores), pixels, scores])
 
     found = statistic(counts.sum(0, keepdims=True))[0]
     low, high = bootstrap_of_sums(counts, statistic, resamples=_RESAMPLES, seed=0)
-    mean, pixel, *iou = (
+    mean, pixel, *by_class = (
         Estimate(float(value), float(below), float(above), len(counts))
         for value, below, above in zip(found, low, high, strict=True)
     )
-    named = {name: one for name, one in zip(classes, iou, strict=True) if not np.isnan(one.mean)}
+    named = {
+        name: one for name, one in zip(classes, by_class, strict=True) if not np.isnan(one.mean)
+    }
     return Ceiling(len(counts), mean, named, pixel)
 
 

@@ -122,14 +122,14 @@ def _with_interval(estimate: Estimate) -> str:
 
 def _caption(found: Survey, pair: Pair) -> str:
     names = " | ".join(
-        f"{found.samples[row].name} ({', '.join(found.stages_of(row))})"
+        f"{found.samples[row].name} ({', '.join(found.stages_of[row])})"
         for row in (pair.first, pair.second)
     )
     return f"{names}  {pair.alike:.3f}{' mirrored' if pair.mirrored else ''}"
 
 
 def _straddles(found: Survey, pair: Pair) -> bool:
-    return not set(found.stages_of(pair.first)) & set(found.stages_of(pair.second))
+    return not set(found.stages_of[pair.first]) & set(found.stages_of[pair.second])
 
 
 def _as_csv(copies: Copies, found: Survey) -> str:
@@ -141,7 +141,7 @@ def _as_csv(copies: Copies, found: Survey) -> str:
     for pair in copies.pairs:
         rows = (pair.first, pair.second)
         cells = [found.samples[row].name for row in rows]
-        cells += [" ".join(found.stages_of(row)) for row in rows]
+        cells += [" ".join(found.stages_of[row]) for row in rows]
         numbers = [
             f"{pair.alike:.4f}",
             pair.mirrored,
@@ -161,10 +161,10 @@ def _exclusions(copies: Copies, found: Survey) -> str:
         if not _straddles(found, pair):
             continue
         rows = (pair.first, pair.second)
-        row, other = sorted(rows, key=lambda row: order.index(found.stages_of(row)[-1]))
+        row, other = sorted(rows, key=lambda row: order.index(found.stages_of[row][-1]))
         name = found.samples[row].name
         if name not in listed:
             listed.add(name)
-            other_stage = found.stages_of(other)[-1]
+            other_stage = found.stages_of[other][-1]
             lines.append(f"{name}  # as {found.samples[other].name} of {other_stage}")
     return "\n".join(lines) + "\n"

@@ -153,7 +153,7 @@ def save(
     for issue in issues:
         sample = found.samples[issue.row]
         names.append(f"# {sample.name}  # contradicted by {issue.contradiction:.3f}")
-        cells: list[Any] = [sample.name, " ".join(found.stages_of(issue.row))]
+        cells: list[Any] = [sample.name, " ".join(found.stages_of[issue.row])]
         cells += [f"{issue.contradiction:.6f}", f"{issue.mean_iou:.6f}"]
         cells += [str(sample.mask), str(issue.mask), shown(issue.run)]
         table.writerow(map(csv_cell, map(str, cells)))

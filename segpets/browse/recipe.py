@@ -118,15 +118,14 @@ def browse(cfg: DictConfig) -> Result:
     )
     write_atomically(folder / BROWSING, page(cfg, datamodule, contents, findings, drawn))
     save_sheets(folder, drawn, classes)
-    if cfg.doctor:
+    before = read_text(datamodule.exclude) if datamodule.exclude else ""
+    if settings.doctor:
         write_atomically(folder / "doctor.csv", as_csv(findings))
-        before = read_text(datamodule.exclude) if datamodule.exclude else ""
         excluded = exclusions(findings, before=before)
         write_atomically(folder / "exclude.txt", excluded)
         meant = _labels_of(cfg, datamodule)
         save(copies, contents, folder, classes=classes, protocol=meant, before=excluded)
     if issues:
-        before = read_text(datamodule.exclude) if datamodule.exclude else ""
         label_issues.save(issues, drawn.doubted, contents, folder, classes, before=before)
     _say(cfg, datamodule, contents, findings)
     if issues:

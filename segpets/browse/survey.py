@@ -41,6 +41,7 @@ class Survey:
     Attributes:
         samples: Each sample once, N in all.
         stages: The rows of each stage's samples.
+        stages_of: The stages of each row, but val where it is test.
         sizes: Height and width in pixels, (N, 2); 0 where a file can't be read.
         counts: Pixels of each class and, last, of none, in the masks as they are stored,
             (N, C + 1).
@@ -50,14 +51,11 @@ class Survey:
 
     samples: list[Sample]
     stages: dict[str, Rows]
+    stages_of: dict[int, list[str]]
     sizes: NDArray[np.int64]
     counts: NDArray[np.int64]
     findings: list[Finding]
     pairs: list[Pair]
-
-    def stages_of(self, row: int) -> list[str]:
-        """Names the stages of a sample."""
-        return [stage for stage, rows in self.stages.items() if row in rows]
 
 
 def survey(
@@ -119,7 +117,7 @@ def survey(
     findings += _noticed(facts, sizes[:, 0] > 0, stages, classes, reader, str(source.root))
     findings += _of_pairs(samples, stages_of, pixels, pairs)
     findings.sort(key=lambda found: not found.serious)
-    return Survey(samples, stages, sizes, counts, findings, pairs)
+    return Survey(samples, stages, stages_of, sizes, counts, findings, pairs)
 
 
 def _noticed(

@@ -7,6 +7,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 
+from segpets.callback.rows import gathered
 from segpets.labels import Batch
 from segpets.reading import csv_cell
 from segpets.run.files import COUNTS
@@ -51,18 +52,9 @@ class TestPredictions(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the counts, of all processes, in the order of the names."""
-        part = self.folder / f".counts.{trainer.global_rank}.csv"
-        with part.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(self._rows)
-        trainer.strategy.barrier("segpets.predictions")
+        rows = gathered(self._rows, self.folder, trainer)
         if not trainer.is_global_zero:
             return
-        rows: list[list[str]] = []
-        for rank in range(trainer.world_size):
-            part = self.folder / f".counts.{rank}.csv"
-            with part.open(newline="", encoding="utf-8") as file:
-                rows += csv.reader(file)
-            part.unlink()
         samples = {s.name: s.attributes for s in trainer.datamodule.splits.test}  # type: ignore[attr-defined]
         keys = list(next(iter(samples.values())))
         classes: tuple[str, ...] = pl_module.classes  # type: ignore[assignment]
@@ -70,5 +62,5 @@ class TestPredictions(Callback):
         with (self.folder / Path(COUNTS).name).open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(header)
-            for name, *counts in sorted(rows):
+            for name, *counts in rows:
                 writer.writerow([name, *(csv_cell(samples[name][key]) for key in keys), *counts])

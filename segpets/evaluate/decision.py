@@ -14,7 +14,7 @@ from segpets.evaluate.slices import Interval
 from segpets.hardware import threads
 from segpets.inference.decision import as_bias
 from segpets.metric import confusion_matrices, scores
-from segpets.stats import bootstrap_of_sums
+from segpets.stats import bootstrap_of_sums, iou, mean_over_classes
 
 _STEPS = (0.4, 0.2, 0.1, 0.05, 0.02)  # in logits
 _ROUNDS = 20
@@ -99,10 +99,7 @@ def gain(
     parts = np.stack([before, after], axis=1).astype(np.float64)  # (N, 2, 3, K)
 
     def statistic(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        hit, true, predicted = sums.reshape(-1, *parts.shape[1:]).transpose(2, 0, 1, 3)
-        union = true + predicted - hit  # (R, 2, K)
-        iou = np.where(union > 0, hit / np.maximum(union, 1), np.nan)
-        mean = np.nanmean(iou, axis=2)
+        mean = mean_over_classes(iou(sums.reshape(-1, *parts.shape[1:])))  # (R, 2)
         gained: NDArray[np.float64] = mean[:, 1:] - mean[:, :1]
         return gained
 

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from segpets.stats import bootstrap_of_sums
+from segpets.stats import bootstrap_of_sums, iou, mean_over_classes
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -83,15 +83,11 @@ def intervals(
 
 def _metrics(sums: Floats) -> Floats:
     """Computes mean IoU, pixel accuracy and each class's IoU, (R, 2 + K), from sums, (R, 3, K)."""
-    hit, true, predicted = sums[:, 0], sums[:, 1], sums[:, 2]
-    union = true + predicted - hit
-    present = union > 0
-    iou = np.where(present, hit / np.where(present, union, 1), np.nan)
-    classes, pixels = present.sum(1), true.sum(1)
+    scores, pixels = iou(sums), sums[:, 1].sum(1)
     some = pixels > 0
-    mean = np.where(some, np.nan_to_num(iou).sum(1) / np.maximum(classes, 1), np.nan)
-    accuracy = np.where(some, hit.sum(1) / np.where(some, pixels, 1), np.nan)
-    return np.column_stack([mean, accuracy, iou])
+    mean = np.where(some, mean_over_classes(scores), np.nan)
+    accuracy = np.where(some, sums[:, 0].sum(1) / np.where(some, pixels, 1), np.nan)
+    return np.column_stack([mean, accuracy, scores])
 
 
 def sizes(parts: Ints, classes: Sequence[str]) -> tuple[list[str], list[float]] | None:

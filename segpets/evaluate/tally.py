@@ -17,6 +17,7 @@ from segpets.evaluate.classes import Merge
 from segpets.hardware import threads
 from segpets.inference.logits import enlarged
 from segpets.metric import SegmentationMetrics, confusion_matrices, scores, soft_iou
+from segpets.stats import parts_of
 
 Ints = NDArray[np.int64]
 
@@ -41,8 +42,7 @@ class Judged:
     @property
     def parts(self) -> Ints:
         """Pixels rightly predicted, of the truth, and predicted, of each class, (3, K)."""
-        counts = self.confusion
-        return torch.stack([counts.diagonal(), counts.sum(1), counts.sum(0)]).numpy()
+        return parts_of(self.confusion.numpy())
 
     def iou(self) -> list[float | None]:
         """Computes the IoU of each class; None for one that neither truth nor prediction has."""

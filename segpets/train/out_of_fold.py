@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 from torch import Tensor
 
+from segpets.callback.rows import gathered
 from segpets.data import SegmentationDataModule
 from segpets.labels import IGNORE_INDEX, Batch
 from segpets.metric import confusion_matrices, scores
@@ -64,24 +65,14 @@ class FoldPredictions(Callback):
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the rows, of all processes, in the order of the names."""
-        with self._part(trainer.global_rank).open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(self._rows)
-        trainer.strategy.barrier("segpets.folds")
+        rows = gathered(self._rows, self.file.parent, trainer)
         if not trainer.is_global_zero:
             return
-        rows: list[list[str]] = []
-        for rank in range(trainer.world_size):
-            with self._part(rank).open(newline="", encoding="utf-8") as file:
-                rows += csv.reader(file)
-            self._part(rank).unlink()
         with self.file.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(COLUMNS)
-            writer.writerows(sorted(rows))
+            writer.writerows(rows)
         log.info("Predictions of the fold's own images: %s", shown(self.file))
-
-    def _part(self, rank: int) -> Path:
-        return self.file.with_name(f".part.{rank}.csv")
 
 
 def predict_fold(

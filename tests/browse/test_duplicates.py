@@ -171,7 +171,7 @@ def test_the_doctor_shows_pairs_and_lists_those_that_straddle(
     with (out / "duplicates.csv").open() as table:
         rows = list(csv.DictReader(table))
     stages = [{row["first"]: row["first_in"], row["second"]: row["second_in"]} for row in rows]
-    expected = [{f"beagle_{i}": "train", f"beagle_{i + 100}": "val test"} for i in range(6)]
+    expected = [{f"beagle_{i}": "train", f"beagle_{i + 100}": "test"} for i in range(6)]
     assert sorted(map(sorted, stages)) == sorted(map(sorted, expected))
     assert all(pair in expected for pair in stages)
     lines = (out / "duplicates.txt").read_text().splitlines()
