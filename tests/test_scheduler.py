@@ -220,7 +220,7 @@ def test_plateau_lowers_the_rate_when_the_metric_stops_rising() -> None:
         ("polynomial", "step"),
     ],
 )
-@pytest.mark.parametrize("optimizer_name", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("optimizer_name", ["muon", "adam", "adamw", "sgd"])
 def test_every_optimizer_goes_with_every_schedule(
     optimizer_name: str, name: str, interval: str
 ) -> None:

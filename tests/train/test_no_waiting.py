@@ -174,7 +174,7 @@ def test_no_loss_waits(tiny: Tiny, tmp_path: Path, name: str) -> None:
     assert steps([*tiny(f"loss={name}"), *without_reading(tmp_path)]) == ALL
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", ["muon", "adam", "adamw", "sgd"])
 def test_no_optimizer_waits(tiny: Tiny, tmp_path: Path, optimizer: str) -> None:
     assert steps([*tiny(f"optimizer={optimizer}"), *without_reading(tmp_path)]) == ALL
 

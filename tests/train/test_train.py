@@ -44,7 +44,7 @@ QUICK = {
         "torchvision",
         "albumentations_strong",
     ),
-    *("adamw", "sgd", "onecycle", "plateau"),
+    *("muon", "adamw", "sgd", "onecycle", "plateau"),
 }
 """Options that train in the fast suite; the others, which contract tests try, in the slow one."""
 

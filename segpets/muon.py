@@ -1,0 +1,155 @@
+"""Muon: steps whose matrices are made orthogonal, for convolutions and linear layers."""
+
+import functools
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.adamw import adamw
+
+from segpets.hardware import fastest_precision
+
+_A, _B, _C = 3.4445, -4.7750, 2.0315  # of the iteration, as K. Jordan chose them
+_ITERATIONS: Final = 5
+_RMS: Final = 0.2  # of a step, as it is of AdamW's
+
+
+class Muon(Optimizer):
+    """Muon for weights that are matrices, AdamW for the rest.
+
+    The momentum of a matrix is replaced by the nearest matrix whose singular values are all about
+    one, so that a step changes a layer's output alike in all directions. K. Jordan et al., "Muon:
+    An optimizer for hidden layers in neural networks", 2024. A convolution's weight is the matrix
+    of its outputs by its inputs and taps, as there; one that has a single input for each output
+    (depthwise), like biases, norms and positions, is none. Steps are scaled to
+    the size of AdamW's, so that both share a rate and a decay: J. Liu et al., "Muon is scalable
+    for LLM training", 2025, arXiv 2502.16982. `torch.optim.Muon(adjust_lr_fn="match_rms_adamw")`
+    does the same to weights of two dimensions.
+
+    Args:
+        params: Weights, or groups of them.
+        lr: The rate of both.
+        momentum: Of the matrices, Nesterov's: the share of the last steps in the next.
+        betas: AdamW's, of the other weights.
+        eps: AdamW's.
+        weight_decay: Decoupled from the gradient, multiplied by the rate; of both.
+        fused: Whether AdamW runs as one kernel.
+
+    Raises:
+        ValueError: A number is out of its range.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
+        lr: float = 5e-3,
+        momentum: float = 0.95,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.05,
+        *,
+        fused: bool | None = None,
+    ) -> None:
+        for name, value in (("lr", lr), ("weight_decay", weight_decay), ("eps", eps)):
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} is {value}; give a number >= 0")
+        for name, value in (("momentum", momentum), ("betas", betas[0]), ("betas", betas[1])):
+            if not 0 <= value < 1:
+                raise ValueError(f"{name} has {value}; give a number in [0, 1)")
+        defaults = {
+            **{"lr": lr, "momentum": momentum, "betas": tuple(betas), "eps": eps},
+            **{"weight_decay": weight_decay, "fused": fused},
+        }
+        super().__init__(params, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Makes a step; `closure`, if there is one, computes loss and gradients first."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            for weight in filter(is_matrix, weights):
+                self._turn(weight, group)
+            self._step_of_adamw([weight for weight in weights if not is_matrix(weight)], group)
+        return loss
+
+    def _turn(self, weight: Tensor, group: dict[str, Any]) -> None:
+        """Steps by the orthogonal part of a matrix's momentum."""
+        gradient, state = weight.grad, self.state[weight]
+        assert gradient is not None
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(weight)
+        mean = state["momentum_buffer"].lerp_(gradient, 1 - group["momentum"])
+        ahead = gradient.lerp(mean, group["momentum"]).flatten(1)
+        step = orthogonalised(ahead).mul_(_RMS * math.sqrt(max(ahead.shape)))
+        weight.mul_(1 - group["lr"] * group["weight_decay"])
+        weight.add_(step.view_as(weight), alpha=-group["lr"])
+
+    def _step_of_adamw(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+        for weight in weights:
+            if not self.state[weight]:
+                self.state[weight] = {
+                    "step": torch.zeros((), device=weight.device if group["fused"] else None),
+                    "exp_avg": torch.zeros_like(weight),
+                    "exp_avg_sq": torch.zeros_like(weight),
+                }
+        states = [self.state[weight] for weight in weights]
+        beta1, beta2 = group["betas"]
+        if weights:
+            adamw(
+                weights,
+                [weight.grad for weight in weights if weight.grad is not None],
+                [state["exp_avg"] for state in states],
+                [state["exp_avg_sq"] for state in states],
+                [],
+                [state["step"] for state in states],
+                fused=group["fused"],
+                amsgrad=False,
+                maximize=False,
+                beta1=beta1,
+                beta2=beta2,
+                **{key: group[key] for key in ("lr", "weight_decay", "eps")},
+            )
+
+
+def is_matrix(weight: Tensor) -> bool:
+    """Tells whether a weight is a linear layer's or a convolution's, of several inputs each.
+
+    Positions of tokens, (H, W, D) or (1, N, D), aren't.
+    """
+    return weight.ndim != 3 and weight.ndim >= 2 and weight.shape[0] > 1 and weight.shape[1] > 1
+
+
+def orthogonalised(matrix: Tensor) -> Tensor:
+    """Computes about U V^T of a matrix U S V^T, by an iteration of Newton and Schulz.
+
+    Five rounds of a polynomial of odd degree bring all but tiny singular values into 0.7 to 1.2.
+    They run in bfloat16 where the hardware multiplies in it.
+
+    Args:
+        matrix: (rows, columns).
+
+    Returns:
+        The same shape and type.
+    """
+    turned = matrix.to(_fast_type(matrix.device.type))
+    tall = turned.shape[0] > turned.shape[1]
+    turned = turned.mT if tall else turned
+    turned = turned / turned.norm().clamp(min=1e-7)
+    for _ in range(_ITERATIONS):
+        gram = turned @ turned.mT
+        turned = torch.addmm(
+            turned, torch.addmm(gram, gram, gram, beta=_B, alpha=_C), turned, beta=_A
+        )
+    return (turned.mT if tall else turned).to(matrix.dtype)
+
+
+@functools.cache
+def _fast_type(device: str) -> torch.dtype:
+    return torch.bfloat16 if fastest_precision(device).startswith("bf16") else torch.float32

@@ -1,0 +1,117 @@
+"""Muon steps matrices as torch's does, and the rest as torch's AdamW."""
+
+import copy
+import re
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW
+from torch.optim import Muon as MuonOfTorch
+
+from segpets.model.vit import ViT
+from segpets.muon import Muon, is_matrix, orthogonalised
+from segpets.optimizer import made_fused
+
+OPTIONS: dict[str, Any] = {"lr": 0.02, "weight_decay": 0.1}
+
+
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_steps_are_those_of_torch() -> None:
+    """A convolution, a transposed one and a linear layer; a bias, a depthwise one, an embedding."""
+    shapes = [(20, 5, 3, 3), (50, 5, 2, 2), (7, 90), (13,), (16, 1, 3, 3), (3, 9, 4)]
+    own = [nn.Parameter(drawn(*shape)) for shape in shapes]
+    matrices = [nn.Parameter(drawn(*shape).flatten(1)) for shape in shapes[:3]]
+    others = [nn.Parameter(drawn(*shape)) for shape in shapes[3:]]
+    optimizer = made_fused(partial(Muon, momentum=0.9, **OPTIONS), own)
+    oracles = (
+        MuonOfTorch(matrices, momentum=0.9, adjust_lr_fn="match_rms_adamw", **OPTIONS),
+        AdamW(others, **OPTIONS),
+    )
+    for seed in range(1, 6):
+        for weight, twin in zip(own, [*matrices, *others], strict=True):
+            weight.grad = drawn(*weight.shape, seed=seed)
+            twin.grad = weight.grad.view_as(twin).clone()
+        optimizer.step()
+        for oracle in oracles:
+            oracle.step()
+    # Torch's iteration is always in bfloat16; ours is where the hardware multiplies in it.
+    for weight, twin in zip(own, matrices, strict=False):
+        torch.testing.assert_close(weight.flatten(1), twin, rtol=0, atol=2e-3)
+    for weight, twin in zip(own[3:], others, strict=True):
+        torch.testing.assert_close(weight, twin, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(30, 60), (60, 30), (16, 40), (3, 200)])
+def test_a_step_keeps_the_directions_and_evens_out_their_sizes(shape: tuple[int, int]) -> None:
+    matrix = drawn(*shape) @ torch.diag(torch.linspace(1, 20, shape[1]))
+    found = orthogonalised(matrix)
+    assert found.shape == matrix.shape and found.dtype == matrix.dtype
+    left, before, right = torch.linalg.svd(matrix, full_matrices=False)
+    sizes = (left.mT @ found @ right.mT).diagonal()
+    assert before.max() / before.min() > 1.3
+    assert sizes.min() > 0.6 and sizes.max() < 1.3
+    rest = found - left @ torch.diag(sizes) @ right
+    assert rest.norm() < 0.05 * found.norm()
+
+
+def test_a_step_is_as_large_as_the_rate_says() -> None:
+    """Whatever the gradient's scale: its root mean square is about 0.17 of the rate."""
+    for scale in (1e-6, 1.0, 1e4):
+        weight = nn.Parameter(torch.zeros(64, 64, 3, 3))
+        optimizer = Muon([weight], lr=0.1, weight_decay=0.0)
+        weight.grad = scale * drawn(64, 64, 3, 3)
+        optimizer.step()
+        assert float(weight.detach().square().mean().sqrt()) == pytest.approx(0.017, rel=0.25)
+
+
+def test_no_gradient_and_a_gradient_of_zeros() -> None:
+    still, decayed = nn.Parameter(torch.ones(4, 4)), nn.Parameter(torch.ones(4, 4))
+    optimizer = Muon([still, decayed], lr=0.1, weight_decay=0.5)
+    decayed.grad = torch.zeros(4, 4)
+    optimizer.step()
+    assert torch.equal(still, torch.ones(4, 4))
+    torch.testing.assert_close(decayed.detach(), torch.full((4, 4), 0.95))
+
+
+def test_what_counts_as_a_matrix() -> None:
+    net = ViT(num_classes=3, image_size=32, patch=8, width=16, depth=1, heads=2)
+    rest = {name for name, weight in net.named_parameters() if not is_matrix(weight)}
+    assert all(name.endswith("bias") or "norm" in name or "pos" in name for name in rest)
+    assert any("pos" in name for name in rest)
+
+
+def test_it_goes_on_where_it_stopped() -> None:
+    def step(optimizer: Muon, weights: list[nn.Parameter], seed: int) -> None:
+        for weight in weights:
+            weight.grad = drawn(*weight.shape, seed=seed)
+        optimizer.step()
+
+    one = [nn.Parameter(drawn(8, 4, 3, 3)), nn.Parameter(drawn(8))]
+    first = Muon(one)
+    step(first, one, 1)
+    other = [nn.Parameter(weight.detach().clone()) for weight in one]
+    second = Muon(other)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    step(first, one, 2)
+    step(second, other, 2)
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"lr": -0.1}, "lr is -0.1; give a number >= 0"),
+        ({"weight_decay": float("nan")}, "weight_decay is nan; give a number >= 0"),
+        ({"momentum": 1.0}, "momentum has 1.0; give a number in [0, 1)"),
+        ({"betas": (0.9, 1.5)}, "betas has 1.5; give a number in [0, 1)"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        Muon([nn.Parameter(torch.ones(2, 2))], **options)
