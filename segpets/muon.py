@@ -54,10 +54,10 @@ class Muon(Optimizer):
         fused: bool | None = None,
     ) -> None:
         for name, value in (("lr", lr), ("weight_decay", weight_decay), ("eps", eps)):
-            if not 0 <= value < math.inf:
+            if not 0.0 <= value < math.inf:
                 raise ValueError(f"{name} is {value}; give a number >= 0")
         for name, value in (("momentum", momentum), ("betas", betas[0]), ("betas", betas[1])):
-            if not 0 <= value < 1:
+            if not 0.0 <= value < 1:
                 raise ValueError(f"{name} has {value}; give a number in [0, 1)")
         defaults = {
             **{"lr": lr, "momentum": momentum, "betas": tuple(betas), "eps": eps},

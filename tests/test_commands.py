@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from made_data import LAYOUTS, archives
 from PIL import Image
 
@@ -290,6 +292,7 @@ def test_a_target_of_make_does_what_the_page_says(line: str, place: Place, tmp_p
         "prove-resume": (ROOT, "--kills 2 --each 2 --only vit_tiny"),
         "bench": (ROOT, "--peers bare --models unet --images 36 --rounds 1"),
         "fuzz": (ROOT, "--seed 1"),
+        "results": (place.path, f"--store {a_row_of_results(tmp_path)}"),
         "notebooks": (ROOT, f"02 --to {tmp_path}/pages --work {tmp_path}/work"),
     }[target]
     line = re.sub(r"SECONDS=\d+", "SECONDS=5", line)
@@ -306,9 +309,23 @@ def test_a_target_of_make_does_what_the_page_says(line: str, place: Place, tmp_p
         "prove-resume": "equal to the last bit",
         "bench": "epochs of 36 images",
         "fuzz": "0 wrong answers",
+        "results": "RESULTS.md is written",
         "notebooks": "02_losses_and_metrics: ",
     }
     assert expected[target] in done.stdout
+    if target == "results":
+        assert "| smoke |" in (tmp_path / "RESULTS.md").read_text()
+        assert list((tmp_path / "results").glob("smoke.1.json"))
+
+
+def a_row_of_results(folder: Path) -> Path:
+    """A store with a row of a short training, as docs/results has them of long ones."""
+    store = folder / "results"
+    store.mkdir()
+    row = {"name": "smoke", "title": "smoke", "seeds": 1, "minutes": 1, "command": ["debug=smoke"]}
+    (store / "rows.yaml").write_text(yaml.safe_dump({"rows": [row], "published": []}))
+    shutil.copy(ROOT / "docs" / "results" / "ceiling.json", store)
+    return store
 
 
 def assert_tensorboard_serves(line: str, folder: Path) -> None:

@@ -70,11 +70,12 @@ class Fitting:
         """Says what was fitted on which images."""
         if not self._halves:
             return f"fitted on {self._images:,} val images, at the model's size"
-        why = (
-            f"{self._stage} holds images of val"
-            if self._shared
-            else "members of the ensemble were trained on val"
-        )
+        if not self._shared:
+            why = "members of the ensemble were trained on val"
+        elif self._stage == "val":
+            why = "val is what is judged"
+        else:
+            why = f"{self._stage} holds images of val"
         return (
             f"{why}: for each half of the {self._stage} images the {what} fitted on the other "
             "half, at the model's size"

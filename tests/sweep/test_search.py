@@ -191,7 +191,7 @@ def test_values_that_give_no_config_are_named_or_passed_over(
 @pytest.mark.slow
 def test_hopeless_trials_end_early(command: Command, words: list[str], tmp_path: Path) -> None:
     words = [word for word in words if not word.startswith("trainer.max_epochs")]
-    options = ["hydra.sweeper.startup_trials=2", "hydra.sweeper.prune_after=1"]
+    options = ["hydra.sweeper.startup_trials=2", "hydra.sweeper.prune_after=1", "optimizer=adamw"]
     done = command(*words, *options, "trainer.max_epochs=4", "n_trials=6", **environment(tmp_path))
     assert done.returncode == 0, done.stdout
     pruned = [t for t in trials(tmp_path) if t.state == TrialState.PRUNED]
