@@ -13,6 +13,7 @@ import torch
 from fixture_types import Start, Tiny, Train
 from lightning.pytorch import Callback, LightningModule, Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 from torch import Tensor
 
 from segpets.config import compose
@@ -214,8 +215,11 @@ def test_a_period_is_above_zero(train_tiny: Train, key: str) -> None:
 
 
 def test_a_run_that_had_ended_logs_its_test_once_and_keeps_that_of_an_earlier_end(
-    train_tiny: Train, tmp_path: Path
+    train_tiny: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Files of one second are read by the names of their numbers, the tenth of a process before its
+    # ninth. Real trainings are a process each.
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(100))
     train_tiny("trainer.max_epochs=1")
     run = tmp_path / "run"
     train(compose([f"resume={run}"]))
