@@ -34,9 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 STORE, TEMPLATE = ROOT / "docs" / "results", ROOT / "scripts" / "results.template.md"
 ROWS, PAGE = "rows.yaml", "RESULTS.md"
 RUNS = Path("logs/results")
-KEPT = re.compile(
-    r"test/|best/|(params|mult_adds|seconds|images_per_second|epochs|seed|overrides)$"
-)
+KEPT = re.compile(r"test/|best/|(params|mult_adds|seconds|images_per_second|epochs|seed)$")
 UNITS = {"s": 1, "m": 60, "h": 3600}
 CEILING = "ceiling.json"
 
@@ -111,6 +109,7 @@ def keep(row: Row, seed: int, run: Path, store: Path) -> None:
     if files.benchmark.exists():
         measured = json.loads(files.benchmark.read_text(encoding="utf-8"))["rows"]
         kept["latency_ms"] = next(one["p50_ms"] for one in measured if one["variant"] == "eager")
+    kept["overrides"] = [*row.command, f"seed={seed}"]  # whose FOLDER names no machine's folder
     kept["interval"] = interval_over_images(files.counts, summary["protocol"]["classes"])
     kept["device"] = torch.cuda.get_device_name() if torch.cuda.is_available() else cpu_name()
     kept["cores"] = os.cpu_count()

@@ -99,14 +99,19 @@ def test_a_row_that_is_none_and_a_missing_folder_are_answered(tmp_path: Path) ->
 def test_what_is_missing_is_trained_and_goes_on_after_the_time_is_over(
     tiny: Tiny, tmp_path: Path
 ) -> None:
-    command = [*tiny("trainer.max_epochs=2")]
+    given = [*tiny("trainer.max_epochs=2")]
+    (root,) = (word for word in given if word.startswith("data.root="))
+    folder = root.removeprefix("data.root=")
+    command = ["data.root=FOLDER" if word == root else word for word in given]
     store = made_store(tmp_path, [row("a", command=command, seeds=1)])
-    late = give(store, "--budget", "4s", cwd=tmp_path)
+    late = give(store, "--root", folder, "--budget", "4s", cwd=tmp_path)
     assert late.returncode == 0, late.stdout
     assert "The time is over; the next call goes on" in late.stdout
-    done = give(store, cwd=tmp_path)
+    done = give(store, "--root", folder, cwd=tmp_path)
     assert done.returncode == 0, done.stdout
     kept = json.loads((store / "a.1.json").read_text())
+    assert kept["overrides"] == [*command, "seed=1"]
+    assert folder not in (store / "a.1.json").read_text(), "a folder of this machine"
     summary = json.loads((tmp_path / "logs/results/a-1/summary.json").read_text())
     assert kept["test/mean_iou"] == summary["test/mean_iou"]
     assert kept["interval"][0] <= kept["test/mean_iou"] <= kept["interval"][1]
