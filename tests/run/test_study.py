@@ -56,3 +56,16 @@ def test_a_trial_is_found_by_its_number_and_the_pruner_by_the_journal(tmp_path: 
     again = open_study(tmp_path)  # without saying when it prunes
     assert isinstance(again.pruner, optuna.pruners.MedianPruner)
     assert (again.pruner._n_startup_trials, again.pruner._n_warmup_steps) == (3, 7)
+
+
+@pytest.mark.parametrize(
+    "stored", [[5], [], [1, 2, 3], "12", [1, -1], [True, 2], [1.0, 2], {"0": 1, "1": 2}, None]
+)
+def test_what_isnt_two_numbers_in_the_journal_prunes_nothing_before_its_time(
+    tmp_path: Path, stored: object
+) -> None:
+    study = open_study(tmp_path, startup_trials=3, prune_after=7)
+    study.set_user_attr("pruning", stored)
+    again = open_study(tmp_path, startup_trials=4)
+    assert isinstance(again.pruner, optuna.pruners.MedianPruner)
+    assert (again.pruner._n_startup_trials, again.pruner._n_warmup_steps) == (4, 0)
