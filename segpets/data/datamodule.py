@@ -284,11 +284,15 @@ class SegmentationDataModule(LightningDataModule):
         return self._loader(stage, plain=True)
 
     def _keeps_on_device(self, dataset: SegmentationDataset) -> bool:
-        """Copies the training pixels to the device once, if they are augmented there and fit."""
+        """Copies the training pixels to the device once, if they are augmented there and fit.
+
+        A CPU reads them from the cache, which takes no memory of its own.
+        """
         if self.trainer is None or not isinstance(dataset.augment, BatchAugment):
             return False
+        device = self.trainer.strategy.root_device
         if not hasattr(self, "_resident"):
-            self._resident = resident(dataset, self.trainer.strategy.root_device)
+            self._resident = None if device.type == "cpu" else resident(dataset, device)
         return self._resident is not None
 
     def _loader(self, stage: str, *, plain: bool = False) -> DataLoader[Item]:

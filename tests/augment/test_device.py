@@ -1,6 +1,7 @@
 """Whole batches are augmented as torchvision augments each image, with numbers of their own."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +16,11 @@ from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
 from segpets.augment.device import DeviceAugment, _Work, hashed
-from segpets.build.objects import build_data
+from segpets.build.instantiate import build
+from segpets.build.objects import build_data, build_module, build_trainer
 from segpets.config import compose
 from segpets.data.batches import EpochSampler
+from segpets.data.resident import resident
 from segpets.labels import IGNORE_INDEX
 
 BILINEAR, NEAREST_EXACT = InterpolationMode.BILINEAR, InterpolationMode.NEAREST_EXACT
@@ -301,17 +304,22 @@ def test_a_training_sees_augmented_images_and_validates_on_plain_ones(
     assert "test/mean_iou" in result.metrics
 
 
-def test_pixels_that_do_not_fit_on_the_device_are_sent_by_the_batch(
-    train_tiny: Train, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_pixels_that_lie_on_the_device_are_those_that_are_sent_by_the_batch(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     there, sent = Sees(), Sees()
-    options = ["augment=device", "trainer.max_epochs=2", "data.batch_size=4"]
-    with caplog.at_level("INFO"):
-        train_tiny(*options, callbacks=[there], folder="there")
-        assert "batch by batch" not in caplog.text
-        monkeypatch.setattr("segpets.data.resident.SHARE", 0)
-        train_tiny(*options, callbacks=[sent], folder="sent")
-    assert "cpu has" in caplog.text and "they are sent batch by batch" in caplog.text
+    for sees, on_device in ((there, True), (sent, False)):
+        options = ["augment=device", "data.batch_size=4", f"hydra.run.dir={tmp_path / 'run'}"]
+        cfg = compose(tiny(*options))
+        data, module = build_data(cfg), build_module(cfg, build(cfg.model, "model"))
+        data.setup()
+        if on_device:  # a CPU doesn't copy what it can read from the cache
+            data._resident = resident(data.dataset("train"), torch.device("cpu"))
+        build_trainer(cfg, extra_callbacks=[sees]).fit(module, datamodule=data)
     assert len(there.images) == len(sent.images) == 6
     for one, other in zip(there.images, sent.images, strict=True):
         assert one.equal(other)
+    monkeypatch.setattr("segpets.data.resident.SHARE", 0)
+    with caplog.at_level("INFO"):
+        assert resident(data.dataset("train"), torch.device("cpu")) is None
+    assert "cpu has" in caplog.text and "they are sent batch by batch" in caplog.text
