@@ -25,7 +25,8 @@ from PIL import Image
 
 from segpets.build.objects import build_source
 from segpets.config import compose
-from segpets.data.decode import read_pair
+from segpets.data.decoded import read_sample
+from segpets.data.reader import Reader
 
 CONFIGURATIONS, SEEDS = 50, 4
 EPOCHS, ROWS_PER_EPOCH = 28, 8
@@ -38,7 +39,8 @@ def truths() -> tuple[list[Any], np.ndarray, list[np.ndarray]]:
     """The test images of pets_mini: samples, pixels by class (N, C), masks."""
     source = build_source(compose().data)
     samples = list(source.splits().test)
-    masks = [read_pair(sample, source, SIZE)[1] for sample in samples]
+    reader = Reader((SIZE, SIZE))
+    masks = [read_sample(sample, source, reader).mask for sample in samples]
     pixels = np.stack([np.bincount(mask.ravel(), minlength=256)[: len(CLASSES)] for mask in masks])
     return samples, pixels, masks
 
@@ -122,8 +124,8 @@ def make(sweep: Path) -> None:
             folder = sweep / f"optimizer.lr-{index}__seed-{seed}"
             write_run(folder, index, seed, data, rng)
             (folder / "predictions/test/masks").mkdir()
-            for mask in pool.iterdir():
-                os.link(mask, folder / "predictions/test/masks" / mask.name)
+            for file in pool.iterdir():
+                os.link(file, folder / "predictions/test/masks" / file.name)
 
 
 def main() -> None:

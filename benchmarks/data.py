@@ -22,8 +22,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -45,6 +46,7 @@ MADE = 200
 PETS_MINI = Path(segpets.__file__).parent / "data" / "pets_mini"
 
 Epochs = Callable[[int], Iterator[int]]
+Cache = Literal["none", "disk"]
 """Reads the epoch of a number; yields how many images each batch has."""
 
 
@@ -74,9 +76,10 @@ def official(root: Path, folder: Path, **transforms: Any) -> Dataset[Any]:
     link = folder / "oxford-iiit-pet"
     if not link.exists():
         link.symlink_to(root.resolve(), target_is_directory=True)
-    return datasets.OxfordIIITPet(
+    pets: Dataset[Any] = datasets.OxfordIIITPet(
         folder, split="trainval", target_types="segmentation", **transforms
     )
+    return pets
 
 
 def loaded(dataset: Dataset[Any]) -> Epochs:
@@ -106,7 +109,7 @@ def torchvision(root: Path, folder: Path) -> Epochs:
     return loaded(wrapped)
 
 
-def segpets(root: Path, folder: Path, *, cache: str, augment: str) -> Epochs:
+def by_segpets(root: Path, folder: Path, *, cache: Cache, augment: str) -> Epochs:
     only_contrast = {"article": [], "albumentations": ["brightness=0", "saturation=0"]}[augment]
     words = [f"augment.transforms.1.{word}" for word in only_contrast]
     cfg = compose([f"augment={augment}", *words, f"hydra.run.dir={folder}"])
@@ -137,13 +140,11 @@ WAYS: dict[str, Callable[[Path, Path], Epochs]] = {
     "article, but resized before flip and jitter": lambda r, f: article(r, f, resize_first=True),
     "torchvision.datasets.OxfordIIITPet, v2 on PIL": torchvision,
 }
-for _cache in ("none", "disk"):
+_caches: tuple[Cache, ...] = ("none", "disk")
+for _cache in _caches:
     for _augment in ("article", "albumentations"):
-        WAYS[f"segpets, data.cache={_cache}, augment={_augment}"] = (
-            lambda root, folder, cache=_cache, augment=_augment: segpets(  # type: ignore[misc]
-                root, folder, cache=cache, augment=augment
-            )
-        )
+        _way = partial(by_segpets, cache=_cache, augment=_augment)
+        WAYS[f"segpets, data.cache={_cache}, augment={_augment}"] = _way
 
 
 def serve(way: str, root: Path, folder: Path) -> None:
@@ -203,7 +204,7 @@ def seen(file: Path) -> np.ndarray:
 def drafts(root: Path) -> dict[str, float]:
     """How far draft decoding is from decoding whole: in steps of 255, over the drafted images."""
     means, most, wide = [], 0, 0
-    draft = reader.DRAFT
+    draft: int = vars(reader)["DRAFT"]
     for file in sorted((root / "images").glob("*.jpg")):
         with Image.open(io.BytesIO(file.read_bytes())) as image:
             whole = image.size
@@ -212,10 +213,10 @@ def drafts(root: Path) -> dict[str, float]:
                 continue
         drafted = seen(file)
         try:
-            reader.DRAFT = 10**6  # never small enough
+            vars(reader)["DRAFT"] = 10**6  # never small enough
             exact = seen(file)
         finally:
-            reader.DRAFT = draft
+            vars(reader)["DRAFT"] = draft
         off = np.abs(drafted.astype(int) - exact.astype(int))
         means.append(off.mean())
         most = max(most, int(off.max()))
@@ -235,7 +236,7 @@ def building(root: Path, folder: Path) -> dict[str, float]:
         since = time.perf_counter()
         datamodule = SegmentationDataModule(
             source=OxfordPets(root=root),
-            augment=lambda image, mask, seed: (image, mask),  # type: ignore[arg-type]
+            augment=lambda image, mask, seed: (image, mask),
             size=SIZE,
             batch_size=BATCH,
             num_workers=0,

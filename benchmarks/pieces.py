@@ -24,7 +24,7 @@ from PIL import Image
 from segpets.augment.scale_crop import ScaleCrop
 from segpets.augment.torchvision import TorchvisionAugment
 from segpets.data import Folder
-from segpets.data.decoded import read_piece
+from segpets.data.decoded import Cut, read_piece
 from segpets.data.reader import Reader
 
 ROUNDS, PIECE = 15, 512
@@ -87,7 +87,8 @@ def main() -> None:
             sample = source.splits().train[0]
             times: dict[str, list[float]] = {"whole": [], "piece": []}
             for seed in range(ROUNDS):
-                ways = {"whole": lambda mask: None, "piece": partial(augment.piece, seed=seed)}
+                piece = partial(augment.piece, seed=seed)
+                ways: dict[str, Cut] = {"whole": lambda mask: None, "piece": piece}
                 results = []
                 for way, cut in ways.items():
                     begin = time.perf_counter()

@@ -52,9 +52,10 @@ def plain_loop(net: nn.Module, trained: Trained, sources: list[PictureFile], fol
     """What one writes in ten lines."""
     mean, std = trained.config["data"]["mean"], trained.config["data"]["std"]
     folder.mkdir(exist_ok=True)
+    height, width = trained.size
     for source in sources:
         image = Image.open(source.path).convert("RGB")
-        small = image.resize((trained.size, trained.size), Image.Resampling.BILINEAR)
+        small = image.resize((width, height), Image.Resampling.BILINEAR)
         tensor = F.to_dtype(F.pil_to_tensor(small), torch.float32, scale=True)
         with torch.no_grad():
             logits = net(F.normalize(tensor, mean, std)[None])

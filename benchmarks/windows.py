@@ -59,7 +59,7 @@ def main() -> None:
     tops, lefts = starts(HEIGHT, side), starts(WIDTH, side)
     crops = torch.cat([scene[..., t : t + side, x : x + side] for t in tops for x in lefts])
     with torch.inference_mode():
-        passes = {
+        passes: dict[str, Callable[[], torch.Tensor]] = {
             "windows, blended": lambda: by_windows(net, scene, (side, side), stride=stride),
             "the same crops alone": lambda: torch.cat([net(crop[None]) for crop in crops]),
             "the scene at once": lambda: net(scene),

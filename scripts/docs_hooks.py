@@ -1,6 +1,7 @@
 """What MkDocs calls while it builds the site: it adds the pages that are made from the code."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
@@ -36,7 +37,8 @@ def on_post_build(config: MkDocsConfig) -> None:
 def sources() -> dict[str, nbformat.NotebookNode]:
     """The notebooks by their names, without outputs."""
     files = sorted((ROOT / "notebooks").glob("*.ipynb"))
-    return {file.stem: nbformat.read(file, as_version=4) for file in files}
+    read: Callable[..., nbformat.NotebookNode] = nbformat.read
+    return {file.stem: read(file, as_version=4) for file in files}
 
 
 def notebooks() -> dict[str, str]:

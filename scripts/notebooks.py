@@ -33,7 +33,7 @@ def execute(file: Path, folder: Path, *, timeout: int) -> nbformat.NotebookNode:
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    notebook = nbformat.read(file, as_version=4)
+    notebook: nbformat.NotebookNode = nbformat.read(file, as_version=4)  # type: ignore[no-untyped-call]
     client = NotebookClient(
         notebook,
         kernel_name="python3",

@@ -99,9 +99,9 @@ def _keys(node: yaml.MappingNode, prefix: str, lines: list[str]) -> Iterator[Key
 
 def _meaning(key: yaml.Node, value: yaml.Node, lines: list[str]) -> str:
     """The comment behind a key, or on the lines above it."""
-    number = key.start_mark.line
+    number: int = key.start_mark.line
     on_one_line = value.end_mark.line == number
-    begin = value.end_mark.column if on_one_line else key.end_mark.column + 1
+    begin: int = value.end_mark.column if on_one_line else key.end_mark.column + 1
     _, hash_, behind = lines[number][begin:].partition("# ")
     if hash_:
         return behind.strip()
@@ -114,9 +114,10 @@ def _meaning(key: yaml.Node, value: yaml.Node, lines: list[str]) -> str:
 
 def _text(value: yaml.Node, lines: list[str]) -> str:
     if isinstance(value, yaml.ScalarNode):
-        return value.value if value.style is None else f'"{value.value}"'
+        return f"{value.value}" if value.style is None else f'"{value.value}"'
     if value.start_mark.line == value.end_mark.line:
-        return lines[value.start_mark.line][value.start_mark.column : value.end_mark.column]
+        begin, end = int(value.start_mark.column), int(value.end_mark.column)
+        return f"{lines[value.start_mark.line][begin:end]}"
     plain = yaml.safe_load(yaml.serialize(value))
     names = [
         item.get("_target_", "").rpartition(".")[2] if isinstance(item, dict) else str(item)

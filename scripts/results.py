@@ -140,7 +140,8 @@ def page(store: Path) -> str:
         *("row", "epochs", "parameters", "mult-adds", "ms an image", "seconds", "seeds"),
         *("pixel accuracy", "mean IoU", "95 %", *ceiling["protocol"]["classes"], "of the ceiling"),
     ]
-    table, absent, commands, devices = [head, ["---"] * len(head)], [], [], {}
+    table, absent, commands = [head, ["---"] * len(head)], list[str](), list[str]()
+    devices: dict[str, None] = {}
     for row in rows:
         found = stored(row, store)
         if not found:
