@@ -110,15 +110,15 @@ def _bytes(*patterns: str) -> Callable[[], list[bytes]]:
 
 
 def _every(*calls: Callable[[], Any]) -> None:
-    """Makes all calls; an error of segpets of one doesn't spare the others."""
-    first: UserError | None = None
+    """Makes all calls, and raises an error of segpets if all have one."""
+    errors = []
     for call in calls:
         try:
             call()
         except UserError as error:
-            first = first or error
-    if first is not None:
-        raise first
+            errors.append(error)
+    if len(errors) == len(calls):
+        raise errors[0]
 
 
 def _pictures() -> list[bytes]:
@@ -150,7 +150,7 @@ def _deep() -> list[bytes]:
         values = (random.random((40, 48, bands)) * 200).astype(dtype)
         stored = np.moveaxis(values, -1, 0) if "planarconfig" in options else values
         stream = io.BytesIO()
-        with tifffile.TiffWriter(stream, bigtiff=options.pop("bigtiff", False)) as writer:
+        with tifffile.TiffWriter(stream, bigtiff=bool(options.pop("bigtiff", False))) as writer:
             for _ in range(2):
                 pixels = np.ascontiguousarray(stored if bands > 1 else stored[..., 0])
                 writer.write(pixels, photometric="minisblack", **options)
@@ -178,20 +178,42 @@ def _picture(file: Path) -> None:
         Reader((32, 32)),
         Reader((32, 48), fit="letterbox", channels=1, range=(0, 4095)),
         Reader((32, 32), fit="shorter", channels=4, range=(0, 1), pages="channels"),
+        *(Reader((32, 32), channels=n, range=(0, 4095), pages="each") for n in (3, 4, 7)),
     )
     _every(*(lambda r=r: _seen(file, r) for r in rules))
 
 
 def _seen(file: Path, reader: Reader) -> None:
-    with reader.opened([file], page=0 if reader.pages is None else None) as picture:
+    page = None if reader.pages == "channels" else 0
+    with reader.opened([file], page=page) as picture:
         picture.fitted()
-    reader.part([file], (1, 2, 3, 4), page=None, size=picture.size)
+    reader.part([file], (1, 2, 3, 4), page=page, size=picture.size)
+
+
+def _masks() -> list[bytes]:
+    ids = np.zeros((40, 48), dtype=np.uint8)
+    ids[8:24, 8:32] = 1
+    palette = Image.fromarray(ids, "P")
+    palette.putpalette([0, 0, 0, 9, 9, 9])
+    both = Image.fromarray(ids * 255)
+    seeds = []
+    for image, options in (
+        (palette, {"format": "PNG"}),
+        (palette.convert("RGB"), {"format": "PNG"}),
+        (both, {"format": "PNG"}),
+        (both.convert("1"), {"format": "TIFF"}),
+        (both, {"format": "BMP"}),
+    ):
+        stream = io.BytesIO()
+        image.save(stream, **options)
+        seeds.append(stream.getvalue())
+    return seeds + _bytes(f"{TRIMAPS}/*")()
 
 
 def _mask(file: Path) -> None:
     sample = Sample("x", file, file, {"species": "cat"})
     folder = Folder(classes=["a", "b"], root=file.parent, values={0: "a", 255: "b"})
-    colours = Folder(classes=["a"], root=file.parent, values={"0 0 0": "a"})
+    colours = Folder(classes=["a", "b"], root=file.parent, values={"0 0 0": "a", "9 9 9": "b"})
     lines = Folder(classes=["a", "b"], root=file.parent, threshold=128)
     pets = OxfordPets(root=file.parent)
     _every(*(lambda s=s: s.mask(sample) for s in (folder, colours, lines, pets)))
@@ -200,18 +222,32 @@ def _mask(file: Path) -> None:
 def _coco_seeds() -> list[bytes]:
     box = [[1, 1, 9, 1, 9, 9, 1, 9]]
     run = {"size": [16, 16], "counts": [0, 5, 251]}
-    one = {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "area": 64, "bbox": [1, 1, 8, 8]}
+    one = {"category_id": 1, "iscrowd": 0, "area": 64, "bbox": [1, 1, 8, 8], "segmentation": box}
     content = {
-        "images": [{"id": 1, "file_name": "a.png", "height": 16, "width": 16}],
+        "images": [
+            {"id": i, "file_name": f"{i}.png", "height": 16, "width": 16} for i in (1, 2, 3)
+        ],
         "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
-        "annotations": [one | {"segmentation": box}, one | {"id": 2, "segmentation": run}],
+        "annotations": [
+            *(one | {"id": i, "image_id": i} for i in (1, 2, 3)),
+            one
+            | {
+                "id": 4,
+                "image_id": 1,
+                "category_id": 2,
+                "iscrowd": 1,
+                "segmentation": run,
+                "bbox": [0, 0, 1, 5],
+            },
+        ],
     }
     return [json.dumps(content).encode()]
 
 
 def _coco(file: Path) -> None:
-    Image.new("RGB", (16, 16)).save(file.parent / "a.png")
-    source = Coco(annotations=file, images=file.parent)
+    for number in (1, 2, 3):
+        Image.new("RGB", (16, 16)).save(file.parent / f"{number}.png")
+    source = Coco(classes=["background", "cat", "dog"], annotations=file, images=file.parent)
     splits = source.splits()
     for samples in splits.stages().values():
         for sample in samples:
@@ -222,9 +258,9 @@ def _pairs(file: Path) -> None:
     for name in ("a", "b", "c"):
         Image.new("L", (8, 8)).save(file.parent / f"{name}.png")
     _every(
-        lambda: Folder(classes=["a"], pairs=file).splits(),
+        lambda: Folder(classes=["a", "b"], pairs=file).splits(),
         lambda: leave_out(Splits([], [], []), file),
-        lambda: Folder(classes=["a"], root=file.parent, images=file.parent, masks=file.parent,
+        lambda: Folder(classes=["a", "b"], root=file.parent, images=file.parent, masks=file.parent,
                        split="files", files={"train": file, "val": file}).splits(),
     )  # fmt: skip
 
@@ -341,7 +377,7 @@ def _as_json(tree: Any) -> bytes:
 
 
 def _as_yaml(tree: Any) -> bytes:
-    return yaml.safe_dump(tree, allow_unicode=True).encode("utf-8", "surrogatepass")
+    return str(yaml.safe_dump(tree, allow_unicode=True)).encode("utf-8", "surrogatepass")
 
 
 def _records(run: Path) -> None:
@@ -358,7 +394,7 @@ KINDS = {
     "picture": Kind(_pictures, _picture),
     "deep": Kind(_deep, _picture),
     "array": Kind(_arrays, _array),
-    "mask": Kind(lambda: _pictures() + _bytes(f"{TRIMAPS}/*")(), _mask),
+    "mask": Kind(_masks, _mask),
     "coco": Kind(_coco_seeds, _coco, tree=_JSON),
     "pairs": Kind(lambda: [_PAIRS], _pairs),
     "config": Kind(

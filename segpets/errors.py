@@ -4,8 +4,11 @@ import difflib
 import errno
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Final
 
 from segpets.reading import in_one_line
+
+_SHOWN: Final = 60
 
 
 class UserError(Exception):
@@ -18,6 +21,14 @@ class UserError(Exception):
 def disk_is_full(error: BaseException) -> bool:
     """Tells whether the disk, or the quota of the user, was full."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def overlong(error: BaseException) -> str | None:
+    """Returns the beginning of a name that was longer than the file system takes, if one was."""
+    if not isinstance(error, OSError) or error.errno != errno.ENAMETOOLONG:
+        return None
+    name = in_one_line(error.filename or "")
+    return name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..."
 
 
 def out_of_memory(error: BaseException) -> bool:

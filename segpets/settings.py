@@ -100,7 +100,7 @@ def _in_words(error: ValidationError, hints: Mapping[str, Any], prefix: str) -> 
     """Makes one sentence of the first of pydantic's errors."""
     first = error.errors()[0]
     name = str(first["loc"][0])
-    if name not in hints or first["type"] in ("missing_argument", "unexpected_keyword_argument"):
+    if name not in hints or first["type"].startswith(("missing", "unexpected")):
         return TypeError(f"{prefix}{name}: {first['msg'].lower()}")
     place = [part for part in first["loc"][1:] if isinstance(part, str | int)]
     value, hint = first["input"], hints[name]

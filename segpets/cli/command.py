@@ -66,8 +66,8 @@ def run_command(name: str, *, example: str, needs: str | None = None) -> None:
             fail(f"{needs} has no value: give one, as in {needs}={EXAMPLES.get(needs, '...')}")
         try:
             _complete(argv, name)
-        except UserError as error:
-            fail(str(error))
+        except (UserError, OSError) as error:
+            fail(explain(error, name, argv))
         _run(name, argv)
 
 

@@ -17,7 +17,7 @@ from omegaconf.errors import (
 )
 
 from segpets.cli.suggest import composed, config_dirs, groups, suggest, unreadable
-from segpets.errors import JobError, UserError, disk_is_full, out_of_memory
+from segpets.errors import JobError, UserError, disk_is_full, out_of_memory, overlong
 from segpets.reading import printable
 from segpets.run.files import OTHER_FOLDER, RunFiles
 
@@ -60,6 +60,8 @@ def explain(
             return f"{' and '.join(wrong)} must be a number ({cause})"
     if (mendable := _user_error(error)) is not None:
         return str(mendable)
+    if (begin := overlong(error)) is not None:
+        return f"{begin} is longer than a name of a file may be: correct it"
     if disk_is_full(error):
         begun = name == "train" and folder is not None and RunFiles(Path(folder)).summary.exists()
         again = f"resume={folder} goes on" if begun else "give the same command again"

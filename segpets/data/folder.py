@@ -302,7 +302,7 @@ class Folder:
                 problems.append(Problem(name, refused))
                 continue
             names.add(name)
-            absent = [file for file in (image, mask) if not file.is_file()]
+            absent = [file for file in (image, mask) if not os.path.isfile(file)]
             for file in absent:
                 error = FileError(
                     file,

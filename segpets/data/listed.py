@@ -84,4 +84,4 @@ def located(text: str, folders: Sequence[Path]) -> Path | None:
             path = os.path.abspath(os.path.join(base, spelled))
             if os.path.commonpath([path, base]) == base:
                 inside.append(Path(path))
-    return next((path for path in inside if path.is_file()), inside[0] if inside else None)
+    return next((path for path in inside if os.path.isfile(path)), inside[0] if inside else None)

@@ -106,6 +106,8 @@ TYPOS = [
     (["--mutlirun", "model=unet"], "Did you mean --multirun?"),
     (["--config-dir", "nowhere", "loss=mine"], "--config-dir nowhere"),
     (["resume=nowhere"], "resume=nowhere: there is no folder"),
+    ([f"resume={'x' * 300}"], f"{'x' * 60}... is longer than a name of a file may be"),
+    ([f"data.root={'x' * 300}"], f"{'x' * 60}... is longer than a name of a file may be"),
     (["seed=abc"], "seed=abc must be a whole number"),
     (["seed=-1"], "seed=-1 must be a whole number"),
     (["train=false"], "add init_from=RUN"),
