@@ -37,10 +37,10 @@ export out python
 
 if [ -n "$dry" ]; then
   device="trainer=cpu"; small="debug=smoke"; models="unet vit_tiny"; batches="4"; steps="--rounds 1 --steps 2"
-  variants=("" "augment=device"); target=0.05; epochs=1; tests="gpu or not slow"; where="tests/test_labels.py"
+  variants=("" "augment=torchvision_crop"); target=0.05; epochs=1; tests="gpu or not slow"; where="tests/test_labels.py"
 else
   device="trainer=gpu"; small="trainer.max_epochs=2"; batches="8 64 256"; steps="--rounds 3 --steps 30"
-  models="unet segnet_dsc vit_tiny"; variants=("" "augment=device" "trainer.compile=true" "trainer.compile=true augment=device" "trainer.benchmark=true")
+  models="unet segnet_dsc vit_tiny"; variants=("" "augment=torchvision_crop" "trainer.compile=true" "trainer.benchmark=true")
   target=0.70; epochs=28; tests="gpu"; where="tests"
 fi
 

@@ -35,6 +35,8 @@ def register_resolvers() -> None:
         "data_workers": _late("segpets.hardware", "data_workers"),
         "coco_classes": _late("segpets.data.coco.files", "class_names"),
         "channel_statistics": _late("segpets.data.geometry", "channel_statistics"),
+        "crop_ratios": _late("segpets.data.geometry", "crop_ratios"),
+        "sides": _late("segpets.data.geometry", "sides"),
         "net_size": _late("segpets.data.geometry", "net_size"),
         "safe_name": safe_name,
         "package_dir": lambda: package,

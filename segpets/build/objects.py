@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -44,12 +45,18 @@ def build_data(cfg: DictConfig, data: Mapping[str, Any] | None = None) -> Segmen
     data = table(cfg.data) if data is None else data
     own = {"source", "augment", "run_seed"}
     keys = [key for key in inspect.signature(SegmentationDataModule).parameters if key not in own]
-    return SegmentationDataModule(
+    module = partial(
+        SegmentationDataModule,
         source=build_source(data),
-        augment=build(cfg.augment, "augment"),
         run_seed=cfg.seed,
         **{key: data[key] for key in keys if key in data},
     )
+    try:
+        augment = build(cfg.augment, "augment")
+    except UserError:
+        module(augment=None)  # has the better words for a data.size that the augmentation takes
+        raise
+    return module(augment=augment)
 
 
 def build_source(data: Mapping[str, Any]) -> Source:

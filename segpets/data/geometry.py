@@ -106,6 +106,29 @@ def trained_size(data: Mapping[str, Any]) -> Size:
     return as_size(net_size(data["size"], data.get("crop")))
 
 
+def sides(size: Any) -> Any:
+    """Returns height and width, of one number for both or of the two; a resolver of conf/."""
+    try:
+        return [*as_size(size)]
+    except (TypeError, ValueError):
+        return size  # whoever else takes it says what is wrong with it
+
+
+def crop_ratios(size: Any, low: float, high: float) -> list[float]:
+    """Returns ratios of width to height for crops like the images; a resolver of conf/.
+
+    Args:
+        size: Of the images, one number or height and width.
+        low: How much narrower than an image a crop may be.
+        high: How much wider.
+    """
+    try:
+        height, width = as_size(size)
+        return [low * width / height, high * width / height]
+    except (TypeError, ValueError, ZeroDivisionError):
+        return [low, high]
+
+
 def net_size(size: Any, crop: Any = None) -> Any:
     """Chooses the value for a net that must know its size; a resolver of conf/."""
     return size if crop is None else crop

@@ -1,6 +1,7 @@
 """What every conf/augment/*.yaml promises."""
 
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -228,3 +229,27 @@ def test_data_workers_give_what_the_main_process_gives() -> None:
     for index, results in enumerate(loader):
         for result, expected in zip(results, dataset[index], strict=True):
             assert same(result, expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_wide_pictures_stay_wide_and_whole(name: str) -> None:
+    config = OmegaConf.create({"augment": OmegaConf.load(CONF / f"{name}.yaml")})
+    config.data = {"size": [32, 128], "crop": None}
+    augment = hydra.utils.instantiate(config.augment)
+    across = torch.linspace(0, 255, 128).to(torch.uint8).expand(3, 32, 128).contiguous()
+    mask = torch.zeros(32, 128, dtype=torch.uint8)
+    for seed in range(12):
+        image, turned = augment(across, mask, seed=seed)
+        assert image.shape == (3, 32, 128) and turned.shape == (32, 128)
+    for crop in _resized_crops(OmegaConf.to_container(config.augment, resolve=True)):
+        low, high = crop["ratio"]  # of width to height: 4 for a picture like the whole
+        assert 0.75 * 4 < low < 4 < high < 1.3 * 4
+
+
+def _resized_crops(node: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(node, dict) and str(node.get("_target_")).endswith(".RandomResizedCrop"):
+        yield node
+    for inner in (
+        node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    ):
+        yield from _resized_crops(inner)

@@ -53,10 +53,15 @@ class Batches:
 
 
 class FakesFromTheThirdBatch(Callback):
-    """Takes the values away from all tensors of a training, when the first step was read."""
+    """Takes the values away from all tensors of a training, when the first step was read.
 
-    def __init__(self, mode: FakeTensorMode, fake: Batch) -> None:
-        self.mode, self.fake = mode, fake
+    Args:
+        mode: Makes tensors without values.
+        loaded: The batches of the loaders, which lose theirs, too.
+    """
+
+    def __init__(self, mode: FakeTensorMode, loaded: list[Batch]) -> None:
+        self.mode, self.loaded = mode, loaded
         self.undo: list[tuple[Any, str, Any]] = []
         self.steps: list[str] = []
 
@@ -70,14 +75,9 @@ class FakesFromTheThirdBatch(Callback):
         if batch_idx == 2:
             averages = [c._average_model for c in trainer.callbacks if isinstance(c, EMA)]
             self._take([pl_module, *(one for one in averages if one is not None)], trainer)
+            for one in (*self.loaded, batch):
+                one.update({k: self.mode.from_tensor(v) for k, v in one.items() if k != "name"})
             self.mode.__enter__()
-        if batch_idx >= 2:
-            batch.update(self.fake)
-
-    def on_validation_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, *args: Any
-    ) -> None:
-        batch.update(self.fake)
 
     def _take(self, roots: list[nn.Module], trainer: Trainer) -> None:
         fakes: dict[Tensor, Tensor] = {}
@@ -138,17 +138,14 @@ def steps(
     cfg = compose([*overrides, *seldom, "callback.pictures.every_n_epochs=1"])
     datamodule, module, _ = seeded_parts(cfg, Trust())
     batch: Batch = next(iter(datamodule.train_dataloader()))
-    batch["image"], batch["mask"] = batch["image"].to(device), batch["mask"].to(device)
-    mode = FakeTensorMode()
-    fake: Batch = {
-        "image": mode.from_tensor(batch["image"]),
-        "mask": mode.from_tensor(batch["mask"]),
-        "name": batch["name"],
-    }
-    values = {"train_dataloader": Batches(batch, 100), "val_dataloader": Batches(batch, 2)}
+    for key in ("image", "mask", "seed"):
+        if key in batch:
+            batch[key] = batch[key].to(device)
+    plain: Batch = {"image": batch["image"], "mask": batch["mask"], "name": batch["name"]}
+    values = {"train_dataloader": Batches(batch, 100), "val_dataloader": Batches(plain, 2)}
     for name, loader in values.items():  # reading files is no part of a device's step
         setattr(datamodule, name, lambda loader=loader: loader)
-    last = taking(mode, fake)
+    last = taking(FakeTensorMode(), [batch, plain])
     trainer = build_trainer(cfg, extra_callbacks=[*(extra or []), last])
     with copied(), pytest.raises(EndError):
         trainer.fit(module, datamodule)
@@ -186,6 +183,8 @@ def test_no_optimizer_waits(tiny: Tiny, tmp_path: Path, optimizer: str) -> None:
         ["callback=early_stopping"],
         ["trainer.gradient_clip_val=1", "trainer.precision=bf16-mixed"],
         ["data.window=32"],
+        ["augment=device_crop"],
+        ["augment=torchvision"],
         ["scheduler=plateau"],
         ["+trainer.accumulate_grad_batches=2"],
     ],
@@ -201,9 +200,6 @@ class StrictFromTheThirdBatch(FakesFromTheThirdBatch):
     def on_train_batch_start(self, *args: Any) -> None:
         if args[3] == 2:
             torch.cuda.set_sync_debug_mode("error")
-
-    def on_validation_batch_start(self, *args: Any) -> None:
-        """Nothing has to be taken."""
 
     def on_exception(self, *args: Any) -> None:
         torch.cuda.set_sync_debug_mode("default")
