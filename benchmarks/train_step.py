@@ -1,7 +1,8 @@
 """Steps a second of segpets' training loop against a bare PyTorch loop.
 
     python benchmarks/train_step.py [--models unet vit_tiny] [--batches 8 64]
-                                    [--variants "" trainer.compile=true] [--json FILE] [OVERRIDES ...]
+                                    [--variants "" trainer.compile=true] [--json FILE]
+                                    [OVERRIDES ...]
 
 Both train the same net, loss and optimizer at the same precision, in one process, on one device:
 the GPU if there is one. The bare loop runs over batches that lie on the device, decoded, augmented

@@ -61,6 +61,9 @@ class Place:
         """Tells whether this process writes the run."""
         return self.rank == 0
 
+    def __str__(self) -> str:
+        return f"process {self.rank} of {self.world}, on {socket.gethostname()}"
+
 
 @dataclass(frozen=True)
 class Begun:
@@ -101,9 +104,9 @@ class Ranks:
             )
         except (DistError, RuntimeError, ValueError) as error:
             raise UserError(
-                f"process {place.rank} of {place.world}, on {socket.gethostname()}, doesn't reach "
-                f"process 0 at {place.address}:{place.port}: can this machine connect to it, and "
-                f"is the port free there? {place.by}'s own settings say both"
+                f"{place} doesn't reach process 0 at {place.address}:{place.port}: can this "
+                f"machine connect to it, and is the port free there? {place.by}'s own settings say "
+                "both"
             ) from error
         self._ours = PrefixStore(f"segpets/{place.attempt}", self._store)
         self._tells, self._keeps_store = False, hosts_store and place.leads
@@ -112,11 +115,6 @@ class Ranks:
     def leads(self) -> bool:
         """Tells whether this process writes the run."""
         return self.place.leads
-
-    @property
-    def name(self) -> str:
-        """Names this process for people."""
-        return f"process {self.place.rank} of {self.place.world}, on {socket.gethostname()}"
 
     def earlier_run(self) -> str | None:
         """The run that these processes had begun before torchrun started them again."""
@@ -171,7 +169,7 @@ class Ranks:
             UserError: Another process isn't ready, or has something else; only process 0 raises
                 it, the others end.
         """
-        mine = {"name": self.name, "facts": dict(facts), "error": None}
+        mine = {"name": str(self.place), "facts": dict(facts), "error": None}
         if error is not None:
             mine["error"] = _in_words(error)
         if not self.leads:
@@ -251,7 +249,7 @@ class Ranks:
             self._look_for(*others, seconds=10)
 
     def _claim(self, error: BaseException) -> dict[str, Any]:
-        mine = {"rank": self.place.rank, "name": self.name, "error": _in_words(error)}
+        mine = {"rank": self.place.rank, "name": str(self.place), "error": _in_words(error)}
         try:
             claimed: bytes = self._ours.compare_set("first", "", json.dumps(mine))
             return json.loads(claimed)  # type: ignore[no-any-return]
@@ -280,7 +278,7 @@ class Ranks:
                     _end(code)
                 if time.monotonic() > end:
                     raise UserError(
-                        f"{self.name}, has waited {_PATIENCE:.0f} s for the other processes of "
+                        f"{self.place} has waited {_PATIENCE:.0f} s for the other processes of "
                         "this training: look what the others say, or whether they run at all"
                     )
                 time.sleep(_POLL)
