@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from segpets.train import Result
+
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
 
@@ -71,3 +73,30 @@ def test_what_a_gpu_must_show_runs_dry_and_goes_on_where_it_was(tmp_path: Path) 
     again = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
     assert again.returncode == 0, again.stdout
     assert again.stdout.count("done before") == len(parts) - 1
+
+
+def test_pieces_and_windows_are_measured_beside_the_whole() -> None:
+    pieces = script("pieces.py", "--size", "512")
+    assert pieces.returncode == 0, pieces.stderr
+    assert "TIFF, deflate, tiles of 256" in pieces.stdout
+    windows = script(
+        "windows.py", "--rounds", "1", "--window", "256", "--model", "lraspp_mobilenet"
+    )
+    assert windows.returncode == 0, windows.stderr
+    assert "of the pixels have the same class" in windows.stdout
+
+
+def test_predicting_is_measured_beside_a_plain_loop(finished: Result, tmp_path: Path) -> None:
+    pictures = finished.datamodule.source.root / "images"
+    for file in sorted(pictures.glob("Abyssinian_1*.jpg"))[:3]:
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    words = ["--run", str(finished.path), "--source", str(tmp_path)]
+    done = script("predict.py", *words, "--json", str(tmp_path / "out.json"))
+    assert done.returncode == 0, done.stderr
+    assert "plain loop, masks" in done.stdout and (tmp_path / "out.json").exists()
+
+
+def test_comparing_two_hundred_runs_is_measured() -> None:
+    done = script("compare.py")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("200 runs: ") == 3
