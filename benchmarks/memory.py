@@ -1,20 +1,24 @@
 """Memory while a data set is listed, cached and read for an epoch, by the number of its images.
 
     python benchmarks/memory.py [--counts 1000 10000 100000] [--json FILE]
+    python benchmarks/memory.py --train [--counts 1000 4000 16000] [--json FILE]
 
 Sets of small JPEGs and PNG masks in two folders are generated and deleted again. For each count,
-one process lists the set, builds its cache of 64x64 pixels, and reads a shuffled epoch with the
-default augmentation, all through the DataModule. What is printed is the largest resident memory
-of the process, in MB, and how much of it came after the imports.
+one process lists the set, builds its cache of 64x64 pixels, and reads a shuffled epoch with
+`augment=torchvision`, all through the DataModule. What is printed is the largest resident memory
+of the process, in MB, and how much of it came after the imports. With `--train`, it trains a small
+U-Net instead; an epoch is its third, with validation and checkpoints.
 """
 
 import argparse
 import io
 import json
+import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,12 +102,38 @@ def measure(root: Path) -> dict[str, float]:
     return {"images": images, **found}
 
 
-def measured(count: int) -> dict[str, float]:
+def measure_training(root: Path) -> dict[str, float]:
+    """Peak memory, and seconds of an epoch, of a training in this process."""
+    from lightning.pytorch import Callback
+
+    from segpets.config import compose
+    from segpets.train import train
+
+    class Clock(Callback):
+        """Takes the time when each epoch begins."""
+
+        def __init__(self) -> None:
+            self.began: list[float] = []
+
+        def on_train_epoch_start(self, *args: Any) -> None:
+            self.began.append(time.perf_counter())
+
+    data = ["data=folder", f"data.root={root}", "data.classes=[background,disc]"]
+    net = ["model.widths=[8,16]", "trainer=cpu", "trainer.max_epochs=4", "test=false"]
+    clock = Clock()
+    folder = root.parent / "run"
+    cfg = compose([*data, f"data.size={SIZE}", *net, f"hydra.run.dir={folder}"])
+    images = len(train(cfg, callbacks=[clock]).datamodule.splits.train)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"images": images, "epoch_seconds": clock.began[3] - clock.began[2], "peak": peak}
+
+
+def measured(count: int, how: str) -> dict[str, float]:
     """The same of a set of that many images, in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         made(Path(folder) / "little", 64)
         made(Path(folder) / "set", count)
-        command = [sys.executable, __file__, "--measure", str(Path(folder) / "set")]
+        command = [sys.executable, __file__, how, str(Path(folder) / "set")]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
@@ -112,26 +142,49 @@ def measured(count: int) -> dict[str, float]:
 def main() -> None:
     """Prints a table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--counts", type=int, nargs="+", default=[1_000, 10_000, 100_000])
+    parser.add_argument("--counts", type=int, nargs="+")
+    parser.add_argument("--train", action="store_true", help="train, and take the time of an epoch")
     parser.add_argument("--json", type=Path, help="where to write all numbers")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--measure-training", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.measure:
-        print(json.dumps(measure(args.measure)))
+    if args.measure or args.measure_training:
+        root = args.measure or args.measure_training
+        print(json.dumps((measure if args.measure else measure_training)(root)))
         return
-    rows = []
+    rows = trainings(args.counts) if args.train else readings(args.counts)
+    print(f"peak of the last against the first: {rows[-1]['peak'] / rows[0]['peak'] - 1:+.1%}")
+    if args.json:
+        args.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+
+
+def trainings(counts: Sequence[int] | None) -> list[dict[str, float]]:
+    """Prints a line for a training of each number of images."""
+    rows: list[dict[str, float]] = []
+    print("training images   peak MB   s an epoch   ms an image")
+    for count in counts or (1_000, 4_000, 16_000):
+        rows.append(row := measured(count, "--measure-training"))
+        a_thousand = 1000 * row["epoch_seconds"] / row["images"]
+        print(
+            f"{row['images']:15}{row['peak']:10.1f}{row['epoch_seconds']:13.2f}{a_thousand:14.3f}",
+            flush=True,
+        )
+    return rows
+
+
+def readings(counts: Sequence[int] | None) -> list[dict[str, float]]:
+    """Prints a line for the reading of each number of images."""
+    rows: list[dict[str, float]] = []
     print("  images   peak MB   of it after imports: listing  kept  building  epoch   list s")
-    for count in args.counts:
-        rows.append(row := measured(count))
+    for count in counts or (1_000, 10_000, 100_000):
+        rows.append(row := measured(count, "--measure"))
         steps = [row[step] - row["before"] for step in ("list", "build", "epoch")]
         print(
             f"{row['images']:8}{row['peak']:10.1f}{steps[0]:29.1f}{row['list_kept']:6.1f}"
             f"{steps[1]:10.1f}{steps[2]:7.1f}{row['list_seconds']:9.2f}",
             flush=True,
         )
-    print(f"peak of the last against the first: {rows[-1]['peak'] / rows[0]['peak'] - 1:+.1%}")
-    if args.json:
-        args.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    return rows
 
 
 if __name__ == "__main__":

@@ -59,6 +59,7 @@ ONE_PEER = ("--peers", "bare", "--models", "unet")
 BENCHMARKS = {
     "python benchmarks/data.py --root FOLDER": [],
     "python benchmarks/memory.py": ["--counts", "100", "200"],
+    "python benchmarks/memory.py --train": ["--counts", "100", "200"],
     "python benchmarks/sweep.py": ["--jobs", "2"],
     "python benchmarks/train_step.py": ["--models", "unet", "--rounds", "1", "--steps", "2"],
     "python benchmarks/epochs.py": [*ONE_PEER, "--images", "36", "--rounds", "1"],
