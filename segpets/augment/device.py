@@ -35,18 +35,20 @@ class DeviceAugment:
 
     Args:
         transforms: The transforms, applied in this order.
+        keep_size: Whether a crop is resized to its picture's size, not to its own `size`; its
+            `ratio` is then that of its shape to the picture's.
 
     Raises:
         ValueError: It hasn't one of them.
     """
 
-    def __init__(self, *, transforms: Sequence[v2.Transform]) -> None:
-        self.transforms = tuple(transforms)
+    def __init__(self, *, transforms: Sequence[v2.Transform], keep_size: bool = False) -> None:
+        self.transforms, self.keep_size = tuple(transforms), keep_size
         self._steps = [_step(one, f"augment.transforms[{i}]") for i, one in enumerate(transforms)]
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Lets it travel to processes that are spawned, which functions within functions can't."""
-        return _made, (self.transforms,)
+        return _made, (self.transforms, self.keep_size)
 
     def __call__(self, image: Tensor, mask: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:
         """Augments one pair, as a batch of one.
@@ -71,15 +73,15 @@ class DeviceAugment:
         Returns:
             Images and masks of the same types; their size may be another.
         """
-        work = _Work(images, masks, seeds)
+        work = _Work(images, masks, seeds, self.keep_size)
         for step in self._steps:
             step(work, torch.ones_like(seeds, dtype=torch.bool))
         work.resample()
         return work.images.contiguous(), work.masks.contiguous()
 
 
-def _made(transforms: Sequence[v2.Transform]) -> DeviceAugment:
-    return DeviceAugment(transforms=transforms)
+def _made(transforms: Sequence[v2.Transform], keep_size: bool) -> DeviceAugment:
+    return DeviceAugment(transforms=transforms, keep_size=keep_size)
 
 
 class _Work:
@@ -90,11 +92,15 @@ class _Work:
         masks: (B, H, W).
         theta: Where each pixel comes from, (B, 3, 3), in coordinates from -1 to 1.
         size: Height and width that it shall have.
+        keep_size: Whether no crop changes it.
         only_flips: True if `theta` mirrors images and does nothing else.
     """
 
-    def __init__(self, images: Tensor, masks: Tensor, seeds: Tensor) -> None:
+    def __init__(
+        self, images: Tensor, masks: Tensor, seeds: Tensor, keep_size: bool = False
+    ) -> None:
         self.images, self.masks, self._seeds, self._drawn = images, masks, seeds, 0
+        self.keep_size = keep_size
         self._begin()
 
     def _begin(self) -> None:
@@ -141,9 +147,8 @@ class _Work:
         self._begin()
 
     def _as_before(self, values: Tensor) -> Tensor:
-        if self.images.is_floating_point():
-            return values
-        return values.round_().to(self.images.dtype)
+        whole = not self.images.is_floating_point()
+        return values.round_().to(self.images.dtype) if whole else values
 
     def jitter(self, brightness: Tensor, contrast: Tensor, saturation: Tensor) -> None:
         """Changes colours by factors, each (B, 1); 1 changes nothing.
@@ -179,8 +184,8 @@ class _Work:
             at = torch.linspace(-(length - 1) / 2, (length - 1) / 2, length, device=sigma.device)
             line = torch.exp(-0.5 * (at / sigma) ** 2)
             lines.append(line / line.sum(1, keepdim=True))
-        weights = lines[0][:, :, None] * lines[1][:, None, :]
-        weights = weights.repeat_interleave(channels, dim=0)[:, None]
+        both = lines[0][:, :, None] * lines[1][:, None, :]
+        weights = both.repeat_interleave(channels, dim=0)[:, None]
         x = self.images.float().flatten(0, 1)[None]
         x = F.pad(x, (width // 2, width // 2, height // 2, height // 2), mode="reflect")
         x = F.conv2d(x, weights, groups=batch * channels).view(self.images.shape)
@@ -255,8 +260,7 @@ def _affine(transform: v2.Transform, where: str) -> Step:
         raise _missing("no RandomAffine with shear or center", where)
     if not _is_bilinear(transform):
         raise _missing("RandomAffine by bilinear interpolation only", where)
-    translate = transform.translate or (0.0, 0.0)
-    scale = transform.scale or (1.0, 1.0)
+    translate, scale = transform.translate or (0.0, 0.0), transform.scale or (1.0, 1.0)
 
     def step(work: _Work, when: Tensor) -> None:
         if not work.only_flips:
@@ -282,26 +286,26 @@ def _crop(transform: v2.Transform, where: str) -> Step:
 
     def step(work: _Work, when: Tensor) -> None:
         height, width = work.size
+        shape = width / height if work.keep_size else 1.0
         area = height * width * work.uniform(*transform.scale, count=_TRIES)
-        ratio = work.uniform(low, high, count=_TRIES).exp()
+        ratio = shape * work.uniform(low, high, count=_TRIES).exp()
         wide, high_ = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()
         fits = (wide > 0) & (wide <= width) & (high_ > 0) & (high_ <= height)
         first = fits.int().argmax(1, keepdim=True)
         # Where none fits, all of the picture, as far as the ratio lets it.
-        most = width / height
-        full_w = width if most <= transform.ratio[1] else round(height * transform.ratio[1])
-        full_h = height if most >= transform.ratio[0] else round(width / transform.ratio[0])
+        narrow, broad = (shape * limit for limit in transform.ratio)
+        full_w = width if width <= height * broad else round(height * broad)
+        full_h = height if width >= height * narrow else round(width / narrow)
         some = fits.any(1)
         w = torch.where(some, wide.gather(1, first)[:, 0], float(full_w))
         h = torch.where(some, high_.gather(1, first)[:, 0], float(full_h))
         x, y = work.uniform(count=2).unbind(1)
         left = torch.where(some, (x * (width - w + 1)).floor(), (width - w) // 2)
         top = torch.where(some, (y * (height - h + 1)).floor(), (height - h) // 2)
-        zero = torch.zeros_like(w)
-        rows = [w / width, zero, (2 * left + w) / width - 1]
-        rows += [zero, h / height, (2 * top + h) / height - 1]
+        zero, x, y = torch.zeros_like(w), (2 * left + w) / width - 1, (2 * top + h) / height - 1
+        rows = [w / width, zero, x, zero, h / height, y]
         work.move(_chosen(rows, when))
-        work.size = (transform.size[0], transform.size[-1])
+        work.size = work.size if work.keep_size else (transform.size[0], transform.size[-1])
 
     return step
 
@@ -331,10 +335,8 @@ def _jitter(transform: v2.Transform, where: str) -> Step:
 
 
 def _blur(transform: v2.Transform, where: str) -> Step:
-    def step(work: _Work, when: Tensor) -> None:
-        work.blur(work.uniform(*transform.sigma), transform.kernel_size, when)
-
-    return step
+    sigma, kernel = transform.sigma, transform.kernel_size
+    return lambda work, when: work.blur(work.uniform(*sigma), kernel, when)
 
 
 def _perhaps(transform: v2.Transform, where: str) -> Step:

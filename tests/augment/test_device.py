@@ -266,6 +266,37 @@ def test_pictures_of_their_own_sizes_are_augmented_one_by_one(train_tiny: Train)
 # in a training
 
 
+def test_a_crop_keeps_the_size_and_nearly_the_shape_of_its_picture() -> None:
+    across = torch.linspace(0, 1, 160).expand(48, 160)
+    down = torch.linspace(0, 1, 48)[:, None].expand(48, 160)
+    images = torch.stack([across, down, down])[None].repeat(64, 1, 1, 1)
+    masks = torch.zeros(64, 48, 160, dtype=torch.uint8)
+    crop = v2.RandomResizedCrop(32, scale=(0.4, 0.9), ratio=(0.8, 1.25), antialias=False)
+    augment = DeviceAugment(transforms=[crop], keep_size=True)
+    cut, _ = augment.batch(images, masks, torch.arange(64))
+    assert cut.shape == images.shape
+    wide = cut[:, 0].amax((1, 2)) - cut[:, 0].amin((1, 2))  # the shares of width and height
+    high = cut[:, 1].amax((1, 2)) - cut[:, 1].amin((1, 2))
+    assert ((wide / high > 0.75) & (wide / high < 1.33)).all()
+    assert (wide * high > 0.35).all() and (wide * high < 0.95).all()
+    assert (wide / high).std() > 0.05 and (wide * high).std() > 0.05
+    plain = DeviceAugment(transforms=[crop]).batch(images, masks, torch.arange(64))[0]
+    assert plain.shape == (64, 3, 32, 32)
+
+
+def test_the_default_trains_on_pictures_of_their_own_sizes_without_stretching(
+    tiny: Tiny,
+) -> None:
+    data = build_data(compose(tiny("data.fit=shorter")))
+    data.setup()
+    seen = [item["image"].shape[1:] for item in map(data.dataset("train").__getitem__, KEYS)]
+    stored = [data.pixels[int(row)][0].shape[1:] for row in data.dataset("train").rows[:8]]
+    assert seen == stored and data.augment is not None
+
+
+KEYS = [(3, index) for index in range(8)]
+
+
 class Sees(Callback):
     """Notes what the net is trained on."""
 
