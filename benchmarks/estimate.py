@@ -19,9 +19,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from segpets import muon
 from segpets.build.instantiate import build
 from segpets.build.objects import build_module
 from segpets.config import compose
+from segpets.muon import all_orthogonalised
+from segpets.optimizer import made_fused
 
 _FREE = ("view", "reshape", "detach", "expand", "permute", "transpose", "t.default", "slice")
 """Operations that only look at the same memory in another way."""
@@ -46,9 +49,11 @@ class Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def counted(model: str, batch: int) -> dict[str, float]:
     """Operations, bytes and floating-point operations of a step."""
     words = ["experiment=efficient"] if model == "efficient" else [f"model={model}"]
+    # As on a GPU, where matrices of one shape are turned together.
+    vars(muon)["all_orthogonalised"] = lambda m, stacked: all_orthogonalised(m, stacked=True)
     cfg = compose([*words, "data=pets_mini", "trainer.accelerator=cpu", "hydra.run.dir=unused"])
     module = build_module(cfg, build(cfg.model, "model")).train()
-    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3, fused=True)
+    optimizer = made_fused(module.make_optimizer, [*module.parameters()])
     height, width = module.window or (128, 128)
     image = torch.zeros(batch, 3, height, width, dtype=torch.uint8)
     mask = torch.zeros(batch, height, width, dtype=torch.int64)

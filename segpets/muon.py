@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import torch
@@ -74,22 +74,27 @@ class Muon(Optimizer):
                 loss = closure()
         for group in self.param_groups:
             weights = [weight for weight in group["params"] if weight.grad is not None]
-            for weight in filter(is_matrix, weights):
-                self._turn(weight, group)
+            if matrices := [*filter(is_matrix, weights)]:
+                self._turn(matrices, group)
             self._step_of_adamw([weight for weight in weights if not is_matrix(weight)], group)
         return loss
 
-    def _turn(self, weight: Tensor, group: dict[str, Any]) -> None:
-        """Steps by the orthogonal part of a matrix's momentum."""
-        gradient, state = weight.grad, self.state[weight]
-        assert gradient is not None
-        if not state:
-            state["momentum_buffer"] = torch.zeros_like(weight)
-        mean = state["momentum_buffer"].lerp_(gradient, 1 - group["momentum"])
-        ahead = gradient.lerp(mean, group["momentum"]).flatten(1)
-        step = orthogonalised(ahead).mul_(_RMS * math.sqrt(max(ahead.shape)))
-        weight.mul_(1 - group["lr"] * group["weight_decay"])
-        weight.add_(step.view_as(weight), alpha=-group["lr"])
+    def _turn(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+        """Steps by the orthogonal parts of the matrices' momenta."""
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        for weight in weights:
+            if not self.state[weight]:
+                self.state[weight] = {"momentum_buffer": torch.zeros_like(weight)}
+        means = [self.state[weight]["momentum_buffer"] for weight in weights]
+        torch._foreach_lerp_(means, gradients, 1 - group["momentum"])
+        ahead = torch._foreach_lerp(gradients, means, group["momentum"])
+        # A stack takes one launch for all of it; a CPU, which has none, loses in copying it.
+        stacked = weights[0].device.type != "cpu"
+        steps = all_orthogonalised([one.flatten(1) for one in ahead], stacked=stacked)
+        torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+        for weight, step in zip(weights, steps, strict=True):
+            step = step.mul_(_RMS * math.sqrt(max(step.shape)))
+            weight.add_(step.reshape(weight.shape), alpha=-group["lr"])
 
     def _step_of_adamw(self, weights: list[Tensor], group: dict[str, Any]) -> None:
         for weight in weights:
@@ -126,6 +131,31 @@ def is_matrix(weight: Tensor) -> bool:
     return weight.ndim != 3 and weight.ndim >= 2 and weight.shape[0] > 1 and weight.shape[1] > 1
 
 
+def all_orthogonalised(matrices: Sequence[Tensor], *, stacked: bool) -> list[Tensor]:
+    """Does what `orthogonalised` does to each.
+
+    Args:
+        matrices: Of any shapes, on one device.
+        stacked: Whether those with as many rows (or columns, if these are fewer) are done together,
+            with zeros beside the shorter ones, which changes nothing.
+    """
+    if not stacked:
+        return [orthogonalised(matrix) for matrix in matrices]
+    wide = [m.mT if m.shape[0] > m.shape[1] else m for m in matrices]
+    places: dict[int, list[int]] = {}
+    for place, matrix in enumerate(wide):
+        places.setdefault(len(matrix), []).append(place)
+    turned = [*matrices]
+    for rows, group in places.items():
+        together = wide[group[0]].new_zeros(len(group), rows, max(wide[i].shape[1] for i in group))
+        for one, place in zip(together, group, strict=True):
+            one[:, : wide[place].shape[1]] = wide[place]
+        for one, place in zip(orthogonalised(together), group, strict=True):
+            one = one[:, : wide[place].shape[1]]
+            turned[place] = one if one.shape == matrices[place].shape else one.mT
+    return turned
+
+
 def orthogonalised(matrix: Tensor) -> Tensor:
     """Computes about U V^T of a matrix U S V^T, by an iteration of Newton and Schulz.
 
@@ -133,20 +163,19 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     They run in bfloat16 where the hardware multiplies in it.
 
     Args:
-        matrix: (rows, columns).
+        matrix: (rows, columns), or a stack of such.
 
     Returns:
         The same shape and type.
     """
     turned = matrix.to(_fast_type(matrix.device.type))
-    tall = turned.shape[0] > turned.shape[1]
+    tall = turned.shape[-2] > turned.shape[-1]
     turned = turned.mT if tall else turned
-    turned = turned / turned.norm().clamp(min=1e-7)
+    turned = turned / turned.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    multiply = torch.addmm if matrix.ndim == 2 else torch.baddbmm
     for _ in range(_ITERATIONS):
         gram = turned @ turned.mT
-        turned = torch.addmm(
-            turned, torch.addmm(gram, gram, gram, beta=_B, alpha=_C), turned, beta=_A
-        )
+        turned = multiply(turned, multiply(gram, gram, gram, beta=_B, alpha=_C), turned, beta=_A)
     return (turned.mT if tall else turned).to(matrix.dtype)
 
 

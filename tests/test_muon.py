@@ -12,7 +12,7 @@ from torch.optim import AdamW
 from torch.optim import Muon as MuonOfTorch
 
 from segpets.model.vit import ViT
-from segpets.muon import Muon, is_matrix, orthogonalised
+from segpets.muon import Muon, all_orthogonalised, is_matrix, orthogonalised
 from segpets.optimizer import made_fused
 
 OPTIONS: dict[str, Any] = {"lr": 0.02, "weight_decay": 0.1}
@@ -58,6 +58,18 @@ def test_a_step_keeps_the_directions_and_evens_out_their_sizes(shape: tuple[int,
     assert sizes.min() > 0.6 and sizes.max() < 1.3
     rest = found - left @ torch.diag(sizes) @ right
     assert rest.norm() < 0.05 * found.norm()
+
+
+def test_matrices_may_be_done_together() -> None:
+    shapes = [(8, 20), (30, 6), (8, 12), (6, 6), (6, 40), (8, 8)]
+    matrices = [drawn(*shape, seed=seed) for seed, shape in enumerate(shapes)]
+    matrices[2] *= 1e-3
+    apart = all_orthogonalised(matrices, stacked=False)
+    together = all_orthogonalised(matrices, stacked=True)
+    for one, other, shape in zip(apart, together, shapes, strict=True):
+        assert other.shape == shape
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-2)
+    torch.testing.assert_close(apart[0], orthogonalised(matrices[0]), rtol=0, atol=0)
 
 
 def test_a_step_is_as_large_as_the_rate_says() -> None:
