@@ -91,16 +91,18 @@ def gain(
     """Computes how much the mean IoU of the same images gains, with its interval over them.
 
     Args:
-        before: Pixels rightly predicted, of the truth, and predicted, of each image, (N, 3, K).
+        before: Pixels rightly predicted, of the truth, and predicted, of each image, (N, 3, K); or
+            those of M predictions, (M, N, 3, K), whose mean IoUs are averaged.
         after: The same of other predictions.
         resamples: How often images are drawn.
         seed: Of the draws.
     """
-    parts = np.stack([before, after], axis=1).astype(np.float64)  # (N, 2, 3, K)
+    several = before.reshape(-1, *after.shape)
+    parts = np.stack([*several, after], axis=1).astype(np.float64)  # (N, M + 1, 3, K)
 
     def statistic(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        mean = mean_over_classes(iou(sums.reshape(-1, *parts.shape[1:])))  # (R, 2)
-        gained: NDArray[np.float64] = mean[:, 1:] - mean[:, :1]
+        mean = mean_over_classes(iou(sums.reshape(-1, *parts.shape[1:])))  # (R, M + 1)
+        gained: NDArray[np.float64] = mean[:, -1:] - mean[:, :-1].mean(1, keepdims=True)
         return gained
 
     flat = parts.reshape(len(parts), -1)

@@ -1,7 +1,7 @@
 """Passes over a stage once, and computes the results from its sums."""
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,9 @@ from segpets.evaluate.tally import Tally
 from segpets.evaluate.temperature import Fitting, Temperature, decision, temperature
 from segpets.inference.trained import Trained
 from segpets.inference.views import View
+from segpets.records.counts import read_parts
+from segpets.run.files import RunFiles
+from segpets.run.protocol import tested_weights
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,8 @@ class Measurements:
         with_tta: Those of several views together; None without test-time augmentation.
         decided: Those of both with decision weights; None without any.
         decision: The weights.
-        gains: The gains in mean IoU of each over the plain predictions, by its name.
+        gains: The gains in mean IoU of each over the plain predictions, by its name; of an
+            ensemble, that over its members, on average.
         loss: The mean loss of the training, where it is known.
         temperature: The temperature fitted on val.
         rows: One row for each image.
@@ -160,7 +164,7 @@ def measure(
         with_tta=with_tta,
         decided=decided,
         decision=weights,
-        gains=_gains(plain, with_tta, decided, counted, options),
+        gains=_gains(task, plain, _others(with_tta, decided), rows, counted),
         loss=loss.mean() if loss else None,
         temperature=fitted,
         rows=rows,
@@ -182,21 +186,48 @@ def _counted(counts: NDArray[np.int64], stage: str) -> NDArray[np.bool_]:
     return counted
 
 
-def _gains(
-    plain: Tally,
-    with_tta: Tally | None,
-    decided: Sequence[Tally] | None,
-    counted: NDArray[np.bool_],
-    options: JudgeOptions,
-) -> dict[str, Interval]:
+def _others(with_tta: Tally | None, decided: Sequence[Tally] | None) -> dict[str, Tally]:
+    """Names the sums of other predictions."""
     others = {"tta": with_tta} if with_tta else {}
-    others |= dict(zip(("decision", "decision and tta"), decided or (), strict=False))
-    before = np.stack(plain.parts)[counted]
-    draws = {"resamples": options.resamples, "seed": options.seed}
-    return {
-        name: gain(before, np.stack(tally.parts)[counted], **draws)
+    return others | dict(zip(("decision", "decision and tta"), decided or (), strict=False))
+
+
+def _gains(
+    task: Task,
+    plain: Tally,
+    others: Mapping[str, Tally],
+    rows: Sequence[Mapping[str, object]],
+    counted: NDArray[np.bool_],
+) -> dict[str, Interval]:
+    """Computes gains in mean IoU over the plain predictions."""
+    draws = {"resamples": task.options.resamples, "seed": task.options.seed}
+    before = np.stack(plain.parts)
+    gains = {
+        name: gain(before[counted], np.stack(tally.parts)[counted], **draws)
         for name, tally in others.items()
     }
+    names = [str(row["name"]) for row in rows]
+    if (alone := _of_members(task.trained.members, names, before)) is not None:
+        gains["ensemble"] = gain(alone[:, counted], before[counted], **draws)
+    return gains
+
+
+def _of_members(
+    members: Sequence[Trained], names: Sequence[str], counts: NDArray[np.int64]
+) -> NDArray[np.int64] | None:
+    """Reads what each member of an ensemble predicted alone, where its test was of this truth."""
+    alone = []
+    for member in members:
+        tested = tested_weights(member.summary).get("checkpoint")
+        try:
+            known = read_parts(RunFiles(member.path).counts, member.classes)
+            parts = np.stack([known[name] for name in names])
+        except (OSError, ValueError, KeyError):
+            return None
+        if member.checkpoint.stem != tested or not np.array_equal(parts[:, 1], counts[:, 1]):
+            return None
+        alone.append(parts)
+    return np.stack(alone) if alone else None
 
 
 def _size_attribute(

@@ -147,12 +147,16 @@ def _model(protocol: Record) -> str:
 def _decided(record: Record) -> list[str]:
     """Says what test-time augmentation and decision weights gain."""
     said = []
-    titles = {"tta": "Several views", "decision": "Decision weights"}
-    titles["decision and tta"] = "Decision weights and several views"
+    titles = {
+        "ensemble": "The ensemble changes the mean IoU of its members, averaged,",
+        "tta": "Several views change the mean IoU",
+        "decision": "Decision weights change the mean IoU",
+        "decision and tta": "Decision weights and several views change the mean IoU",
+    }
     for name, gain in record["gains"].items():
         said.append(
-            f"{titles[name]} change the mean IoU by {gain['value']:+.4f} (95 %: {gain['low']:+.4f} "
-            f"to {gain['high']:+.4f})"
+            f"{titles[name]} by {gain['value']:+.4f} (95 %: {gain['low']:+.4f} to "
+            f"{gain['high']:+.4f})"
         )
     if decision := record["decision"]:
         weights = ",".join(f"{weight:g}" for weight in decision["weights"].values())

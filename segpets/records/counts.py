@@ -64,6 +64,39 @@ def read_counts(file: Path, classes: Sequence[str]) -> Counts:
         OSError: The file can't be read.
         ValueError: It isn't such a table, or has other classes.
     """
+    head, rows, confusion = _table(file, classes)
+    names = np.array([row[0] for row in rows])
+    parts = {}
+    for column in range(1, len(head) - len(classes) ** 2):
+        values, which = np.unique([row[column] for row in rows], return_inverse=True)
+        if len(values) <= MOST_VALUES:
+            sums = np.zeros((len(values), *confusion.shape[1:]), dtype=np.int64)
+            np.add.at(sums, which, confusion)
+            parts[head[column]] = dict(zip(values.tolist(), sums, strict=True))
+    return Counts(
+        names=names,
+        iou=image_iou(confusion),
+        truth=truth_keys(confusion.sum(2)),
+        total=confusion.sum(0),
+        parts=parts,
+        worst=worst_cases(parts_of_images(confusion), classes),
+    )
+
+
+def read_parts(file: Path, classes: Sequence[str]) -> dict[str, Ints]:
+    """Reads what `read_counts` does as the parts of each image, (3, C), by its name.
+
+    Raises:
+        OSError: The file can't be read.
+        ValueError: It isn't such a table, or has other classes.
+    """
+    _, rows, confusion = _table(file, classes)
+    names = [row[0] for row in rows]
+    return dict(zip(names, parts_of_images(confusion), strict=True))
+
+
+def _table(file: Path, classes: Sequence[str]) -> tuple[list[str], list[list[str]], Ints]:
+    """Reads the head, the rows by their images' names, and the confusion matrices, (N, C, C)."""
     rows = list(read_csv(file))
     if not rows:
         raise ValueError("it is empty")
@@ -82,25 +115,10 @@ def read_counts(file: Path, classes: Sequence[str]) -> Counts:
     numbers = np.fromiter(map(int, pixels), dtype=np.int64)
     if numbers.min() < 0 or numbers.max() > 2**40:
         raise ValueError("it holds numbers that are no pixel counts")
-    confusion = numbers.reshape(-1, len(classes), len(classes))
-    parts = {}
-    for column in range(1, first):
-        values, which = np.unique([row[column] for row in rows], return_inverse=True)
-        if len(values) <= MOST_VALUES:
-            sums = np.zeros((len(values), *confusion.shape[1:]), dtype=np.int64)
-            np.add.at(sums, which, confusion)
-            parts[head[column]] = dict(zip(values.tolist(), sums, strict=True))
-    return Counts(
-        names=names,
-        iou=image_iou(confusion),
-        truth=truth_keys(confusion.sum(2)),
-        total=confusion.sum(0),
-        parts=parts,
-        worst=worst_cases(_parts(confusion), classes),
-    )
+    return head, rows, numbers.reshape(-1, len(classes), len(classes))
 
 
-def _parts(confusion: Ints) -> Ints:
+def parts_of_images(confusion: Ints) -> Ints:
     """Sums confusion matrices, (N, C, C): rightly predicted, of the truth, predicted, (N, 3, C)."""
     hit = np.diagonal(confusion, axis1=1, axis2=2)
     parts: Ints = np.stack([hit, confusion.sum(2), confusion.sum(1)], axis=1)

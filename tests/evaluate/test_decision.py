@@ -76,6 +76,9 @@ def test_the_gain_is_the_difference_of_mean_ious_with_a_paired_interval() -> Non
     assert 0 < found.low < found.value < found.high
     apart = intervals(before, CLASSES, resamples=999, seed=0)["mean_iou"]
     assert found.high - found.low < 0.2 * (apart.high - apart.low), "the images are the same"
+    both = gain(np.stack([before, after]), after, resamples=999, seed=0)
+    assert both.value == pytest.approx(found.value / 2), "over two, of which one is as good"
+    assert both.low == pytest.approx(found.low / 2) and both.high == pytest.approx(found.high / 2)
 
 
 def test_the_command_fits_them_and_others_take_them(

@@ -48,7 +48,9 @@ def test_probabilities_are_averaged(members: Path, finished: Result) -> None:
     assert segpets.load([runs[0]]).members == ()
 
 
-def test_evaluate_says_protocol_and_cost(members: Path, tmp_path: Path, command: Command) -> None:
+def test_evaluate_says_protocol_and_cost(
+    members: Path, finished: Result, tmp_path: Path, command: Command
+) -> None:
     done = command(
         f"run={members}", "hydra.run.dir=out", "errors=0", "resamples=99", module="segpets.evaluate"
     )
@@ -61,6 +63,32 @@ def test_evaluate_says_protocol_and_cost(members: Path, tmp_path: Path, command:
         "averaged": "probabilities, at the model's size",
     }
     assert record["protocol"]["data_of_the_training"] is True
+    # Each member's own test, which is that of the run that they are copies of, is to be read there.
+    gained = record["metrics"]["test/mean_iou"] - finished.metrics["test/mean_iou"]
+    found = record["gains"]["ensemble"]
+    assert found["value"] == pytest.approx(gained, abs=1e-6) and abs(gained) > 1e-3
+    assert found["low"] < found["value"] < found["high"]
+    words = f"The ensemble changes the mean IoU of its members, averaged, by {gained:+.4f}"
+    assert words in said
+
+
+def test_the_gain_over_members_needs_their_own_tests_of_the_same_images(
+    members: Path, tmp_path: Path, command: Command
+) -> None:
+    runs = [shutil.copytree(run, tmp_path / run.name) for run in sorted(members.iterdir())[:2]]
+    options = ["errors=0", "resamples=99"]
+    for case, words in (("val", ["stage=val"]), ("pet", ["labels=border_as_pet"])):
+        done = command(
+            *[f"run=[{runs[0]},{runs[1]}]", f"hydra.run.dir={case}", *options, *words],
+            module="segpets.evaluate",
+        )
+        assert done.returncode == 0 and "of its members" not in done.stdout
+    counts = runs[1] / "predictions" / "test" / "counts.csv"
+    lines = counts.read_text().splitlines()
+    counts.write_text("\n".join(lines[:-1]) + "\n")
+    words = [f"run=[{runs[0]},{runs[1]}]", "hydra.run.dir=out", *options]
+    done = command(*words, module="segpets.evaluate")
+    assert done.returncode == 0 and "of its members" not in done.stdout
 
 
 def test_predict_mixes_no_ensemble_with_its_first_member(
