@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,6 +38,12 @@ RUNS = Path("logs/results")
 KEPT = re.compile(r"test/|best/|(params|mult_adds|seconds|images_per_second|epochs|seed)$")
 UNITS = {"s": 1, "m": 60, "h": 3600}
 CEILING = "ceiling.json"
+SHOWN = r"test/(mean_iou|pixel_accuracy|iou/.*)$"
+WAYS = {
+    "tta": "... and mirrored, averaged",
+    "decision": "... with decision weights of val",
+    "decision and tta": "... with both",
+}
 
 
 @dataclass(frozen=True)
@@ -56,10 +63,35 @@ class Row:
         return " ".join(["python -m segpets.train", *words])
 
 
-def listed(store: Path) -> tuple[list[Row], list[dict[str, str]]]:
+@dataclass(frozen=True)
+class Judged:
+    """Further predictions of trainings: averaged, mirrored, with decision weights."""
+
+    name: str
+    title: str
+    of: str
+    seeds: list[int]
+    words: list[str]
+
+    def runs(self) -> list[Path]:
+        """The runs of the trainings."""
+        return [RUNS / f"{self.of}-{seed}" for seed in self.seeds]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What rows.yaml lists."""
+
+    rows: list[Row]
+    judged: list[Judged]
+    published: list[dict[str, str]]
+
+
+def listed(store: Path) -> Listed:
     """Reads the rows, and what others have published."""
     found = yaml.safe_load((store / ROWS).read_text(encoding="utf-8"))
-    return [Row(**row) for row in found["rows"]], found["published"]
+    judged = [Judged(**one) for one in found.get("judged", [])]
+    return Listed([Row(**row) for row in found["rows"]], judged, found["published"])
 
 
 def stored(row: Row, store: Path) -> list[dict[str, Any]]:
@@ -118,6 +150,31 @@ def keep(row: Row, seed: int, run: Path, store: Path) -> None:
     (store / f"{row.name}.{seed}.json").write_text(text + "\n", encoding="utf-8")
 
 
+def judge(one: Judged, store: Path) -> None:
+    """Evaluates further predictions on the official test images, and stores what they reach."""
+    folder = RUNS / one.name
+    shutil.rmtree(folder, ignore_errors=True)  # of a call that was cut off
+    runs = ",".join(str(run) for run in one.runs())
+    words = [f"run=[{runs}]", "errors=0", f"hydra.run.dir={folder}", *one.words]
+    subprocess.run([sys.executable, "-m", "segpets.evaluate", *words], check=True)
+    record = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    decision = record["decision"] or {}
+    found = {"plain": record["metrics"], "tta": (record["tta"] or {}).get("metrics")}
+    found |= {"decision": decision.get("metrics"), "decision and tta": decision.get("tta")}
+    kept = {
+        "lines": {
+            name: {key: value for key, value in metrics.items() if re.match(SHOWN, key)}
+            for name, metrics in found.items()
+            if metrics
+        },
+        "gains": record["gains"],
+        "interval": record["intervals"]["test/mean_iou"],
+        "overrides": one.words,
+    }
+    text = json.dumps(kept, indent=1, sort_keys=True)
+    (store / f"{one.name}.json").write_text(text + "\n", encoding="utf-8")
+
+
 def interval_over_images(file: Path, classes: Sequence[str]) -> list[float]:
     """Returns the ends of the 95 % bootstrap interval of mean IoU over the test images."""
     read_counts(file, classes)  # which checks it
@@ -134,7 +191,7 @@ def interval_over_images(file: Path, classes: Sequence[str]) -> list[float]:
 
 def page(store: Path) -> str:
     """Writes the page."""
-    rows, published = listed(store)
+    known = listed(store)
     ceiling = json.loads((store / CEILING).read_text(encoding="utf-8"))
     head = [
         *("row", "epochs", "parameters", "mult-adds", "ms an image", "seconds", "seeds"),
@@ -142,7 +199,7 @@ def page(store: Path) -> str:
     ]
     table, absent, commands = [head, ["---"] * len(head)], list[str](), list[str]()
     devices: dict[str, None] = {}
-    for row in rows:
+    for row in known.rows:
         found = stored(row, store)
         if not found:
             absent.append(
@@ -155,11 +212,13 @@ def page(store: Path) -> str:
     lines = ["| " + " | ".join(line) + " |" for line in table]
     numbers = [
         f"| {one['what']} | {one['accuracy']} | {one['mean_iou']} | {one['protocol']} |"
-        for one in published
+        for one in known.published
     ]
+    judged = [line for one in known.judged for line in _judged(one, store, ceiling)]
     mean = ceiling["mean_iou"]
     return TEMPLATE.read_text(encoding="utf-8").format(
         table="\n".join(lines),
+        judged="\n".join(judged) or "| none yet | | | | | | | |",
         absent="\n".join(absent) or "| none | |",
         commands="\n".join(commands),
         published="\n".join(numbers),
@@ -195,6 +254,29 @@ def _cells(row: Row, found: Sequence[Mapping[str, Any]], ceiling: Mapping[str, A
     ]
 
 
+def _judged(one: Judged, store: Path, ceiling: Mapping[str, Any]) -> Iterator[str]:
+    """Yields the lines of a table for further predictions, if they are stored."""
+    file = store / f"{one.name}.json"
+    if not file.exists():
+        return
+    found = json.loads(file.read_text(encoding="utf-8"))
+    for name, metrics in found["lines"].items():
+        gain = found["gains"].get("ensemble" if name == "plain" else name)
+        change = (
+            f"{gain['value']:+.4f} ({gain['low']:+.4f} to {gain['high']:+.4f})" if gain else "-"
+        )
+        mean = metrics["test/mean_iou"]
+        cells = [
+            one.title if name == "plain" else WAYS[name],
+            f"**{mean:.4f}**",
+            change,
+            f"{metrics['test/pixel_accuracy']:.4f}",
+            *(f"{metrics[f'test/iou/{n}']:.3f}" for n in ceiling["protocol"]["classes"]),
+            f"{mean / ceiling['mean_iou']['mean']:.1%}",
+        ]
+        yield f"| {' | '.join(cells)} |"
+
+
 def _seconds(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
     if match is None:
@@ -213,12 +295,12 @@ def main() -> None:
     parser.add_argument("--store", type=Path, default=STORE, help="the folder of rows.yaml")
     asked = parser.parse_args()
     store: Path = asked.store
-    rows, _ = listed(store)
-    if asked.row is not None and asked.row not in [row.name for row in rows]:
-        names = ", ".join(row.name for row in rows)
-        raise SystemExit(f"there is no row {asked.row}: choose one of {names}")
+    known = listed(store)
+    names = [row.name for row in known.rows] + [one.name for one in known.judged]
+    if asked.row is not None and asked.row not in names:
+        raise SystemExit(f"there is no row {asked.row}: choose one of {', '.join(names)}")
     until = None if asked.budget is None else time.time() + asked.budget
-    chosen = [row for row in rows if asked.row in (None, row.name)]
+    chosen = [row for row in known.rows if asked.row in (None, row.name)]
     gpu = torch.cuda.is_available() or asked.row is not None
     for row, seed in [] if asked.write else [*missing(chosen, store, gpu=gpu)]:
         if asked.root is None and any("FOLDER" in word for word in row.command):
@@ -229,6 +311,14 @@ def main() -> None:
             print("The time is over; the next call goes on")
             break
         keep(row, seed, run, store)
+    over = asked.write or (until is not None and time.time() > until)
+    for one in [] if over else known.judged:
+        there = all((run / "predictions").exists() for run in one.runs())
+        if asked.row == one.name and not there:
+            raise SystemExit(f"{one.name} needs the trainings of {one.of}: --row {one.of}")
+        missing_one = asked.row is None and there and not (store / f"{one.name}.json").exists()
+        if asked.row == one.name or missing_one:
+            judge(one, store)
     target = store.parent / PAGE
     target.write_text(page(store), encoding="utf-8")
     print(f"{target} is written")

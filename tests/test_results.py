@@ -27,10 +27,11 @@ def give(store: Path, *words: str, cwd: Path = ROOT) -> subprocess.CompletedProc
     )
 
 
-def made_store(folder: Path, rows: list[dict[str, Any]]) -> Path:
+def made_store(folder: Path, rows: list[dict[str, Any]], judged: list[Any] | None = None) -> Path:
     store = folder / "results"
     store.mkdir()
-    (store / "rows.yaml").write_text(yaml.safe_dump({"rows": rows, "published": []}))
+    tables = {"rows": rows, "judged": judged or [], "published": []}
+    (store / "rows.yaml").write_text(yaml.safe_dump(tables))
     ceiling = (ROOT / "docs" / "results" / "ceiling.json").read_text()
     (store / "ceiling.json").write_text(ceiling)
     return store
@@ -103,7 +104,10 @@ def test_what_is_missing_is_trained_and_goes_on_after_the_time_is_over(
     (root,) = (word for word in given if word.startswith("data.root="))
     folder = root.removeprefix("data.root=")
     command = ["data.root=FOLDER" if word == root else word for word in given]
-    store = made_store(tmp_path, [row("a", command=command, seeds=1)])
+    words = ["tta=[flip]", "decide=[1,1,1.2]", "resamples=99"]
+    judged = [{"name": "more", "title": "net a", "of": "a", "seeds": [1], "words": words}]
+    store = made_store(tmp_path, [row("a", command=command, seeds=1)], judged)
+    assert "more needs the trainings of a" in give(store, "--row", "more", cwd=tmp_path).stdout
     late = give(store, "--root", folder, "--budget", "4s", cwd=tmp_path)
     assert late.returncode == 0, late.stdout
     assert "The time is over; the next call goes on" in late.stdout
@@ -118,5 +122,12 @@ def test_what_is_missing_is_trained_and_goes_on_after_the_time_is_over(
     assert kept["latency_ms"] > 0
     page = (tmp_path / "RESULTS.md").read_text()
     assert re.search(rf"\| net a \| 2 .*\*\*{summary['test/mean_iou']:.4f}\*\*", page)
+    more = json.loads((store / "more.json").read_text())
+    plain = more["lines"]["plain"]["test/mean_iou"]
+    assert plain == pytest.approx(summary["test/mean_iou"], abs=1e-6)
+    both = more["lines"]["decision and tta"]["test/mean_iou"]
+    assert more["gains"]["decision and tta"]["value"] == pytest.approx(both - plain, abs=1e-6)
+    assert f"| net a | **{plain:.4f}** | - |" in page
+    assert f"| ... with both | **{both:.4f}** | {both - plain:+.4f} (" in page
     again = give(store, cwd=tmp_path)
     assert "a, seed" not in again.stdout, "it is there"
