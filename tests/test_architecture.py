@@ -70,7 +70,7 @@ MUST_NOT_IMPORT = {
 SHARED = {
     "model": {"first_layer", "pad", "separable", "windows"},
     "loss": {"base"},
-    "augment": {"pair", "scale_crop"},
+    "augment": {"pair", "scale_crop", "work"},
     "callback": {"rows", "signals", "tensorboard"},
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -10,16 +10,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms import v2
 
-from segpets.labels import IGNORE_INDEX
+from segpets.augment.work import Work
 
-_GREY = (0.2989, 0.587, 0.114)  # torchvision's
 _TRIES = 10  # as many boxes does torchvision draw until one fits
 
-Step = Callable[["_Work", Tensor], None]
+Step = Callable[[Work, Tensor], None]
 """Changes the images for which the second argument, bool (B,), is true."""
 
 
@@ -35,16 +33,17 @@ class DeviceAugment:
 
     Args:
         transforms: The transforms, applied in this order.
-        keep_size: Whether a crop is resized to its picture's size, not to its own `size`; its
-            `ratio` is then that of its shape to the picture's.
+        keep_size: Whether a crop is resized to its picture's size; its own `size` must then be 1,
+            and its `ratio` is that of its shape to the picture's.
 
     Raises:
-        ValueError: It hasn't one of them.
+        ValueError: It hasn't one of them, or a crop has another size.
     """
 
     def __init__(self, *, transforms: Sequence[v2.Transform], keep_size: bool = False) -> None:
         self.transforms, self.keep_size = tuple(transforms), keep_size
         self._steps = [_step(one, f"augment.transforms[{i}]") for i, one in enumerate(transforms)]
+        _check_sizes(transforms, keep_size=keep_size)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Lets it travel to processes that are spawned, which functions within functions can't."""
@@ -73,7 +72,7 @@ class DeviceAugment:
         Returns:
             Images and masks of the same types; their size may be another.
         """
-        work = _Work(images, masks, seeds, self.keep_size)
+        work = Work(images, masks, seeds, self.keep_size)
         for step in self._steps:
             step(work, torch.ones_like(seeds, dtype=torch.bool))
         work.resample()
@@ -84,139 +83,17 @@ def _made(transforms: Sequence[v2.Transform], keep_size: bool) -> DeviceAugment:
     return DeviceAugment(transforms=transforms, keep_size=keep_size)
 
 
-class _Work:
-    """A batch on its way.
-
-    Attributes:
-        images: (B, C, H, W).
-        masks: (B, H, W).
-        theta: Where each pixel comes from, (B, 3, 3), in coordinates from -1 to 1.
-        size: Height and width that it shall have.
-        keep_size: Whether no crop changes it.
-        only_flips: True if `theta` mirrors images and does nothing else.
-    """
-
-    def __init__(
-        self, images: Tensor, masks: Tensor, seeds: Tensor, keep_size: bool = False
-    ) -> None:
-        self.images, self.masks, self._seeds, self._drawn = images, masks, seeds, 0
-        self.keep_size = keep_size
-        self._begin()
-
-    def _begin(self) -> None:
-        eye = torch.eye(3, device=self.images.device)
-        self.theta = eye.expand(len(self.images), 3, 3)
-        self.size = (self.images.shape[-2], self.images.shape[-1])
-        self.only_flips, self._moved = True, False
-        self._axes: set[int] = set()
-
-    def uniform(self, low: float = 0.0, high: float = 1.0, *, count: int = 1) -> Tensor:
-        """Draws numbers for each image, float32 (B, count)."""
-        counters = torch.arange(self._drawn, self._drawn + count, device=self._seeds.device)
-        self._drawn += count
-        bits = hashed(self._seeds[:, None], counters)
-        return low + (high - low) * (bits * 2.0**-24)
-
-    def move(self, theta: Tensor, *, mirrors: int | None = None) -> None:
-        """Adds a map, which is applied after those before it.
-
-        Args:
-            theta: The map, (B, 3, 3).
-            mirrors: The axis that it mirrors in some images, if it does nothing else: 0 for x.
-        """
-        self.theta, self._moved = self.theta @ theta, True
-        self.only_flips = self.only_flips and mirrors is not None
-        if mirrors is not None:
-            self._axes.add(mirrors)
-
-    def resample(self) -> None:
-        """Does what `theta` says."""
-        if self._moved and self.only_flips:
-            for axis in self._axes:
-                turned = self.theta[:, axis, axis] < 0
-                self.images = _flipped(self.images, -1 - axis, turned)
-                self.masks = _flipped(self.masks, -1 - axis, turned)
-        elif self._moved:
-            shape = [*self.images.shape[:2], *self.size]
-            grid = F.affine_grid(self.theta[:, :2], shape, align_corners=False)
-            sampled = F.grid_sample(self.images.float(), grid, "bilinear", "zeros", False)
-            self.images = self._as_before(sampled)
-            inside = self.masks[:, None].float() - IGNORE_INDEX  # 0 outside: ignored
-            chosen = F.grid_sample(inside, grid, "nearest", "zeros", False)[:, 0] + IGNORE_INDEX
-            self.masks = chosen.to(self.masks.dtype)
-        self._begin()
-
-    def _as_before(self, values: Tensor) -> Tensor:
-        whole = not self.images.is_floating_point()
-        return values.round_().to(self.images.dtype) if whole else values
-
-    def jitter(self, brightness: Tensor, contrast: Tensor, saturation: Tensor) -> None:
-        """Changes colours by factors, each (B, 1); 1 changes nothing.
-
-        With x a pixel, g its grey value and m the mean of all g, the three changes together are
-        b (c (s x + (1 - s) g) + (1 - c) m), in any order: grey values survive the saturation, and
-        the mean grows with the brightness.
-        """
-        if self.images.shape[1] not in (1, 3):
-            raise ValueError(f"ColorJitter takes 1 or 3 channels, not {self.images.shape[1]}")
-        self.resample()
-        integers = not self.images.is_floating_point()
-        x = self.images.float()
-        b, c, s = (factor.view(-1, 1, 1, 1) for factor in (brightness, contrast, saturation))
-        grey = x
-        if x.shape[1] == 3:
-            red, green, blue = x[:, :1], x[:, 1:2], x[:, 2:]
-            grey = (red * _GREY[0]).add_(green, alpha=_GREY[1]).add_(blue, alpha=_GREY[2])
-        grey = grey.floor() if integers else grey
-        mean = grey.mean((1, 2, 3), keepdim=True)
-        same = torch.addcmul(b * (1 - c) * mean, grey, b * c * (1 - s))
-        x = torch.addcmul(same, x, b * c * s)
-        x = x.clamp_(0, 255 if integers else 1)
-        self.images = x.to(self.images.dtype)  # torchvision doesn't round here, either
-
-    def blur(self, sigma: Tensor, kernel: Sequence[int], when: Tensor) -> None:
-        """Blurs by a Gaussian of a standard deviation in pixels, (B, 1)."""
-        self.resample()
-        batch, channels = self.images.shape[:2]
-        width, height = kernel  # as torchvision has them
-        lines = []
-        for length in (height, width):
-            at = torch.linspace(-(length - 1) / 2, (length - 1) / 2, length, device=sigma.device)
-            line = torch.exp(-0.5 * (at / sigma) ** 2)
-            lines.append(line / line.sum(1, keepdim=True))
-        both = lines[0][:, :, None] * lines[1][:, None, :]
-        weights = both.repeat_interleave(channels, dim=0)[:, None]
-        x = self.images.float().flatten(0, 1)[None]
-        x = F.pad(x, (width // 2, width // 2, height // 2, height // 2), mode="reflect")
-        x = F.conv2d(x, weights, groups=batch * channels).view(self.images.shape)
-        self.images = torch.where(when.view(-1, 1, 1, 1), self._as_before(x), self.images)
-
-
-def hashed(seeds: Tensor, counters: Tensor) -> Tensor:
-    """Hashes pairs of numbers to 24 bits, evenly: SplitMix64.
-
-    Fast Splittable Pseudorandom Number Generators. Steele, Lea, Flood, 2014.
-
-    Args:
-        seeds: int64.
-        counters: int64, of a shape that fits.
-    """
-    x = seeds + (counters + 1) * -0x61C8864680B583EB  # 0x9E37... as a signed number
-    for shift, factor in ((30, -0x40A7B892E31B1A47), (27, -0x6B2FB644ECCEEE15)):
-        x = (x ^ _shifted(x, shift)) * factor
-    return _shifted(x ^ _shifted(x, 31), 40)
-
-
-def _shifted(x: Tensor, bits: int) -> Tensor:
-    """Shifts to the right, with zeros from the left, as for numbers without a sign."""
-    return (x >> bits) & ((1 << (64 - bits)) - 1)
-
-
-def _flipped(images: Tensor, axis: int, turned: Tensor) -> Tensor:
-    """Mirrors some images; copying whole ones takes a quarter of the time of choosing by pixel."""
-    both = torch.cat([images, images.flip(axis)])
-    rows = torch.arange(len(images), device=images.device) + len(images) * turned
-    return both.index_select(0, rows)
+def _check_sizes(transforms: Sequence[v2.Transform], *, keep_size: bool) -> None:
+    for one in transforms:
+        if isinstance(one, v2.RandomApply):
+            _check_sizes(one.transforms, keep_size=keep_size)
+        elif isinstance(one, v2.RandomResizedCrop) and keep_size != (set(one.size) == {1}):
+            raise ValueError(
+                f"augment.keep_size=true resizes crops to the size of their pictures, not to "
+                f"{[*one.size]}: leave size=1, or give augment.keep_size=false besides"
+                if keep_size
+                else "augment.keep_size=false resizes crops to their own size, which is 1: give one"
+            )
 
 
 def _step(transform: v2.Transform, where: str) -> Step:
@@ -238,19 +115,19 @@ def _step(transform: v2.Transform, where: str) -> Step:
 
 def _missing(what: str, where: str) -> ValueError:
     return ValueError(
-        f"augment=device has {what} ({where}): leave it out, or choose augment=torchvision with "
-        "these transforms, which has all of torchvision.transforms.v2"
+        f"DeviceAugment (augment=device, device_crop) has {what} ({where}): leave it out, or "
+        "choose augment=torchvision with these transforms, which has all of torchvision's v2"
     )
 
 
 def _flip(transform: v2.Transform, where: str) -> Step:
     axis = 0 if isinstance(transform, v2.RandomHorizontalFlip) else 1
 
-    def step(work: _Work, when: Tensor) -> None:
+    def step(work: Work, when: Tensor) -> None:
         turned = when & (work.uniform()[:, 0] < transform.p)
         theta = torch.eye(3, device=when.device).repeat(len(when), 1, 1)
         theta[:, axis, axis] = torch.where(turned, -1.0, 1.0)
-        work.move(theta, mirrors=axis)
+        work.move(theta, within=True, mirrors=axis)
 
     return step
 
@@ -262,7 +139,7 @@ def _affine(transform: v2.Transform, where: str) -> Step:
         raise _missing("RandomAffine by bilinear interpolation only", where)
     translate, scale = transform.translate or (0.0, 0.0), transform.scale or (1.0, 1.0)
 
-    def step(work: _Work, when: Tensor) -> None:
+    def step(work: Work, when: Tensor) -> None:
         if not work.only_flips:
             work.resample()  # what is outside by now shall be black
         height, width = work.size
@@ -274,7 +151,7 @@ def _affine(transform: v2.Transform, where: str) -> Step:
         x, y = -(cos * across + sin * down), sin * across - cos * down
         rows = [cos, sin * height / width, 2 * x / width]
         rows += [-sin * width / height, cos, 2 * y / height]
-        work.move(_chosen(rows, when))
+        work.move(_chosen(rows, when), within=False)
 
     return step
 
@@ -284,7 +161,7 @@ def _crop(transform: v2.Transform, where: str) -> Step:
         raise _missing("RandomResizedCrop by bilinear interpolation only", where)
     low, high = (math.log(limit) for limit in transform.ratio)
 
-    def step(work: _Work, when: Tensor) -> None:
+    def step(work: Work, when: Tensor) -> None:
         height, width = work.size
         shape = width / height if work.keep_size else 1.0
         area = height * width * work.uniform(*transform.scale, count=_TRIES)
@@ -304,7 +181,7 @@ def _crop(transform: v2.Transform, where: str) -> Step:
         top = torch.where(some, (y * (height - h + 1)).floor(), (height - h) // 2)
         zero, x, y = torch.zeros_like(w), (2 * left + w) / width - 1, (2 * top + h) / height - 1
         rows = [w / width, zero, x, zero, h / height, y]
-        work.move(_chosen(rows, when))
+        work.move(_chosen(rows, when), within=True)
         work.size = work.size if work.keep_size else (transform.size[0], transform.size[-1])
 
     return step
@@ -327,7 +204,7 @@ def _jitter(transform: v2.Transform, where: str) -> Step:
         raise _missing("no ColorJitter with hue", where)
     limits = [transform.brightness, transform.contrast, transform.saturation]
 
-    def step(work: _Work, when: Tensor) -> None:
+    def step(work: Work, when: Tensor) -> None:
         drawn = [work.uniform(*(limit or (1.0, 1.0))) for limit in limits]
         work.jitter(*(torch.where(when[:, None], factor, 1.0) for factor in drawn))
 
@@ -342,7 +219,7 @@ def _blur(transform: v2.Transform, where: str) -> Step:
 def _perhaps(transform: v2.Transform, where: str) -> Step:
     steps = [_step(one, f"{where}.transforms[{i}]") for i, one in enumerate(transform.transforms)]
 
-    def step(work: _Work, when: Tensor) -> None:
+    def step(work: Work, when: Tensor) -> None:
         chosen = when & (work.uniform()[:, 0] < transform.p)
         for one in steps:
             one(work, chosen)

@@ -15,7 +15,8 @@ from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
-from segpets.augment.device import DeviceAugment, _Work, hashed
+from segpets.augment.device import DeviceAugment
+from segpets.augment.work import Work, hashed
 from segpets.build.instantiate import build
 from segpets.build.objects import build_data, build_module, build_trainer
 from segpets.config import compose
@@ -43,9 +44,9 @@ def batch_of(*transforms: v2.Transform, count: int = 6) -> tuple[Tensor, Tensor,
     return (images, masks, *DeviceAugment(transforms=transforms).batch(images, masks, seeds))
 
 
-def work(count: int = 6) -> _Work:
+def work(count: int = 6) -> Work:
     images, masks = pictures(count)
-    return _Work(images, masks, torch.arange(count))
+    return Work(images, masks, torch.arange(count))
 
 
 # random numbers
@@ -68,7 +69,7 @@ def test_numbers_are_those_of_splitmix() -> None:
 
 def test_numbers_are_uniform_and_independent() -> None:
     images, masks = torch.zeros(20_000, 1, 1, 1), torch.zeros(20_000, 1, 1)
-    numbers = _Work(images, masks, torch.arange(20_000)).uniform(-1, 3, count=3)
+    numbers = Work(images, masks, torch.arange(20_000)).uniform(-1, 3, count=3)
     assert numbers.min() >= -1 and numbers.max() < 3
     for column in numbers.T:
         assert stats.kstest((column.numpy() + 1) / 4, "uniform").pvalue > 1e-3
@@ -114,7 +115,7 @@ def test_an_affine_map_is_torchvisions(
     given.translate = (translate[0] / 56, translate[1] / 40)
     augment = DeviceAugment(transforms=[given])
     with pytest.MonkeyPatch.context() as patch:  # the largest translation
-        patch.setattr(_Work, "uniform", lambda *limits: torch.tensor([[limits[-1]]]))
+        patch.setattr(Work, "uniform", lambda *limits: torch.tensor([[limits[-1]]]))
         found, found_mask = augment.batch(images, masks, torch.zeros(1, dtype=torch.int64))
     expected = F.affine(
         tv_tensors.Image(images), angle, list(translate), scale, [0.0, 0.0], interpolation=BILINEAR
@@ -130,7 +131,7 @@ def test_a_crop_is_torchvisions_away_from_its_edge() -> None:
     images, masks = pictures(1)
     given = v2.RandomResizedCrop((48, 64), scale=(0.3, 0.6), antialias=False)
     for seed in range(10):
-        numbers = _Work(images, masks, torch.tensor([seed]))
+        numbers = Work(images, masks, torch.tensor([seed]))
         augment = DeviceAugment(transforms=[given])
         found, found_mask = augment.batch(images, masks, torch.tensor([seed]))
         area = numbers.uniform(0.3, 0.6, count=10)[0] * 40 * 56
@@ -165,7 +166,7 @@ def test_one_change_of_colours_is_torchvisions(name: str, factor: float, floats:
     images, _ = pictures()
     images = images / 255 if floats else images
     one = torch.ones(6, 1)
-    batch = _Work(images, pictures()[1], torch.arange(6))
+    batch = Work(images, pictures()[1], torch.arange(6))
     factors = {"brightness": one, "contrast": one, "saturation": one} | {name: factor * one}
     batch.jitter(**factors)
     expected = torch.stack([getattr(F, f"adjust_{name}")(image, factor) for image in images])
@@ -180,7 +181,7 @@ def test_one_change_of_colours_is_torchvisions(name: str, factor: float, floats:
 def test_changes_together_are_torchvisions_in_any_order(order: tuple[int, ...]) -> None:
     images, masks = pictures()
     images = images.float() / 255  # nothing is rounded, and nothing reaches black or white
-    batch = _Work(images, masks, torch.arange(6))
+    batch = Work(images, masks, torch.arange(6))
     factors = {"brightness": 0.9, "contrast": 1.2, "saturation": 0.8}
     batch.jitter(*(torch.full((6, 1), factor) for factor in factors.values()))
     expected = images
@@ -244,7 +245,7 @@ def test_nothing_waits_for_the_device() -> None:
 def test_what_it_has_not_is_named_with_the_backend_that_has_it(
     transform: v2.Transform, words: str
 ) -> None:
-    with pytest.raises(ValueError, match=rf"augment=device has {words}.*augment=torchvision"):
+    with pytest.raises(ValueError, match=rf"device_crop\) has {words}.*augment=torchvision"):
         DeviceAugment(transforms=[transform])
 
 
@@ -271,7 +272,8 @@ def test_a_crop_keeps_the_size_and_nearly_the_shape_of_its_picture() -> None:
     down = torch.linspace(0, 1, 48)[:, None].expand(48, 160)
     images = torch.stack([across, down, down])[None].repeat(64, 1, 1, 1)
     masks = torch.zeros(64, 48, 160, dtype=torch.uint8)
-    crop = v2.RandomResizedCrop(32, scale=(0.4, 0.9), ratio=(0.8, 1.25), antialias=False)
+    options = {"scale": (0.4, 0.9), "ratio": (0.8, 1.25), "antialias": False}
+    crop = v2.RandomResizedCrop(1, **options)
     augment = DeviceAugment(transforms=[crop], keep_size=True)
     cut, _ = augment.batch(images, masks, torch.arange(64))
     assert cut.shape == images.shape
@@ -280,8 +282,28 @@ def test_a_crop_keeps_the_size_and_nearly_the_shape_of_its_picture() -> None:
     assert ((wide / high > 0.75) & (wide / high < 1.33)).all()
     assert (wide * high > 0.35).all() and (wide * high < 0.95).all()
     assert (wide / high).std() > 0.05 and (wide * high).std() > 0.05
-    plain = DeviceAugment(transforms=[crop]).batch(images, masks, torch.arange(64))[0]
-    assert plain.shape == (64, 3, 32, 32)
+    plain = DeviceAugment(transforms=[v2.RandomResizedCrop(32, **options)])
+    assert plain.batch(images, masks, torch.arange(64))[0].shape == (64, 3, 32, 32)
+    inner = v2.RandomApply([v2.RandomResizedCrop(32, **options)])
+    with pytest.raises(ValueError, match=r"not to \[32, 32\]: .*augment.keep_size=false"):
+        DeviceAugment(transforms=[inner], keep_size=True)
+    with pytest.raises(ValueError, match="their own size, which is 1: give one"):
+        DeviceAugment(transforms=[v2.RandomApply([crop])])
+
+
+def test_a_crop_at_the_edge_has_no_rim() -> None:
+    """What lies beyond the outermost pixels is as they are, as torchvision's resize has it."""
+    images = torch.full((64, 3, 40, 56), 255, dtype=torch.uint8)
+    masks = torch.ones(64, 40, 56, dtype=torch.uint8)
+    flip = v2.RandomHorizontalFlip(0.5)
+    crop = v2.RandomResizedCrop((48, 64), scale=(0.3, 1.0), antialias=False)
+    seeds = torch.arange(64)
+    cut = DeviceAugment(transforms=[flip, crop]).batch(images, masks, seeds)
+    assert (cut[0] == 255).all() and (cut[1] == 1).all()
+    turned = DeviceAugment(transforms=[v2.RandomAffine(20, interpolation=BILINEAR), crop]).batch(
+        images, masks, seeds
+    )
+    assert (turned[0] == 0).any() and (turned[1] == IGNORE_INDEX).any(), "outside is black"
 
 
 def test_the_default_trains_on_pictures_of_their_own_sizes_without_stretching(
