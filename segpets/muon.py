@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import torch
@@ -14,6 +14,7 @@ from segpets.hardware import fastest_precision
 
 _A, _B, _C = 3.4445, -4.7750, 2.0315  # of the iteration, as K. Jordan chose them
 _ITERATIONS: Final = 5
+_FEW_ZEROS: Final = 1 << 20
 _RMS: Final = 0.2  # of a step, as it is of AdamW's
 
 
@@ -136,24 +137,40 @@ def all_orthogonalised(matrices: Sequence[Tensor], *, stacked: bool) -> list[Ten
 
     Args:
         matrices: Of any shapes, on one device.
-        stacked: Whether those with as many rows (or columns, if these are fewer) are done together,
-            with zeros beside the shorter ones, which changes nothing.
+        stacked: Whether those with as many rows (or columns, if these are fewer) and of similar
+            length are done together, with zeros beside the shorter ones, which changes nothing.
     """
     if not stacked:
         return [orthogonalised(matrix) for matrix in matrices]
     wide = [m.mT if m.shape[0] > m.shape[1] else m for m in matrices]
-    places: dict[int, list[int]] = {}
-    for place, matrix in enumerate(wide):
-        places.setdefault(len(matrix), []).append(place)
     turned = [*matrices]
-    for rows, group in places.items():
-        together = wide[group[0]].new_zeros(len(group), rows, max(wide[i].shape[1] for i in group))
+    for group in _alike(wide):
+        rows, longest = wide[group[0]].shape
+        together = wide[group[0]].new_zeros(len(group), rows, longest)
         for one, place in zip(together, group, strict=True):
             one[:, : wide[place].shape[1]] = wide[place]
         for one, place in zip(orthogonalised(together), group, strict=True):
             one = one[:, : wide[place].shape[1]]
             turned[place] = one if one.shape == matrices[place].shape else one.mT
     return turned
+
+
+def _alike(wide: Sequence[Tensor]) -> Iterator[list[int]]:
+    """Yields the places of matrices of as many rows, the longest first.
+
+    Zeros beside the shorter ones take no more than what is there, or four megabytes.
+    """
+    places = sorted(range(len(wide)), key=lambda place: (wide[place].shape, place), reverse=True)
+    while places:
+        rows, longest = wide[places[0]].shape
+        group, held = [places.pop(0)], rows * longest
+        while places and len(wide[places[0]]) == rows:
+            more = held + wide[places[0]].numel()
+            zeros = (len(group) + 1) * rows * longest - more
+            if zeros > max(more, _FEW_ZEROS):
+                break
+            group, held = [*group, places.pop(0)], more
+        yield group
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch.optim import AdamW
 from torch.optim import Muon as MuonOfTorch
 
 from segpets.model.vit import ViT
-from segpets.muon import Muon, all_orthogonalised, is_matrix, orthogonalised
+from segpets.muon import Muon, _alike, all_orthogonalised, is_matrix, orthogonalised
 from segpets.optimizer import made_fused
 
 OPTIONS: dict[str, Any] = {"lr": 0.02, "weight_decay": 0.1}
@@ -70,6 +70,18 @@ def test_matrices_may_be_done_together() -> None:
         assert other.shape == shape
         torch.testing.assert_close(one, other, rtol=0, atol=1e-2)
     torch.testing.assert_close(apart[0], orthogonalised(matrices[0]), rtol=0, atol=0)
+
+
+def test_no_stack_is_mostly_zeros() -> None:
+    lengths = [18432, 4608, 2304, 2304, 1024, 256]  # of a head, a backbone's last layers ...
+    wide = [torch.zeros(256, length) for length in lengths] + [torch.zeros(8, 9), torch.zeros(8, 8)]
+    groups = [*_alike(wide)]
+    assert sorted(place for group in groups for place in group) == [*range(8)]
+    assert [7, 6] in [sorted(group, reverse=True) for group in groups]
+    for group in groups:
+        held = sum(wide[place].numel() for place in group)
+        assert len(group) * max(wide[place].numel() for place in group) <= 2 * held + 2**20
+    assert len(groups) == 3
 
 
 def test_a_step_is_as_large_as_the_rate_says() -> None:
