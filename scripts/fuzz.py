@@ -109,16 +109,19 @@ def _bytes(*patterns: str) -> Callable[[], list[bytes]]:
     return lambda: [f.read_bytes() for p in patterns for f in sorted(ROOT.glob(p))[:6]]
 
 
-def _every(*calls: Callable[[], Any]) -> None:
-    """Makes all calls, and raises an error of segpets if all have one."""
-    errors = []
+def _every(*calls: Callable[[], Any]) -> list[bool]:
+    """Makes all calls; tells which had no error of segpets, and raises one if all had."""
+    errors: list[UserError | None] = []
     for call in calls:
         try:
             call()
+            errors.append(None)
         except UserError as error:
             errors.append(error)
-    if len(errors) == len(calls):
-        raise errors[0]
+    first, *others = errors
+    if first is not None and None not in others:
+        raise first
+    return [error is None for error in errors]
 
 
 def _pictures() -> list[bytes]:
@@ -167,20 +170,20 @@ def _arrays() -> list[bytes]:
     return seeds
 
 
-def _array(file: Path) -> None:
+def _array(file: Path) -> list[bool]:
     named = file.with_suffix(".npy")
     file.rename(named)
-    _picture(named)
+    return _picture(named)
 
 
-def _picture(file: Path) -> None:
+def _picture(file: Path) -> list[bool]:
     rules = (
         Reader((32, 32)),
         Reader((32, 48), fit="letterbox", channels=1, range=(0, 4095)),
         Reader((32, 32), fit="shorter", channels=4, range=(0, 1), pages="channels"),
         *(Reader((32, 32), channels=n, range=(0, 4095), pages="each") for n in (3, 4, 7)),
     )
-    _every(*(lambda r=r: _seen(file, r) for r in rules))
+    return _every(*(lambda r=r: _seen(file, r) for r in rules))
 
 
 def _seen(file: Path, reader: Reader) -> None:
@@ -210,13 +213,13 @@ def _masks() -> list[bytes]:
     return seeds + _bytes(f"{TRIMAPS}/*")()
 
 
-def _mask(file: Path) -> None:
+def _mask(file: Path) -> list[bool]:
     sample = Sample("x", file, file, {"species": "cat"})
     folder = Folder(classes=["a", "b"], root=file.parent, values={0: "a", 255: "b"})
     colours = Folder(classes=["a", "b"], root=file.parent, values={"0 0 0": "a", "9 9 9": "b"})
     lines = Folder(classes=["a", "b"], root=file.parent, threshold=128)
     pets = OxfordPets(root=file.parent)
-    _every(*(lambda s=s: s.mask(sample) for s in (folder, colours, lines, pets)))
+    return _every(*(lambda s=s: s.mask(sample) for s in (folder, colours, lines, pets)))
 
 
 def _coco_seeds() -> list[bytes]:
@@ -254,26 +257,29 @@ def _coco(file: Path) -> None:
             source.mask(sample)
 
 
-def _pairs(file: Path) -> None:
-    for name in ("a", "b", "c"):
-        Image.new("L", (8, 8)).save(file.parent / f"{name}.png")
-    _every(
+def _pairs(file: Path) -> list[bool]:
+    for place in (file.parent, file.parent / "masks"):
+        place.mkdir(exist_ok=True)
+        for name in ("a", "b", "c"):
+            Image.new("L", (8, 8)).save(place / f"{name}.png")
+    here, files = file.parent, {"train": file, "val": file}
+    both: dict[str, Any] = {"root": here, "images": here, "masks": here / "masks"}
+    return _every(
         lambda: Folder(classes=["a", "b"], pairs=file).splits(),
         lambda: leave_out(Splits([], [], []), file),
-        lambda: Folder(classes=["a", "b"], root=file.parent, images=file.parent, masks=file.parent,
-                       split="files", files={"train": file, "val": file}).splits(),
-    )  # fmt: skip
+        lambda: Folder(classes=["a", "b"], **both, split="files", files=files).splits(),
+    )
 
 
 def _in_a_run(name: str, *readers: Callable[[Path], Any]) -> Read:
-    def read(file: Path) -> None:
+    def read(file: Path) -> list[bool]:
         run = file.parent / "run"
         shutil.copytree(ROOT / RUN, run)
         target = run / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)
         file.rename(target)
-        _every(*(lambda reader=reader: reader(run) for reader in readers))
+        return _every(*(lambda reader=reader: reader(run) for reader in readers))
 
     return read
 
@@ -367,9 +373,9 @@ def _predictions(file: Path) -> None:
     table.tidy()
 
 
-def _origin(file: Path) -> None:
+def _origin(file: Path) -> list[bool]:
     file.rename(file.parent / "prediction.json")
-    _every(lambda: begun(file.parent), lambda: check_folder(file.parent))
+    return _every(lambda: begun(file.parent), lambda: check_folder(file.parent))
 
 
 def _as_json(tree: Any) -> bytes:
@@ -380,8 +386,10 @@ def _as_yaml(tree: Any) -> bytes:
     return str(yaml.safe_dump(tree, allow_unicode=True)).encode("utf-8", "surrogatepass")
 
 
-def _records(run: Path) -> None:
-    _every(lambda: segpets.load(run), lambda: read_record(run), lambda: str(standing(run.parent)))
+def _records(run: Path) -> list[bool]:
+    return _every(
+        lambda: segpets.load(run), lambda: read_record(run), lambda: str(standing(run.parent))
+    )
 
 
 _JSON = (json.loads, _as_json)

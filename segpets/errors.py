@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
@@ -27,7 +28,8 @@ def overlong(error: BaseException) -> str | None:
     """Returns the beginning of a name that was longer than the file system takes, if one was."""
     if not isinstance(error, OSError) or error.errno != errno.ENAMETOOLONG:
         return None
-    name = in_one_line(error.filename or "")
+    parts = str(error.filename or "a path").split(os.sep)
+    name = in_one_line(max(parts, key=len))
     return name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..."
 
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from segpets.browse.finding import Finding
 from segpets.data.batches import collate
-from segpets.data.dataset import Augment, SegmentationDataset
+from segpets.data.dataset import Augment, BatchAugment, OneByOne, SegmentationDataset
 from segpets.data.decoded import Cut
 from segpets.data.reader import Reader
 from segpets.data.source import Sample
@@ -46,6 +46,8 @@ def examine_augmentation(augment: Augment, reader: Reader) -> list[Finding]:
     try:
         problems = [*_of_pairs(augment, reader)]
         if not any(problem.startswith(_RETURNS) for problem, _ in problems):
+            if isinstance(augment, BatchAugment):
+                problems += _of_batches(augment, reader)
             problems += _of_workers(augment, reader)
     except Exception as error:  # somebody else's transform can raise anything
         problems = [(f"fails: {error}", "correct its parameters")]
@@ -140,8 +142,28 @@ def agreement(image: Tensor, mask: Tensor, *, edges: bool = False) -> float:
     return max(fits, 1 - fits)  # inverted colours fit as well
 
 
+def _of_batches(augment: BatchAugment, reader: Reader) -> Iterator[tuple[str, str]]:
+    """Augments images as a batch, and each by itself."""
+    image, mask = pattern(reader)
+    alone = [augment(image.clone(), mask.clone(), seed=seed) for seed in range(_SEEDS)]
+    images, masks = (torch.stack([one] * _SEEDS) for one in (image, mask))
+    together = augment.batch(images, masks, torch.arange(_SEEDS))
+    step = 1 if reader.range is None else 1 / 255  # sums of a batch may differ in their last bits
+    for one, other in zip(alone, zip(*together, strict=True), strict=True):
+        if one[0].shape == other[0].shape:
+            far = (one[0].float() - other[0].float()).abs().max() > 1.01 * step
+            if not far and (one[1] == other[1]).float().mean() > 0.99:
+                continue
+        yield (
+            "changes a batch otherwise than its images one by one",
+            "let what becomes of an image depend on its own seed only",
+        )
+        return
+
+
 def _of_workers(augment: Augment, reader: Reader) -> Iterator[tuple[str, str]]:
     """Reads the same image many times, with and without worker processes."""
+    augment = OneByOne(augment) if isinstance(augment, BatchAugment) else augment
     alone = _read(augment, reader, workers=0)
     apart = _read(augment, reader, workers=_WORKERS)
     varied = any(not _same_item(item, alone[0]) for item in alone)

@@ -25,7 +25,7 @@ from segpets.cli.help import help_text
 from segpets.cli.started import NO_SWEEP, OF_TORCHRUN, follow, join_others
 from segpets.cli.suggest import config_dirs, groups, meant, quoted, spaced
 from segpets.config import DATA_OF_A_RUN, conf_dir, data_changes, register_resolvers
-from segpets.errors import UserError, nearest
+from segpets.errors import UserError, nearest, overlong
 from segpets.run.confine import check_links
 from segpets.run.directory import find_run
 from segpets.run.files import LATEST, RunFiles, point
@@ -67,6 +67,8 @@ def run_command(name: str, *, example: str, needs: str | None = None) -> None:
         try:
             _complete(argv, name)
         except (UserError, OSError) as error:
+            if not isinstance(error, UserError) and overlong(error) is None:
+                raise
             fail(explain(error, name, argv))
         _run(name, argv)
 

@@ -58,10 +58,8 @@ def explain(
         if wrong := _no_numbers(name, argv):
             cause = str(error) if refused else f"{type(error).__name__}: {error}"
             return f"{' and '.join(wrong)} must be a number ({cause})"
-    if (mendable := _user_error(error)) is not None:
-        return str(mendable)
-    if (begin := overlong(error)) is not None:
-        return f"{begin} is longer than a name of a file may be: correct it"
+    if (mended := _in_own_words(error)) is not None:
+        return mended
     if disk_is_full(error):
         begun = name == "train" and folder is not None and RunFiles(Path(folder)).summary.exists()
         again = f"resume={folder} goes on" if begun else "give the same command again"
@@ -112,8 +110,8 @@ def explain_config(error: BaseException, name: str, argv: Sequence[str]) -> str:
         return f"{error}, so none was started. {why}"
     if isinstance(error, OverrideParseException):
         return unreadable(str(error.override), str(error).splitlines()[0])
-    if (mendable := _user_error(error)) is not None:
-        return str(mendable)
+    if (mended := _in_own_words(error)) is not None:
+        return mended
     if disk_is_full(error):  # Hydra writes its log before all else
         return explain(error, name)
     if isinstance(error, OSError) and error.filename and not str(error.filename).endswith(".yaml"):
@@ -131,8 +129,11 @@ def explain_config(error: BaseException, name: str, argv: Sequence[str]) -> str:
     return suggestion or f"{error}{cause}".strip()
 
 
-def _user_error(error: BaseException) -> UserError | None:
+def _in_own_words(error: BaseException) -> str | None:
+    """Returns the words for what a user can mend, also of a resolver; None for other errors."""
     inner: BaseException | None = error
     while isinstance(inner, InterpolationResolutionError):
         inner = inner.__cause__ or inner.__context__
-    return inner if isinstance(inner, UserError) else None
+    if inner is not None and (name := overlong(inner)) is not None:
+        return f"{name} is longer than a name of a file may be: correct it"
+    return str(inner) if isinstance(inner, UserError) else None

@@ -286,13 +286,14 @@ class SegmentationDataModule(LightningDataModule):
     def _keeps_on_device(self, dataset: SegmentationDataset) -> bool:
         """Copies the training pixels to the device once, if they are augmented there and fit.
 
-        A CPU reads them from the cache, which takes no memory of its own.
+        A CPU reads them from the cache, if there is one, which takes no memory of its own.
         """
         if self.trainer is None or not isinstance(dataset.augment, BatchAugment):
             return False
         device = self.trainer.strategy.root_device
         if not hasattr(self, "_resident"):
-            self._resident = None if device.type == "cpu" else resident(dataset, device)
+            here = device.type == "cpu" and self.pixels.cache
+            self._resident = None if here else resident(dataset, device)
         return self._resident is not None
 
     def _loader(self, stage: str, *, plain: bool = False) -> DataLoader[Item]:

@@ -236,11 +236,16 @@ def test_wide_pictures_stay_wide_and_whole(name: str) -> None:
     config = OmegaConf.create({"augment": OmegaConf.load(CONF / f"{name}.yaml")})
     config.data = {"size": [32, 128], "crop": None}
     augment = hydra.utils.instantiate(config.augment)
-    across = torch.linspace(0, 255, 128).to(torch.uint8).expand(3, 32, 128).contiguous()
-    mask = torch.zeros(32, 128, dtype=torch.uint8)
-    for seed in range(12):
-        image, turned = augment(across, mask, seed=seed)
-        assert image.shape == (3, 32, 128) and turned.shape == (32, 128)
+    across = torch.arange(128, dtype=torch.uint8).expand(32, 128).contiguous()
+    down = 4 * torch.arange(32, dtype=torch.uint8)[:, None].expand(32, 128)
+    for seed in range(12):  # masks keep values as they are, so these tell where pixels came from
+        shares = []
+        for places in (across, down):
+            image, found = augment(torch.stack([places] * 3), places, seed=seed)
+            assert image.shape == (3, 32, 128) and found.shape == (32, 128)
+            shares.append((float(found.max()) - float(found.min()) + 1) / 128)
+        if name.endswith("_crop") and name != "scale_crop":
+            assert 0.75 < shares[0] / shares[1] < 1.3, "as wide as it was, beside its height"
     own = 1 if getattr(augment, "keep_size", False) else 4  # width to height, or beside that
     for crop in _resized_crops(OmegaConf.to_container(config.augment, resolve=True)):
         low, high = crop["ratio"]

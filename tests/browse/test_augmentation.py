@@ -150,3 +150,35 @@ def test_agreement_is_the_part_that_fits() -> None:
     wrong = mask.clone()
     wrong[:, :32] = 200 - wrong[:, :32]
     assert 0.45 < agreement(image, wrong) < 0.55
+
+
+class Neighbours(By):
+    """Whole batches, whose first image decides for all."""
+
+    def batch(self, images: Tensor, masks: Tensor, seeds: Tensor) -> Pair:
+        pairs = [self(*pair, seed=int(seeds[0])) for pair in zip(images, masks, strict=True)]
+        return torch.stack([pair[0] for pair in pairs]), torch.stack([pair[1] for pair in pairs])
+
+
+def test_a_batch_whose_images_depend_on_each_other() -> None:
+    def flipped(image: Tensor, mask: Tensor, random: np.random.Generator) -> Pair:
+        return (image.flip(-1), mask.flip(-1)) if random.random() < 0.5 else (image, mask)
+
+    assert problems(By(flipped)) == []
+    (found,) = problems(Neighbours(flipped))
+    assert found == "changes a batch otherwise than its images one by one"
+
+
+def test_random_numbers_of_its_own_in_whole_batches() -> None:
+    class Own(Neighbours):
+        def __call__(self, image: Tensor, mask: Tensor, *, seed: int) -> Pair:
+            return self.function(image, mask, np.random.default_rng())
+
+    def brighter(image: Tensor, mask: Tensor, random: np.random.Generator) -> Pair:
+        return image + int(random.integers(20)), mask
+
+    assert any("random numbers" in remedy for remedy in remedies(Own(brighter)))
+
+
+def remedies(augment: Augment) -> list[str]:
+    return [finding.remedy for finding in examine_augmentation(augment, Reader((96, 96)))]
