@@ -2,7 +2,7 @@
 
     python benchmarks/estimate.py [--models unet efficient] [--batch 8] [--images 3312]
                                   [--epochs 20] [--bandwidth 3.35e12] [--flops 990e12]
-                                  [--launch 5e-6]
+                                  [--launch 5e-6] [OVERRIDES ...]
 
 A step's forward, backward and optimizer are run on a CPU, and each operation of PyTorch is counted
 with the bytes that it reads and writes and its floating-point operations. A GPU needs at least the
@@ -12,6 +12,7 @@ sheet of an NVIDIA H100 SXM (3.35 TB/s, 990 TFLOPS in bf16) and five microsecond
 """
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -46,12 +47,13 @@ class Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
 
-def counted(model: str, batch: int) -> dict[str, float]:
+def counted(model: str, batch: int, overrides: Sequence[str] = ()) -> dict[str, float]:
     """Operations, bytes and floating-point operations of a step."""
     words = ["experiment=efficient"] if model == "efficient" else [f"model={model}"]
     # As on a GPU, where matrices of one shape are turned together.
     vars(muon)["all_orthogonalised"] = lambda m, stacked: all_orthogonalised(m, stacked=True)
-    cfg = compose([*words, "data=pets_mini", "trainer.accelerator=cpu", "hydra.run.dir=unused"])
+    fixed = ["data=pets_mini", "trainer.accelerator=cpu", "hydra.run.dir=unused"]
+    cfg = compose([*words, *fixed, *overrides])
     module = build_module(cfg, build(cfg.model, "model")).train()
     optimizer = made_fused(module.make_optimizer, [*module.parameters()])
     height, width = module.window or (128, 128)
@@ -87,11 +89,11 @@ def main() -> None:
     parser.add_argument("--bandwidth", type=float, default=3.35e12, help="bytes a second")
     parser.add_argument("--flops", type=float, default=990e12, help="operations a second")
     parser.add_argument("--launch", type=float, default=5e-6, help="seconds a kernel")
-    args = parser.parse_args()
+    args, overrides = parser.parse_known_args()
     steps = args.images // args.batch * args.epochs
     print(f"estimates of {args.epochs} epochs of {args.images} images, batches of {args.batch}")
     for model in args.models:
-        found = counted(model, args.batch)
+        found = counted(model, args.batch, overrides)
         device = max(found["bytes"] / args.bandwidth, found["flops"] / args.flops)
         eager = max(device, found["operations"] * args.launch)
         print(
