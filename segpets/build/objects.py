@@ -20,7 +20,7 @@ from segpets.build.instantiate import build
 from segpets.build.probe import try_loss, words
 from segpets.compiled import wants_compile
 from segpets.data import SegmentationDataModule, Source
-from segpets.data.geometry import as_size, by, trained_size
+from segpets.data.geometry import as_size_or_none, by, trained_size
 from segpets.data.reader import Reader
 from segpets.errors import UserError, out_of_memory
 from segpets.hardware import threads
@@ -128,7 +128,7 @@ def build_module(cfg: DictConfig, net: nn.Module) -> SegmentationModule:
         optimizer=build(cfg.optimizer, "optimizer"),
         scheduler=build(cfg.scheduler, "scheduler"),
         classes=cfg.data.classes,
-        window=None if cfg.data.window is None else as_size(cfg.data.window),
+        window=as_size_or_none(cfg.data.window),
         compile=wants_compile(cfg.trainer.get("compile", False)),
         frozen=_patterns(cfg),
         lr_factors=_factors(cfg),

@@ -29,7 +29,7 @@ from segpets.data.batches import (
 from segpets.data.dataset import Augment, BatchAugment, OneByOne, SegmentationDataset
 from segpets.data.decoded import check_classes
 from segpets.data.folds import check_folds, of_fold
-from segpets.data.geometry import SMALLEST, Fit, Geometry, as_size, place
+from segpets.data.geometry import SMALLEST, Fit, Geometry, as_size, as_size_or_none, place
 from segpets.data.notices import Notice, notices
 from segpets.data.picture import Exif, Pages
 from segpets.data.pixels import Pixels, in_threads
@@ -129,8 +129,8 @@ class SegmentationDataModule(LightningDataModule):
         self.reader = Reader(as_size(size), fit, channels, limits, exif, pages)
         if isinstance(augment, BatchAugment) and not self.reader.is_uniform:
             self.augment = OneByOne(augment)
-        self.window = None if window is None else as_size(window)
-        self.crop = None if crop is None else as_size(crop)
+        self.window = as_size_or_none(window)
+        self.crop = as_size_or_none(crop)
         self.size, self.batch_size, self.num_workers = as_size(size), batch_size, num_workers
         self.run_seed, self.overfit = run_seed, overfit
         check_folds(folds, fold)

@@ -101,6 +101,11 @@ def as_size(size: Any) -> Size:
     return int(height), int(width)
 
 
+def as_size_or_none(size: Any) -> Size | None:
+    """Does what `as_size` does; None stays None."""
+    return None if size is None else as_size(size)
+
+
 def trained_size(data: Mapping[str, Any]) -> Size:
     """Returns height and width of the images that a net is trained on: the crop, or the size."""
     return as_size(net_size(data["size"], data.get("crop")))

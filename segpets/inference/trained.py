@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from segpets.build.instantiate import build
-from segpets.data.geometry import Size, as_size
+from segpets.data.geometry import Size, as_size_or_none
 from segpets.data.reader import Reader
 from segpets.errors import FileError, UserError
 from segpets.hardware import usable_device
@@ -208,7 +208,7 @@ def load(
         epoch=int(saved.get("epoch", 0)) + 1,
         classes=tuple(map(str, data["classes"])),
         reader=reader,
-        window=None if data.get("window") is None else as_size(data["window"]),
+        window=as_size_or_none(data.get("window")),
         device=place,
         precision=_precision(precision, run.config, place),
     )
