@@ -33,7 +33,7 @@ def title(notebook: nbformat.NotebookNode) -> str:
 
 def page(notebook: nbformat.NotebookNode) -> str:
     """Writes a notebook, with what outputs it has, as one HTML file."""
-    exporter = HTMLExporter(  # type: ignore[no-untyped-call]
+    exporter = HTMLExporter(
         template_file="segpets-notebook", extra_loaders=[DictLoader({"segpets-notebook": TEMPLATE})]
     )
     exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
