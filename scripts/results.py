@@ -260,7 +260,9 @@ def _judged(one: Judged, store: Path, ceiling: Mapping[str, Any]) -> Iterator[st
     if not file.exists():
         return
     found = json.loads(file.read_text(encoding="utf-8"))
-    for name, metrics in found["lines"].items():
+    for name in ("plain", *WAYS):
+        if (metrics := found["lines"].get(name)) is None:
+            continue
         gain = found["gains"].get("ensemble" if name == "plain" else name)
         change = (
             f"{gain['value']:+.4f} ({gain['low']:+.4f} to {gain['high']:+.4f})" if gain else "-"
