@@ -50,7 +50,7 @@ class Traffic(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def counted(model: str, batch: int, overrides: Sequence[str] = ()) -> dict[str, float]:
     """Operations, bytes and floating-point operations of a step."""
     words = ["experiment=efficient"] if model == "efficient" else [f"model={model}"]
-    # As on a GPU, where matrices of one shape are turned together.
+    # As on a GPU, where matrices of as many rows are turned together.
     vars(muon)["all_orthogonalised"] = lambda m, stacked: all_orthogonalised(m, stacked=True)
     fixed = ["data=pets_mini", "trainer.accelerator=cpu", "hydra.run.dir=unused"]
     cfg = compose([*words, *fixed, *overrides])

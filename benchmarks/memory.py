@@ -13,7 +13,6 @@ U-Net instead; an epoch is its third, with validation and checkpoints.
 import argparse
 import io
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -124,7 +123,7 @@ def measure_training(root: Path) -> dict[str, float]:
     folder = root.parent / "run"
     cfg = compose([*data, f"data.size={SIZE}", *net, f"hydra.run.dir={folder}"])
     images = len(train(cfg, callbacks=[clock]).datamodule.splits.train)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    _, peak = resident()
     return {"images": images, "epoch_seconds": clock.began[3] - clock.began[2], "peak": peak}
 
 

@@ -146,8 +146,7 @@ def keep(row: Row, seed: int, run: Path, store: Path) -> None:
     kept["device"] = torch.cuda.get_device_name() if torch.cuda.is_available() else cpu_name()
     kept["cores"] = os.cpu_count()
     kept |= {key: summary.get(key) for key in ("protocol", "precision", "versions", "started")}
-    text = json.dumps(kept, indent=1, sort_keys=True)
-    (store / f"{row.name}.{seed}.json").write_text(text + "\n", encoding="utf-8")
+    _write(store / f"{row.name}.{seed}.json", kept)
 
 
 def judge(one: Judged, store: Path) -> None:
@@ -171,8 +170,11 @@ def judge(one: Judged, store: Path) -> None:
         "interval": record["intervals"]["test/mean_iou"],
         "overrides": one.words,
     }
-    text = json.dumps(kept, indent=1, sort_keys=True)
-    (store / f"{one.name}.json").write_text(text + "\n", encoding="utf-8")
+    _write(store / f"{one.name}.json", kept)
+
+
+def _write(file: Path, kept: Mapping[str, Any]) -> None:
+    file.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def interval_over_images(file: Path, classes: Sequence[str]) -> list[float]:
