@@ -17,87 +17,27 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import yaml
+from results_page import RUNS, Change, Judged, Listed, Row, listed, page
 
+from segpets.compare.paired import compared
 from segpets.hardware import cpu_name
 from segpets.reading import read_csv
 from segpets.records.counts import read_counts
+from segpets.records.group import grouped
+from segpets.records.record import read_record
 from segpets.run.files import RunFiles
-from segpets.stats import Estimate, bootstrap_of_sums, iou, mean_over_classes, over_seeds, parts_of
+from segpets.stats import bootstrap_of_sums, iou, mean_over_classes, parts_of
 
 ROOT = Path(__file__).resolve().parents[1]
-STORE, TEMPLATE = ROOT / "docs" / "results", ROOT / "scripts" / "results.template.md"
-ROWS, PAGE = "rows.yaml", "RESULTS.md"
-RUNS = Path("logs/results")
+STORE, PAGE = ROOT / "docs" / "results", "RESULTS.md"
 KEPT = re.compile(r"test/|best/|(params|mult_adds|seconds|images_per_second|epochs|seed)$")
 UNITS = {"s": 1, "m": 60, "h": 3600}
-CEILING = "ceiling.json"
 SHOWN = r"test/(mean_iou|pixel_accuracy|iou/.*)$"
-WAYS = {
-    "tta": "... and mirrored, averaged",
-    "decision": "... with decision weights of val",
-    "decision and tta": "... with both",
-}
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of the table: what is trained, with how many seeds, and on what."""
-
-    name: str
-    title: str
-    command: list[str]
-    seeds: int
-    minutes: float
-    device: str = "any"
-
-    def shown(self) -> str:
-        """The command as one gives it."""
-        words = [f"'{word}'" if "$" in word else word for word in self.command]
-        return " ".join(["python -m segpets.train", *words])
-
-
-@dataclass(frozen=True)
-class Judged:
-    """Further predictions of trainings: averaged, mirrored, with decision weights."""
-
-    name: str
-    title: str
-    of: str
-    seeds: list[int]
-    words: list[str]
-
-    def runs(self) -> list[Path]:
-        """The runs of the trainings."""
-        return [RUNS / f"{self.of}-{seed}" for seed in self.seeds]
-
-
-@dataclass(frozen=True)
-class Listed:
-    """What rows.yaml lists."""
-
-    rows: list[Row]
-    judged: list[Judged]
-    published: list[dict[str, str]]
-
-
-def listed(store: Path) -> Listed:
-    """Reads the rows, and what others have published."""
-    found = yaml.safe_load((store / ROWS).read_text(encoding="utf-8"))
-    judged = [Judged(**one) for one in found.get("judged", [])]
-    return Listed([Row(**row) for row in found["rows"]], judged, found["published"])
-
-
-def stored(row: Row, store: Path) -> list[dict[str, Any]]:
-    """Reads the summaries of a row's trainings, by their seeds."""
-    files = sorted(store.glob(f"{row.name}.*.json"))
-    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
 
 
 def missing(chosen: Sequence[Row], store: Path, *, gpu: bool) -> Iterator[tuple[Row, int]]:
@@ -131,6 +71,16 @@ def train(row: Row, seed: int, data: Path | None, until: float | None) -> Path |
     command = [sys.executable, "-m", "segpets.benchmark", f"run={run}", *measure]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return run
+
+
+def ready(row: Row, known: Listed, data: Path | None, until: float | None) -> bool:
+    """Trains what the row's command names, where it isn't there; returns False if the time ends."""
+    for other in known.rows if row.needs else []:
+        for seed in range(1, other.seeds + 1) if other.name == row.needs else []:
+            run = RUNS / f"{other.name}-{seed}"
+            if not RunFiles(run).counts.exists() and train(other, seed, data, until) is None:
+                return False
+    return True
 
 
 def keep(row: Row, seed: int, run: Path, store: Path) -> None:
@@ -173,6 +123,20 @@ def judge(one: Judged, store: Path) -> None:
     _write(store / f"{one.name}.json", kept)
 
 
+def compare(one: Change, runs: tuple[Sequence[Path], Sequence[Path]], store: Path) -> None:
+    """Compares the trainings of two rows, and stores how far they differ."""
+    records = [read_record(run) for side in runs for run in side]
+    groups, unranked = grouped(records, metric="test/mean_iou")
+    if unranked or [len(group.configurations) for group in groups] != [2]:
+        raise SystemExit(f"{one.name}: its rows can't be compared: see segpets.compare")
+    (test,), _ = compared(groups[0], against_each_other=2, resamples=9999, seed=1)
+    sign = 1 if test.first.runs[0].path in runs[0] else -1
+    low, high = sorted((sign * test.low, sign * test.high))
+    kept = {"difference": sign * test.difference, "low": low, "high": high, "p": test.p}
+    kept |= {"significant": test.significant, "images": test.images}
+    _write(store / f"{one.name}.json", kept | {"seeds": [len(side) for side in runs]})
+
+
 def _write(file: Path, kept: Mapping[str, Any]) -> None:
     file.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
@@ -191,94 +155,22 @@ def interval_over_images(file: Path, classes: Sequence[str]) -> list[float]:
     return [round(float(end), 4) for end in ends[:, 0]]
 
 
-def page(store: Path) -> str:
-    """Writes the page."""
-    known = listed(store)
-    ceiling = json.loads((store / CEILING).read_text(encoding="utf-8"))
-    head = [
-        *("row", "epochs", "parameters", "mult-adds", "ms an image", "seconds", "seeds"),
-        *("pixel accuracy", "mean IoU", "95 %", *ceiling["protocol"]["classes"], "of the ceiling"),
-    ]
-    table, absent, commands = [head, ["---"] * len(head)], list[str](), list[str]()
-    devices: dict[str, None] = {}
-    for row in known.rows:
-        found = stored(row, store)
-        if not found:
-            absent.append(
-                f"| {row.title} | {'needs a GPU' if row.device == 'gpu' else 'not yet'} |"
-            )
+def further(known: Listed, asked: str | None, store: Path) -> None:
+    """Judges and compares what is trained: what was asked for, or all that isn't stored."""
+    rows = {row.name: row.runs() for row in known.rows}
+    for one in known.further:
+        if asked not in (None, one.name):
             continue
-        table.append(_cells(row, found, ceiling))
-        commands.append(f"| {row.title} | `make reproduce ROW={row.name}` | `{row.shown()}` |")
-        devices |= {f"{one['device']}, {one['cores']} cores": None for one in found}
-    lines = ["| " + " | ".join(line) + " |" for line in table]
-    numbers = [
-        f"| {one['what']} | {one['accuracy']} | {one['mean_iou']} | {one['protocol']} |"
-        for one in known.published
-    ]
-    judged = [line for one in known.judged for line in _judged(one, store, ceiling)]
-    mean = ceiling["mean_iou"]
-    return TEMPLATE.read_text(encoding="utf-8").format(
-        table="\n".join(lines),
-        judged="\n".join(judged) or "| none yet | | | | | | | |",
-        absent="\n".join(absent) or "| none | |",
-        commands="\n".join(commands),
-        published="\n".join(numbers),
-        ceiling=f"{mean['mean']:.3f} ({mean['low']:.3f} to {mean['high']:.3f})",
-        pairs=ceiling["pairs"],
-        devices="; ".join(devices) or "none yet",
-    )
-
-
-def _cells(row: Row, found: Sequence[Mapping[str, Any]], ceiling: Mapping[str, Any]) -> list[str]:
-    def over(key: str) -> Estimate:
-        return over_seeds([float(one[key]) for one in found])
-
-    first, mean = found[0], over("test/mean_iou")
-    low, high = (mean.low, mean.high) if len(found) > 1 else first["interval"]
-    whole = first["protocol"]["images"]["test"] > 3000  # those of pets_mini are a few of them
-    kind = "seeds" if len(found) > 1 else "images"
-    latency = [one["latency_ms"] for one in found if one.get("latency_ms")]
-    classes = [over(f"test/iou/{name}").mean for name in ceiling["protocol"]["classes"]]
-    return [
-        row.title,
-        str(first["epochs"]),
-        f"{first['params'] / 1e6:.2f} M",
-        f"{first['mult_adds'] / 1e9:.2f} G",
-        f"{min(latency):.1f}" if latency else "-",
-        f"{min(one['seconds'] for one in found):,.0f}",
-        f"{len(found)} of {row.seeds}",
-        f"{over('test/pixel_accuracy').mean:.4f}",
-        f"**{mean.mean:.4f}**",
-        f"{low:.3f} to {high:.3f}, {kind}",
-        *(f"{value:.3f}" for value in classes),
-        f"{mean.mean / ceiling['mean_iou']['mean']:.1%}" if whole else "-",
-    ]
-
-
-def _judged(one: Judged, store: Path, ceiling: Mapping[str, Any]) -> Iterator[str]:
-    """Yields the lines of a table for further predictions, if they are stored."""
-    file = store / f"{one.name}.json"
-    if not file.exists():
-        return
-    found = json.loads(file.read_text(encoding="utf-8"))
-    for name in ("plain", *WAYS):
-        if (metrics := found["lines"].get(name)) is None:
-            continue
-        gain = found["gains"].get("ensemble" if name == "plain" else name)
-        change = (
-            f"{gain['value']:+.4f} ({gain['low']:+.4f} to {gain['high']:+.4f})" if gain else "-"
-        )
-        mean = metrics["test/mean_iou"]
-        cells = [
-            one.title if name == "plain" else WAYS[name],
-            f"**{mean:.4f}**",
-            change,
-            f"{metrics['test/pixel_accuracy']:.4f}",
-            *(f"{metrics[f'test/iou/{n}']:.3f}" for n in ceiling["protocol"]["classes"]),
-            f"{mean / ceiling['mean_iou']['mean']:.1%}",
-        ]
-        yield f"| {' | '.join(cells)} |"
+        of = [one.of] if isinstance(one, Judged) else [*one.rows]
+        needed = one.runs() if isinstance(one, Judged) else [run for n in of for run in rows[n]]
+        if not all(RunFiles(run).counts.exists() for run in needed):
+            if asked:
+                raise SystemExit(f"{one.name} needs the trainings of {' and '.join(of)}: --row")
+        elif asked or not (store / f"{one.name}.json").exists():
+            if isinstance(one, Judged):
+                judge(one, store)
+            else:
+                compare(one, (rows[one.rows[0]], rows[one.rows[1]]), store)
 
 
 def _seconds(text: str) -> float:
@@ -300,7 +192,7 @@ def main() -> None:
     asked = parser.parse_args()
     store: Path = asked.store
     known = listed(store)
-    names = [row.name for row in known.rows] + [one.name for one in known.judged]
+    names = [row.name for row in known.rows] + [one.name for one in known.further]
     if asked.row is not None and asked.row not in names:
         raise SystemExit(f"there is no row {asked.row}: choose one of {', '.join(names)}")
     until = None if asked.budget is None else time.time() + asked.budget
@@ -311,18 +203,12 @@ def main() -> None:
             raise SystemExit(f"{row.name} needs the data set: --root FOLDER")
         print(f"{row.name}, seed {seed}: {row.shown()}", flush=True)
         root = None if asked.root is None else asked.root.resolve()
-        if (run := train(row, seed, root, until)) is None:
+        if not (ready(row, known, root, until) and (run := train(row, seed, root, until))):
             print("The time is over; the next call goes on")
             break
         keep(row, seed, run, store)
-    over = asked.write or (until is not None and time.time() > until)
-    for one in [] if over else known.judged:
-        there = all((run / "predictions").exists() for run in one.runs())
-        if asked.row == one.name and not there:
-            raise SystemExit(f"{one.name} needs the trainings of {one.of}: --row {one.of}")
-        missing_one = asked.row is None and there and not (store / f"{one.name}.json").exists()
-        if asked.row == one.name or missing_one:
-            judge(one, store)
+    if not asked.write and (until is None or time.time() <= until):
+        further(known, asked.row, store)
     target = store.parent / PAGE
     target.write_text(page(store), encoding="utf-8")
     print(f"{target} is written")

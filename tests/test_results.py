@@ -12,6 +12,9 @@ import yaml
 from fixture_types import Tiny
 from scipy import stats
 
+from segpets.records.counts import read_counts
+from segpets.run.files import RunFiles
+
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "scripts" / "results.py"
 
@@ -27,10 +30,10 @@ def give(store: Path, *words: str, cwd: Path = ROOT) -> subprocess.CompletedProc
     )
 
 
-def made_store(folder: Path, rows: list[dict[str, Any]], judged: list[Any] | None = None) -> Path:
+def made_store(folder: Path, rows: list[dict[str, Any]], **further: Any) -> Path:
     store = folder / "results"
     store.mkdir()
-    tables = {"rows": rows, "judged": judged or [], "published": []}
+    tables = {"rows": rows, "published": []} | further
     (store / "rows.yaml").write_text(yaml.safe_dump(tables))
     ceiling = (ROOT / "docs" / "results" / "ceiling.json").read_text()
     (store / "ceiling.json").write_text(ceiling)
@@ -96,6 +99,19 @@ def test_a_row_that_is_none_and_a_missing_folder_are_answered(tmp_path: Path) ->
     assert "3 is no time: give 90m or 3h" in give(store, "--budget", "3").stdout
 
 
+def test_a_change_is_shown_with_the_means_of_both_rows(tmp_path: Path) -> None:
+    changes = [{"name": "x", "title": "with x", "rows": ["b", "a"]}]
+    store = made_store(tmp_path, [row("a"), row("b")], changes=changes)
+    for name, values in {"a": [0.7, 0.72], "b": [0.73, 0.75]}.items():
+        for seed, value in enumerate(values, 1):
+            (store / f"{name}.{seed}.json").write_text(summary(value))
+    kept = {"difference": 0.031, "low": 0.011, "high": 0.052, "significant": True, "seeds": [2, 2]}
+    (store / "x.json").write_text(json.dumps(kept))
+    assert give(store, "--write").returncode == 0
+    line = "| with x | 0.7100 | 0.7400 | +0.0310 (+0.0110 to +0.0520) | 2 and 2 | yes |"
+    assert line in (tmp_path / "RESULTS.md").read_text().splitlines()
+
+
 @pytest.mark.slow
 def test_what_is_missing_is_trained_and_goes_on_after_the_time_is_over(
     tiny: Tiny, tmp_path: Path
@@ -106,7 +122,15 @@ def test_what_is_missing_is_trained_and_goes_on_after_the_time_is_over(
     command = ["data.root=FOLDER" if word == root else word for word in given]
     words = ["tta=[flip]", "decide=[1,1,1.2]", "resamples=99"]
     judged = [{"name": "more", "title": "net a", "of": "a", "seeds": [1], "words": words}]
-    store = made_store(tmp_path, [row("a", command=command, seeds=1)], judged)
+    changes = [{"name": "teacher", "title": "taught", "rows": ["taught", "a"]}]
+    rows = [
+        row("taught", command=[*command, "teacher=logs/results/a-1"], seeds=1, needs="a"),
+        row("a", command=command, seeds=1),
+    ]
+    store = made_store(tmp_path, rows, judged=judged, changes=changes)
+    assert "teacher needs the trainings of taught and a" in (
+        give(store, "--row", "teacher", cwd=tmp_path).stdout
+    )
     assert "more needs the trainings of a" in give(store, "--row", "more", cwd=tmp_path).stdout
     late = give(store, "--root", folder, "--budget", "4s", cwd=tmp_path)
     assert late.returncode == 0, late.stdout
@@ -129,5 +153,10 @@ def test_what_is_missing_is_trained_and_goes_on_after_the_time_is_over(
     assert more["gains"]["decision and tta"]["value"] == pytest.approx(both - plain, abs=1e-6)
     assert f"| net a | **{plain:.4f}** | - |" in page
     assert f"| ... with both | **{both:.4f}** | {both - plain:+.4f} (" in page
+    taught = json.loads((store / "teacher.json").read_text())
+    both = [RunFiles(tmp_path / "logs/results" / f"{name}-1") for name in ("taught", "a")]
+    scores = [read_counts(files.counts, ["pet", "background", "border"]).iou for files in both]
+    assert taught["difference"] == pytest.approx(float((scores[0] - scores[1]).mean()))
+    assert taught["low"] <= taught["difference"] <= taught["high"] and taught["seeds"] == [1, 1]
     again = give(store, cwd=tmp_path)
     assert "a, seed" not in again.stdout, "it is there"

@@ -1,0 +1,210 @@
+"""The page of docs/RESULTS.md, from what is stored of trainings."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from segpets.stats import Estimate, over_seeds
+
+TEMPLATE = Path(__file__).with_name("results.template.md")
+ROWS, CEILING = "rows.yaml", "ceiling.json"
+RUNS = Path("logs/results")
+WAYS = {
+    "tta": "... and mirrored, averaged",
+    "decision": "... with decision weights of val",
+    "decision and tta": "... with both",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: what is trained, with how many seeds, and on what."""
+
+    name: str
+    title: str
+    command: list[str]
+    seeds: int
+    minutes: float
+    device: str = "any"
+    needs: str | None = None  # the row whose runs its command names
+
+    def runs(self) -> list[Path]:
+        """The runs of all its seeds."""
+        return [RUNS / f"{self.name}-{seed}" for seed in range(1, self.seeds + 1)]
+
+    def shown(self) -> str:
+        """The command as one gives it."""
+        words = [f"'{word}'" if "$" in word else word for word in self.command]
+        return " ".join(["python -m segpets.train", *words])
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Further predictions of trainings: averaged, mirrored, with decision weights."""
+
+    name: str
+    title: str
+    of: str
+    seeds: list[int]
+    words: list[str]
+
+    def runs(self) -> list[Path]:
+        """The runs of the trainings."""
+        return [RUNS / f"{self.of}-{seed}" for seed in self.seeds]
+
+
+@dataclass(frozen=True)
+class Change:
+    """Two rows whose trainings differ in one thing, the changed one first."""
+
+    name: str
+    title: str
+    rows: tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What rows.yaml lists."""
+
+    rows: list[Row]
+    judged: list[Judged]
+    changes: list[Change]
+    published: list[dict[str, str]]
+
+    @property
+    def further(self) -> list[Judged | Change]:
+        """What is made of trainings that are there."""
+        return [*self.judged, *self.changes]
+
+
+def listed(store: Path) -> Listed:
+    """Reads the rows, and what others have published."""
+    found = yaml.safe_load((store / ROWS).read_text(encoding="utf-8"))
+    rows = [Row(**row) for row in found["rows"]]
+    judged = [Judged(**one) for one in found.get("judged", [])]
+    changes = [Change(**one) for one in found.get("changes", [])]
+    return Listed(rows, judged, changes, found["published"])
+
+
+def stored(row: Row, store: Path) -> list[dict[str, Any]]:
+    """Reads the summaries of a row's trainings, by their seeds."""
+    files = sorted(store.glob(f"{row.name}.*.json"))
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+
+
+def page(store: Path) -> str:
+    """Writes the page."""
+    known = listed(store)
+    ceiling = json.loads((store / CEILING).read_text(encoding="utf-8"))
+    head = [
+        *("row", "epochs", "parameters", "mult-adds", "ms an image", "seconds", "seeds"),
+        *("pixel accuracy", "mean IoU", "95 %", *ceiling["protocol"]["classes"], "of the ceiling"),
+    ]
+    table, absent, commands = [head, ["---"] * len(head)], list[str](), list[str]()
+    devices: dict[str, None] = {}
+    for row in known.rows:
+        found = stored(row, store)
+        if not found:
+            absent.append(
+                f"| {row.title} | {'needs a GPU' if row.device == 'gpu' else 'not yet'} |"
+            )
+            continue
+        table.append(_cells(row, found, ceiling))
+        commands.append(f"| {row.title} | `make reproduce ROW={row.name}` | `{row.shown()}` |")
+        devices |= {f"{one['device']}, {one['cores']} cores": None for one in found}
+    lines = ["| " + " | ".join(line) + " |" for line in table]
+    numbers = [
+        f"| {one['what']} | {one['accuracy']} | {one['mean_iou']} | {one['protocol']} |"
+        for one in known.published
+    ]
+    judged = [line for one in known.judged for line in _judged(one, store, ceiling)]
+    changes = [line for one in known.changes for line in _changed(one, known, store)]
+    mean = ceiling["mean_iou"]
+    return TEMPLATE.read_text(encoding="utf-8").format(
+        table="\n".join(lines),
+        judged="\n".join(judged) or "| none yet | | | | | | | |",
+        changes="\n".join(changes) or "| none yet | | | | | |",
+        absent="\n".join(absent) or "| none | |",
+        commands="\n".join(commands),
+        published="\n".join(numbers),
+        ceiling=f"{mean['mean']:.3f} ({mean['low']:.3f} to {mean['high']:.3f})",
+        pairs=ceiling["pairs"],
+        devices="; ".join(devices) or "none yet",
+    )
+
+
+def _cells(row: Row, found: Sequence[Mapping[str, Any]], ceiling: Mapping[str, Any]) -> list[str]:
+    def over(key: str) -> Estimate:
+        return over_seeds([float(one[key]) for one in found])
+
+    first, mean = found[0], over("test/mean_iou")
+    low, high = (mean.low, mean.high) if len(found) > 1 else first["interval"]
+    whole = first["protocol"]["images"]["test"] > 3000  # those of pets_mini are a few of them
+    kind = "seeds" if len(found) > 1 else "images"
+    latency = [one["latency_ms"] for one in found if one.get("latency_ms")]
+    classes = [over(f"test/iou/{name}").mean for name in ceiling["protocol"]["classes"]]
+    return [
+        row.title,
+        str(first["epochs"]),
+        f"{first['params'] / 1e6:.2f} M",
+        f"{first['mult_adds'] / 1e9:.2f} G",
+        f"{min(latency):.1f}" if latency else "-",
+        f"{min(one['seconds'] for one in found):,.0f}",
+        f"{len(found)} of {row.seeds}",
+        f"{over('test/pixel_accuracy').mean:.4f}",
+        f"**{mean.mean:.4f}**",
+        f"{low:.3f} to {high:.3f}, {kind}",
+        *(f"{value:.3f}" for value in classes),
+        f"{mean.mean / ceiling['mean_iou']['mean']:.1%}" if whole else "-",
+    ]
+
+
+def _judged(one: Judged, store: Path, ceiling: Mapping[str, Any]) -> Iterator[str]:
+    """Yields the lines of a table for further predictions, if they are stored."""
+    file = store / f"{one.name}.json"
+    if not file.exists():
+        return
+    found = json.loads(file.read_text(encoding="utf-8"))
+    for name in ("plain", *WAYS):
+        if (metrics := found["lines"].get(name)) is None:
+            continue
+        gain = found["gains"].get("ensemble" if name == "plain" else name)
+        change = (
+            f"{gain['value']:+.4f} ({gain['low']:+.4f} to {gain['high']:+.4f})" if gain else "-"
+        )
+        mean = metrics["test/mean_iou"]
+        cells = [
+            one.title if name == "plain" else WAYS[name],
+            f"**{mean:.4f}**",
+            change,
+            f"{metrics['test/pixel_accuracy']:.4f}",
+            *(f"{metrics[f'test/iou/{n}']:.3f}" for n in ceiling["protocol"]["classes"]),
+            f"{mean / ceiling['mean_iou']['mean']:.1%}",
+        ]
+        yield f"| {' | '.join(cells)} |"
+
+
+def _changed(one: Change, known: Listed, store: Path) -> Iterator[str]:
+    """Yields the line of a table for what a change brings, if it is stored."""
+    file = store / f"{one.name}.json"
+    if not file.exists():
+        return
+    found = json.loads(file.read_text(encoding="utf-8"))
+    means = []
+    for name in one.rows:
+        row = next(row for row in known.rows if row.name == name)
+        values = [float(seed["test/mean_iou"]) for seed in stored(row, store)]
+        means.append(over_seeds(values).mean)
+    cells = [
+        one.title,
+        f"{means[1]:.4f}",
+        f"{means[0]:.4f}",
+        f"{found['difference']:+.4f} ({found['low']:+.4f} to {found['high']:+.4f})",
+        f"{found['seeds'][0]} and {found['seeds'][1]}",
+        "yes" if found["significant"] else "no",
+    ]
+    yield f"| {' | '.join(cells)} |"
