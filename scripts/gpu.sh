@@ -15,6 +15,7 @@ failed=0
 
 part() {  # part NAME SECONDS COMMAND...: runs a command within a time, unless it has ended well
   local name=$1 limit=$2 began; shift 2
+  [ -n "$dry" ] && limit=$((limit * 10))  # whose device may be slow and busy
   [ -e "$out/$name.done" ] && { echo "$name: done before"; return; }
   began=$(date +%s)
   if timeout "$limit" "$@" >"$out/$name.log" 2>&1; then
@@ -58,6 +59,7 @@ if [ -n "${PETS:-}" ] && [ -z "$dry" ]; then
   part efficient_to_0.75 120 "$python" benchmarks/seconds_to.py --target 0.75 --json "$out/pets.json" $device experiment=efficient data=oxford_pets "data.root=$PETS" data.size=128
 fi
 part steps 150 "$python" benchmarks/train_step.py --models $models --batches $batches $steps --variants "${variants[@]}" --json "$out/steps.json" $device
+part steps_fp32 60 "$python" benchmarks/train_step.py --models unet --batches $([ -n "$dry" ] && echo 4 || echo 64) $steps --variants trainer.precision=32-true "trainer.precision=32-true trainer.float32_matmul=high" --json "$out/steps_fp32.json" $device
 for model in $([ -n "$dry" ] && echo unet || echo unet unet_dsc fcn segnet segnet_dsc vit_tiny); do
   part "model_$model" 60 bash -c "train model_$model $device model=$model $small"
 done

@@ -19,6 +19,8 @@ _STATUS: Final = Path("/proc/self/status")
 _CLEAR_REFS: Final = Path("/proc/self/clear_refs")
 _MB: Final = 1e6
 
+MATMUL: Final = ("highest", "high", "medium")
+
 
 def fastest_precision(accelerator: str = "auto") -> str:
     """Lightning's name of the precision that a device computes fastest with.
@@ -52,6 +54,29 @@ def threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def float32_matmul(precision: str) -> Iterator[None]:
+    """Multiplies fp32 matrices with so much precision meanwhile.
+
+    Args:
+        precision: `highest`; `high`, by TF32 on a GPU that has it; or `medium`, by bf16, on CPUs
+            that multiply in it, too.
+
+    Raises:
+        UserError: It is none of these.
+
+    Source: torch.set_float32_matmul_precision.
+    """
+    if precision not in MATMUL:
+        raise UserError(f"trainer.float32_matmul={precision}: give highest, high or medium")
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 @functools.cache

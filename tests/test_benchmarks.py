@@ -70,6 +70,7 @@ def test_what_a_gpu_must_show_runs_dry_and_goes_on_where_it_was(tmp_path: Path) 
     assert done.returncode == 0, done.stdout
     parts = {file.stem for file in (tmp_path / "out").glob("*.done")}
     assert parts >= {"smoke", "tests", "pets_mini_8", "efficient_to_target", "steps", "model_unet"}
+    assert "steps_fp32" in parts
     (tmp_path / "out" / "smoke.done").unlink()  # as if it had been cut off
     again = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
     assert again.returncode == 0, again.stdout

@@ -4,7 +4,7 @@ import inspect
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import torch
 from hydra.utils import get_class
@@ -27,6 +27,9 @@ from segpets.hardware import threads
 from segpets.module import Preprocess, SegmentationModule
 from segpets.run.ranks import current
 from segpets.settings import table
+
+OURS: Final = ("compile", "float32_matmul")
+"""Keys of `trainer` that Lightning's Trainer hasn't."""
 
 
 def build_data(cfg: DictConfig, data: Mapping[str, Any] | None = None) -> SegmentationDataModule:
@@ -176,7 +179,7 @@ def build_trainer(cfg: DictConfig, *, extra_callbacks: Sequence[Callback] = ()) 
         callbacks = [c for c in callbacks if not isinstance(c, LearningRateMonitor)]
     parts = {"callbacks": [*callbacks, *extra_callbacks], "logger": loggers}
     try:
-        own = {key: value for key, value in cfg.trainer.items() if key != "compile"}
+        own = {key: value for key, value in cfg.trainer.items() if key not in OURS}
         trainer: Trainer = build(own, "trainer", **parts, **_for_several(own))
     except UserError as error:
         if cfg.trainer.accelerator in ("auto", "cpu"):

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from segpets.build.objects import build_trainer
 from segpets.data import SegmentationDataModule
-from segpets.hardware import threads
+from segpets.hardware import float32_matmul, threads
 from segpets.module import SegmentationModule
 from segpets.run.directory import thread_count
 from segpets.run.files import LATEST
@@ -58,7 +58,9 @@ def train(
     resuming, trust = cfg.resume is not None, trust or Trust.of(cfg.allow)
     cfg, run, facts = opened(cfg, trust)
     with together(run, cfg, resuming=resuming, **facts), in_our_words(run), quiet():
-        with threads(thread_count(run.summary)):  # the last digits of results depend on it
+        matmul = cfg.trainer.get("float32_matmul", "highest")
+        # The last digits of results depend on both.
+        with threads(thread_count(run.summary)), float32_matmul(matmul):
             with all_ready(run, cfg) as ready:
                 datamodule, module, cost = seeded_parts(cfg, trust)
                 summary = Summary(run, cfg, datamodule, cost, module)
