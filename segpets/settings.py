@@ -53,7 +53,8 @@ class Settings(BaseModel):
         Raises:
             UserError: A value is of another type, or out of range.
         """
-        plain = {key: _plain(cfg[key]) for key in cls.model_fields}
+        fields = cls.model_fields.items()  # a config of before has none of the later ones
+        plain = {key: _plain(cfg[key]) for key, f in fields if f.is_required() or key in cfg}
         try:
             return cls.model_validate(plain)
         except ValidationError as error:

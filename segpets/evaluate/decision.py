@@ -29,11 +29,13 @@ class Decision:
         weights: Those of all pixels that they were fitted to, or that were given; the least is 1.
         used: Those for images with an even index, and with an odd one.
         words: What they were fitted on.
+        halves: True if each half of the judged images was judged by weights of the other half.
     """
 
     weights: list[float]
     used: tuple[list[float], list[float]]
     words: str
+    halves: bool = False
 
     def shift(self, logits: Tensor, rows: Sequence[int]) -> Tensor:
         """Adds the weights of each image to its logits, (B, C, H, W)."""

@@ -1,6 +1,7 @@
 """Judges a trained model on the images of a stage: `python -m segpets.evaluate run=latest`."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,6 +14,7 @@ from rich.progress import track
 from segpets.build.instantiate import build
 from segpets.build.objects import build_data
 from segpets.data import SegmentationDataModule
+from segpets.data.source import Sample
 from segpets.errors import UserError
 from segpets.evaluate.classes import LABELS, merge
 from segpets.evaluate.error_browser import Kept, error_page, pack
@@ -109,7 +111,7 @@ def _task(cfg: DictConfig, settings: EvaluateSettings, trust: Trust) -> tuple[Ta
     datamodule = build_data(cfg, data)
     trained = trained.seeing(datamodule.reader, datamodule.window)
     datamodule.setup()
-    seen = _seen(cfg, runs, table(cfg.data))
+    seen = _seen(cfg, runs, data)
     _check_unseen(datamodule, settings.stage, seen)
     widths = sorted({float(width) for width in (settings.boundary, *settings.boundaries)})
     options = JudgeOptions(
@@ -122,33 +124,49 @@ def _task(cfg: DictConfig, settings: EvaluateSettings, trust: Trust) -> tuple[Ta
         resamples=settings.resamples,
         seed=settings.seed,
     )
-    # What members were trained on fits no temperature and no weights.
-    held_out = not seen & {sample.name for sample in datamodule.splits.val}
+    # What a run was trained on fits no temperature and no weights.
+    held_out = not seen & {_key(sample) for sample in datamodule.splits.val}
     return Task(trained, datamodule, merged, labels, options, held_out), data
 
 
-def _seen(cfg: DictConfig, runs: Sequence[StoredRun], changes: dict[str, Any]) -> set[str]:
-    """Names the images that a member of an ensemble, other than the first, was trained on."""
-    names: set[str] = set()
-    if "_target_" in changes:
-        return names
-    for run in runs[1:]:
-        names |= {sample.name for sample in build_data(cfg, run.data(changes)).listed().train}
-    return names
+_Key = tuple[Path, int | None]
+"""What says which image a sample is: its file, and the page of it."""
 
 
-def _check_unseen(datamodule: SegmentationDataModule, stage: str, seen: set[str]) -> None:
-    """Refuses to judge an ensemble by images that a member was trained on.
+def _key(sample: Sample) -> _Key:
+    return sample.image.resolve(), sample.page
+
+
+def _seen(cfg: DictConfig, runs: Sequence[StoredRun], data: dict[str, Any]) -> set[_Key]:
+    """Finds the images that runs were trained on by splits of their own, other than `data`'s."""
+    seen: set[_Key] = set()
+    listed = [data]
+    for run in runs:
+        own = run.data({})
+        if own["_target_"] != data["_target_"]:
+            continue
+        for root in (own.get("root"), data.get("root")):  # the run's own may be gone
+            here = own | {"root": root}
+            with suppress(UserError):
+                if here not in listed:
+                    listed.append(here)
+                    seen |= {_key(sample) for sample in build_data(cfg, here).listed().train}
+                break
+    return seen
+
+
+def _check_unseen(datamodule: SegmentationDataModule, stage: str, seen: set[_Key]) -> None:
+    """Refuses to judge a run, or a member of an ensemble, by images that it was trained on.
 
     Raises:
         UserError: There are some; the message names one.
     """
-    both = sorted(seen & {sample.name for sample in datamodule.splits[stage]})
+    both = sorted(sample.name for sample in datamodule.splits[stage] if _key(sample) in seen)
     if both and stage != "train":
+        other = "data of your own" if stage == "test" else "stage=test, or data of your own"
         raise UserError(
-            f"stage={stage}: members of the ensemble have other splits, and {len(both)} images of "
-            f"the first one's {stage}, such as {both[0]}, were trained on by others: give "
-            "stage=test, or data of your own"
+            f"stage={stage}: {len(both)} of its images, such as {both[0]}, are among those that a "
+            f"run was trained on, by a split of its own: give {other}"
         )
 
 

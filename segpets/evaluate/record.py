@@ -112,6 +112,7 @@ def _decision(measured: Measurements, classes: Sequence[str], task: Task) -> dic
     return {
         "protocol": {
             "weights": measured.decision.words,
+            "halves": measured.decision.halves,
             "decision": "the class of the largest weighted probability",
         },
         "weights": dict(zip(task.trained.classes, measured.decision.weights, strict=True)),

@@ -21,6 +21,7 @@ log = logging.getLogger("segpets.evaluate")
 Record = Mapping[str, Any]
 
 _SHOWN = 10
+_MOST_COLUMNS = 6  # classes, whose scores stand side by side
 
 
 def render(record: Record, rows: Sequence[Mapping[str, object]], folder: Path) -> None:
@@ -58,6 +59,7 @@ def tables(record: Record) -> dict[str, Grid]:
     constant = record["constant_predictions"]
     grids = {
         title: _score_grid(record),
+        **_predictions(record),
         "The same class everywhere": Grid(
             [
                 Column("prediction", numeric=False),
@@ -93,7 +95,7 @@ def lines(record: Record) -> list[str]:
     if (temperature := calibration["temperature"]) is not None:
         said.append(
             f"ECE {before['ece']:.4f} and NLL {before['nll']:.4f}; with a temperature of "
-            f"{temperature:.3f}, {calibration['protocol']['temperature']}: {after['ece']:.4f} and "
+            f"{temperature:.3f} ({calibration['protocol']['temperature']}) {after['ece']:.4f} and "
             f"{after['nll']:.4f}"
         )
     if record["tta"]:
@@ -160,9 +162,10 @@ def _decided(record: Record) -> list[str]:
         )
     if decision := record["decision"]:
         weights = ",".join(f"{weight:g}" for weight in decision["weights"].values())
+        again = "; on these images they would flatter" if decision["protocol"]["halves"] else ""
         said.append(
-            f"Decision weights, {decision['protocol']['weights']}: predict and export take them as "
-            f"'decide=[{weights}]'"
+            f"Decision weights ({decision['protocol']['weights']}): predict and export take them "
+            f"as 'decide=[{weights}]'{again}"
         )
     return said
 
@@ -211,6 +214,33 @@ def _score_grid(record: Record) -> Grid:
                 row.append(_ends(record["intervals"].get(name)))
         rows.append(row)
     return Grid(heads, rows)
+
+
+def _predictions(record: Record) -> dict[str, Grid]:
+    """Lays out what several views and decision weights change; nothing without them."""
+    stage, classes = record["protocol"]["stage"], record["protocol"]["classes"]
+    decision = record["decision"] or {}
+    found = {
+        "as it is": record["metrics"],
+        "average of views": (record["tta"] or {}).get("metrics"),
+        "decision weights": decision.get("metrics"),
+        "both": decision.get("tta"),
+    }
+    found = {name: metrics for name, metrics in found.items() if metrics}
+    if len(found) == 1:
+        return {}
+    shown = classes if len(classes) <= _MOST_COLUMNS else []
+    names = ["pixel_accuracy", "mean_iou", *(f"iou/{name}" for name in shown)]
+    titles = ["pixel accuracy", "mean IoU", *(f"IoU {name}" for name in shown)]
+    return {
+        "Other predictions": Grid(
+            [Column("prediction", numeric=False), *map(Column, titles)],
+            [
+                [Cell(what), *(_cell(metrics.get(f"{stage}/{name}")) for name in names)]
+                for what, metrics in found.items()
+            ],
+        )
+    }
 
 
 def _slice_grid(parts: Sequence[Record], by: str) -> Grid:

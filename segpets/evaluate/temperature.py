@@ -53,31 +53,31 @@ class Fitting:
     ) -> None:
         splits = datamodule.splits
         self._shared = bool({s.name for s in splits.val} & {s.name for s in splits[stage]})
-        self._halves = self._shared or not held_out
+        self.halves = self._shared or not held_out
         self._stage, self._images = stage, len(splits.val)
-        chosen = stage if self._halves else "val"
+        chosen = stage if self.halves else "val"
         self.sample = sample_pixels(trained, datamodule, chosen, seed=seed)
 
     def fitted(self, fit: Callable[[PixelSample], T]) -> tuple[T, tuple[T, T]]:
         """Fits something to all pixels, and what is used for even and for odd images."""
         value = fit(self.sample)
-        if not self._halves:
+        if not self.halves:
             return value, (value, value)
         odd, even = (fit(self.sample.of_images(remainder)) for remainder in (1, 0))
         return value, (odd, even)
 
     def words(self, what: str) -> str:
         """Says what was fitted on which images."""
-        if not self._halves:
+        if not self.halves:
             return f"fitted on {self._images:,} val images, at the model's size"
         if not self._shared:
-            why = "members of the ensemble were trained on val"
+            why = "a model was trained on images of val"
         elif self._stage == "val":
             why = "val is what is judged"
         else:
             why = f"{self._stage} holds images of val"
         return (
-            f"{why}: for each half of the {self._stage} images the {what} fitted on the other "
+            f"{why}, so for each half of the {self._stage} images the {what} fitted on the other "
             "half, at the model's size"
         )
 
@@ -104,4 +104,4 @@ def decision(
         given = [float(weight) for weight in asked]
         return Decision(given, (given, given), "given by decide")
     weights, used = fitting.fitted(lambda sample: fit_weights(sample, merged))
-    return Decision(weights, used, fitting.words("weights were"))
+    return Decision(weights, used, fitting.words("weights were"), halves=fitting.halves)

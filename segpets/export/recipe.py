@@ -29,6 +29,7 @@ from segpets.export.onnx_file import opset_of, to_onnx
 from segpets.export.program import ProgramModel, to_program
 from segpets.hardware import device_name
 from segpets.inference.decision import deciding
+from segpets.inference.ensemble import open_runs
 from segpets.inference.onnx_session import OnnxModel, need_onnx
 from segpets.inference.trained import Trained, load
 from segpets.labels import Item
@@ -37,7 +38,6 @@ from segpets.report.table import as_text, export_table
 from segpets.run.confine import check_links
 from segpets.run.files import shown, write_atomically
 from segpets.run.lock import waiting
-from segpets.run.stored import open_run
 from segpets.run.trust import Trust
 from segpets.run.versions import versions
 from segpets.settings import Natural, Positive, Settings, Weights, table
@@ -102,7 +102,13 @@ def export(cfg: DictConfig, *, trust: Trust | None = None) -> Result:
     settings = ExportSettings.of(cfg)
     if settings.format != "torch_export":
         need_onnx()
-    run = open_run(cfg.run, log_dir=cfg.train_log_dir, trust=trust or Trust.of(cfg.allow))
+    runs = open_runs(cfg.run, log_dir=cfg.train_log_dir, trust=trust or Trust.of(cfg.allow))
+    if len(runs) > 1:
+        raise UserError(
+            f"run names {len(runs)} runs, and a file holds one net: export each, or train one that "
+            "learns from all, by teacher=[A,B]"
+        )
+    (run,) = runs
     trained = load(run, checkpoint=cfg.checkpoint, device="cpu", precision="32-true")
     trained = deciding(trained, settings.decide)
     folder = Path(cfg.output).expanduser() if cfg.output else run.files.export

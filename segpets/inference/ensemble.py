@@ -47,7 +47,11 @@ class Averaged(nn.Module):
 
 
 def open_runs(
-    runs: Any, *, log_dir: str | Path = "logs/train", trust: Trust | None = None
+    runs: Any,
+    *,
+    log_dir: str | Path = "logs/train",
+    trust: Trust | None = None,
+    key: str = "run",
 ) -> list[StoredRun]:
     """Finds the runs that `run=` names: one, or those of an ensemble.
 
@@ -56,13 +60,13 @@ def open_runs(
             sweep, of which the completed ones are taken.
         log_dir: Where `latest` and sweeps by their names are looked for.
         trust: Whose classes their configs may name beside segpets' own.
+        key: The override that named them, for messages.
 
     Raises:
         UserError: There is no such run, one can't be read, or one isn't to be trusted.
     """
-    return [
-        open_run(path, log_dir=log_dir, trust=trust) for path in run_paths(runs, log_dir=log_dir)
-    ]
+    paths = run_paths(runs, log_dir=log_dir, key=key)
+    return [open_run(path, log_dir=log_dir, trust=trust, key=key) for path in paths]
 
 
 def run_paths(
@@ -84,7 +88,10 @@ def run_paths(
         raise UserError(f"{key} names nothing: give a run directory, a sweep's folder, or a list")
     paths: dict[str | Path, None] = {}
     for word in words:
-        paths |= dict.fromkeys(_members(word, Path(log_dir), key) or [Path(word)])
+        for path in _members(word, Path(log_dir), key) or [Path(word)]:
+            if path in paths:
+                log.warning("%s names %s twice: it counts once", key, shown(path))
+            paths[path] = None
     if len(paths) > MOST:
         raise UserError(f"{key} names {len(paths):,} runs, more than the {MOST} that are averaged")
     return [*paths]

@@ -12,7 +12,7 @@ The rules are the same for all losses:
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import torch
@@ -55,28 +55,45 @@ class SegmentationLoss(nn.Module, ABC):
                 f"loss.num_classes is {num_classes}; a softmax needs at least 2 classes: "
                 "name the background in data.classes, too"
             )
-        self.wants_weights = class_weights == AUTO
-        if isinstance(class_weights, str) and not self.wants_weights:
-            raise ValueError(
-                f"loss.class_weights is {class_weights!r}; give auto, null, or a number a class"
-            )
-        weights = torch.ones(num_classes)
-        if class_weights is not None and not isinstance(class_weights, str):
-            weights = torch.tensor([*class_weights])
-        if len(weights) != num_classes:
-            raise ValueError(
-                f"loss.class_weights has {len(weights)} values, "
-                f"but the data has {num_classes} classes"
-            )
-        if not (weights.isfinite() & (weights >= 0)).all() or not weights.any():
-            raise ValueError(
-                f"loss.class_weights is {weights.tolist()}; "
-                "give finite numbers >= 0, at least one of them positive"
-            )
         self.num_classes = num_classes
         self.ignore_index = ignore_index
         # The config holds the weights; a copy in the checkpoint could only contradict it.
-        self.register_buffer("class_weights", weights.float(), persistent=False)
+        self.register_buffer("class_weights", torch.ones(num_classes), persistent=False)
+        self.chosen_weights: Sequence[float] | str | None = None
+        self.choose_weights(class_weights)
+
+    @property
+    def wants_weights(self) -> bool:
+        """True with `class_weights=auto`, until and after `weigh` has set them."""
+        return self.chosen_weights == AUTO
+
+    def choose_weights(self, class_weights: Sequence[float] | str | None) -> None:
+        """Sets `class_weights`, as the constructor does.
+
+        Raises:
+            ValueError: If the weights don't fit the classes.
+        """
+        self.chosen_weights = class_weights
+        if class_weights is None or class_weights == AUTO:
+            return
+        kind = "loss.class_weights is"
+        if isinstance(class_weights, str | Mapping) or not all(map(_is_number, class_weights)):
+            given = dict(class_weights) if isinstance(class_weights, Mapping) else class_weights
+            raise ValueError(
+                f"{kind} {given}; give auto, null, or a list of a number for each class"
+            )
+        weights = torch.tensor([float(weight) for weight in class_weights])
+        if len(weights) != self.num_classes:
+            raise ValueError(
+                f"loss.class_weights has {len(weights)} values, "
+                f"but the data has {self.num_classes} classes"
+            )
+        if not (weights.isfinite() & (weights >= 0)).all() or not weights.any():
+            raise ValueError(
+                f"{kind} {weights.tolist()}; "
+                "give finite numbers >= 0, at least one of them positive"
+            )
+        self.class_weights.copy_(weights)
 
     def weigh(self, weights: Sequence[float]) -> None:
         """Sets the weights of the classes, for `class_weights=auto`."""
@@ -149,6 +166,10 @@ class SegmentationLoss(nn.Module, ABC):
         overlap = (probs * true).sum((2, 3))
         predicted = (probs * valid).sum((2, 3))
         return overlap, predicted, true.sum((2, 3), dtype=probs.dtype)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def weighted_parts(loss: nn.Module) -> list[SegmentationLoss]:

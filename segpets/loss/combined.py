@@ -1,9 +1,11 @@
 """A weighted sum of losses."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+
+from segpets.loss.base import SegmentationLoss
 
 
 class CombinedLoss(nn.Module):
@@ -15,12 +17,19 @@ class CombinedLoss(nn.Module):
     Args:
         losses: Name to loss.
         weights: Name to a number >= 0, under the same names.
+        class_weights: For those of the losses that have none of their own.
 
     Raises:
         ValueError: If the names differ, or a weight is negative, or none is positive.
     """
 
-    def __init__(self, *, losses: Mapping[str, nn.Module], weights: Mapping[str, float]) -> None:
+    def __init__(
+        self,
+        *,
+        losses: Mapping[str, nn.Module],
+        weights: Mapping[str, float],
+        class_weights: Sequence[float] | str | None = None,
+    ) -> None:
         super().__init__()
         for name in losses.keys() - weights.keys():
             raise ValueError(f"loss.losses.{name} has no weight: set loss.weights.{name}")
@@ -37,6 +46,9 @@ class CombinedLoss(nn.Module):
             )
         self.losses = nn.ModuleDict(losses)
         self.weights = {name: float(weights[name]) for name in losses}
+        for part in self.modules():
+            if isinstance(part, SegmentationLoss) and part.chosen_weights is None:
+                part.choose_weights(class_weights)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Compare logits (B, C, H, W) with class ids (B, H, W)."""

@@ -29,6 +29,7 @@ _LATER = {
     **dict.fromkeys(("data.folds", "freeze", "lr_factors", "teacher"), "None"),
     "model.auxiliary": "0",
     "aux_weight": "0.4",
+    "loss.class_weights": "None",
 }
 """Keys that earlier versions hadn't, and the values with which they say nothing."""
 

@@ -11,7 +11,7 @@ from segpets.build.cost import Cost
 from segpets.build.objects import build_data, build_module, build_net
 from segpets.data import SegmentationDataModule
 from segpets.errors import UserError
-from segpets.loss.base import balanced, weighted_parts
+from segpets.loss.base import SegmentationLoss, balanced
 from segpets.module import SegmentationModule
 from segpets.run.trust import Trust
 from segpets.train.teacher import distillation_of
@@ -21,14 +21,26 @@ log = logging.getLogger("segpets.train")
 
 
 def weigh(loss: nn.Module, data: SegmentationDataModule, classes: Sequence[str]) -> None:
-    """Gives the parts of a loss with `class_weights=auto` their weights."""
-    if not (parts := weighted_parts(loss)):
+    """Gives the parts of a loss with `class_weights=auto` their weights; checks the others'.
+
+    Raises:
+        UserError: Only classes that no training image shows have a weight.
+    """
+    parts = [part for part in loss.modules() if isinstance(part, SegmentationLoss)]
+    if not any(part.chosen_weights is not None for part in parts):
         return
-    weights = balanced(data.class_pixels(len(classes)))
+    pixels = data.class_pixels(len(classes))
+    automatic = balanced(pixels)
     for part in parts:
-        part.weigh(weights)
-    if absent := [name for name, weight in zip(classes, weights, strict=True) if not weight]:
-        log.warning("No training image shows %s: its weight is 0", ", ".join(absent))
+        if part.wants_weights:
+            part.weigh(automatic)
+        elif not any(part.class_weights[index] for index, count in enumerate(pixels) if count):
+            raise UserError(
+                f"loss.class_weights is {part.class_weights.tolist()}, 0 for every class that the "
+                "training images show: nothing would be learnt"
+            )
+    if absent := [name for name, count in zip(classes, pixels, strict=True) if not count]:
+        log.warning("No training image shows %s: its weight counts nothing", ", ".join(absent))
 
 
 def seeded_parts(

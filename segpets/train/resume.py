@@ -39,6 +39,9 @@ class TrainSettings(Settings):
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
     train: bool
     test: bool
+    aux_weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.4
+    teacher_weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    teacher_temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 2.0
 
 
 def opened(cfg: DictConfig, trust: Trust) -> tuple[DictConfig, Run, dict[str, Any]]:
@@ -65,6 +68,7 @@ def opened(cfg: DictConfig, trust: Trust) -> tuple[DictConfig, Run, dict[str, An
         named, run, facts = _with_facts(cfg, facts)
         return _named(named), run, facts
     changes = list(cfg.overrides)
+    cfg = _named(cfg)
     # What this command's own config names is the user's, as the classes of a sweep are.
     own = trust.allowing(OmegaConf.to_container(cfg, resolve=False))
     stored = open_run(cfg.resume, log_dir=cfg.paths.log_dir, trust=own, key="resume")
@@ -75,7 +79,8 @@ def opened(cfg: DictConfig, trust: Trust) -> tuple[DictConfig, Run, dict[str, An
         key = override.lstrip("+").partition("=")[0]
         if key in ("resume", "allow") or key.startswith("paths."):  # where the run lies is known
             continue
-        if not key.startswith(CHANGEABLE):
+        moves_teacher = key == "teacher" and stored.config.get("teacher") is not None
+        if not key.startswith(CHANGEABLE) and not moves_teacher:  # whose weights are compared
             raise UserError(
                 f"resume={cfg.resume} continues a run as it was, so {override} can't change it. "
                 f"Start a new run with init_from={cfg.resume}, or change trainer.* and callback.* "

@@ -22,6 +22,7 @@ from segpets.run.ranks import current, leads
 from segpets.settings import table
 from segpets.train.console import say_end, say_start
 from segpets.train.hparams import log_hparams
+from segpets.train.teacher import check_same_teacher
 
 log = logging.getLogger("segpets.train")
 
@@ -77,6 +78,8 @@ class Summary(Callback):
         self.protocol = meant | {"limits": self._limits()}
         self.fingerprint = datamodule.pixels.fingerprint
         self.taught = {} if module.distillation is None else {"teacher": module.distillation.facts}
+        if self.taught:
+            check_same_teacher(run.summary.get("teacher"), self.taught["teacher"])
         weights = [part.class_weights.tolist() for part in weighted_parts(module.loss)]
         self.weighed = {"class_weights": weights[0]} if weights else {}
         self.monitor: str | None = None

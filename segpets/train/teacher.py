@@ -1,11 +1,14 @@
 """The teacher of a distillation: a run, or several, whose probabilities are averaged."""
 
+import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import torch
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from segpets.build.cost import cost_of
 from segpets.data import SegmentationDataModule
@@ -44,12 +47,12 @@ def distillation_of(
         return None
     named = OmegaConf.to_container(cfg.teacher) if OmegaConf.is_config(cfg.teacher) else cfg.teacher
     try:
-        runs = open_runs(named, log_dir=Path(cfg.paths.log_dir), trust=trust)
+        runs = open_runs(named, log_dir=Path(cfg.paths.log_dir), trust=trust, key="teacher")
         teacher = load_runs(runs, device="cpu")
     except UserError as error:
         raise UserError(
-            f"teacher={cfg.teacher}: {error}. A training needs its teacher at each start, also "
-            "when it goes on"
+            f"{error}. A training needs its teacher at each start, also when it goes on: put it "
+            "back, or name where it lies now, teacher=RUN"
         ) from error
     _check_alike(cfg, teacher, datamodule)
     _warn_of_leaks(cfg, runs)
@@ -71,8 +74,35 @@ def distillation_of(
     except (TypeError, ValueError) as error:
         raise UserError(str(error)) from error
     made.facts = {"runs": [str(run.path) for run in runs], "params": cost.params}
-    made.facts["mult_adds"] = cost.mult_adds
+    made.facts |= {"mult_adds": cost.mult_adds, "weights": _digest(teacher.segmenter)}
     return made
+
+
+def check_same_teacher(before: object, now: Mapping[str, Any]) -> None:
+    """Refuses to go on with another teacher than a run began with.
+
+    Args:
+        before: What the run's summary says of its teacher; nothing if it begins.
+        now: `Distillation.facts`.
+
+    Raises:
+        UserError: Its weights differ.
+    """
+    known = before.get("weights") if isinstance(before, Mapping) else None
+    if known is not None and known != now["weights"]:
+        raise UserError(
+            f"teacher={','.join(now['runs'])} has other weights than the teacher that this run "
+            "began with: put that one back, or name where it lies now, teacher=RUN"
+        )
+
+
+def _digest(net: nn.Module) -> str:
+    """Computes the SHA-256 of a net's weights, with their names."""
+    digest = hashlib.sha256()
+    for name, tensor in net.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _check_alike(cfg: DictConfig, teacher: Trained, datamodule: SegmentationDataModule) -> None:

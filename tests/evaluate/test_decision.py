@@ -104,6 +104,11 @@ def test_the_command_fits_them_and_others_take_them(
     gained = expected - record["metrics"]["test/mean_iou"]
     assert record["gains"]["decision"]["value"] == pytest.approx(gained, abs=1e-6)
     assert record["decision"]["tta"] is not None and "decision and tta" in record["gains"]
+    table = done.stdout.partition("Other predictions")[2]
+    row = next(line for line in table.splitlines() if "decision weights" in line).split()
+    names = ["pixel_accuracy", "mean_iou", *(f"iou/{name}" for name in CLASSES)]
+    shown = [f"{record['decision']['metrics'][f'test/{name}']:.4f}" for name in names]
+    assert [cell for cell in row if cell[0].isdigit()] == shown
 
     again = command(*words, given[1], "hydra.run.dir=again", module="segpets.evaluate")
     assert again.returncode == 0, again.stdout
@@ -121,7 +126,7 @@ def test_a_stage_that_shares_images_with_val_is_decided_by_its_other_half(
     record = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     said = record["decision"]["protocol"]["weights"]
     halves = "for each half of the val images the weights were fitted on the other half"
-    assert said.startswith(f"val is what is judged: {halves}")
+    assert said.startswith(f"val is what is judged, so {halves}")
 
 
 @pytest.mark.slow

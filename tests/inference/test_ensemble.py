@@ -158,7 +158,7 @@ def test_members_of_other_splits_judge_no_val(
     edit(tmp_path / "sweep" / "seed-2", "data.seed", 7)
     words = [f"run={tmp_path / 'sweep'}", f"hydra.run.dir={tmp_path / 'out'}"]
     with pytest.raises(
-        UserError, match=r"images of the first one's val, such as \w+, were trained"
+        UserError, match=r"of its images, such as \w+, are among those that a run was trained on"
     ):
         evaluate(compose([*words, "stage=val"], task="evaluate"))
     done = command(*words, "errors=0", "resamples=99", "decide=iou", module="segpets.evaluate")
@@ -168,7 +168,29 @@ def test_members_of_other_splits_judge_no_val(
         record["decision"]["protocol"]["weights"],
         record["calibration"]["protocol"]["temperature"],
     ):
-        assert fitted.startswith("members of the ensemble were trained on val: for each half of")
+        assert fitted.startswith("a model was trained on images of val, so for each half of")
+    assert record["decision"]["protocol"]["halves"]
+    assert "on these images they would flatter" in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize("more", [["data.seed=7"], ["data=pets_mini", "data.seed=7"]])
+def test_a_run_judges_no_val_of_another_split(
+    members: Path, tmp_path: Path, more: list[str], command: Command
+) -> None:
+    """By any way to name the data; val of its own split is judged by the same words."""
+    run = members / "seed-1"
+    data = segpets.load(run).config["data"]
+    own = [f"data.root={data['root']}", "data.size=64"] if len(more) > 1 else []
+    words = [f"run={run}", "errors=0", "resamples=99", "stage=val", *own]
+    done = command(*words, *more, f"hydra.run.dir={tmp_path / 'out'}", module="segpets.evaluate")
+    assert done.returncode == 1, done.stdout
+    said = " ".join(done.stdout.split())
+    assert "are among those that a run was trained on, by a split of its own: give stage=test" in (
+        said
+    )
+    plain = [word for word in more if "seed" not in word]
+    done = command(*words, *plain, f"hydra.run.dir={tmp_path / 'b'}", module="segpets.evaluate")
+    assert done.returncode == 0, done.stdout
 
 
 def test_the_only_job_of_a_sweep_is_found_though_it_isnt_completed(

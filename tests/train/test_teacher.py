@@ -116,18 +116,41 @@ def test_teachers_that_cannot_teach_are_answered(
     assert "knows the classes cat, background, border, but the data have pet" in (
         said(f"teacher={other}")
     )
-    assert "teacher_temperature=0.0 must be positive" in (
-        said(f"teacher={teacher.path}", "teacher_temperature=0")
-    )
+    refused = said(f"teacher={teacher.path}", "teacher_temperature=0")
+    assert "teacher_temperature=0" in refused and "Taught by" not in refused
+    assert "teacher_temperature=abc" in said(f"teacher={teacher.path}", "teacher_temperature=abc")
+    assert "teacher names nothing" in said("teacher=[]")
     taught = command(
         *tiny(*QUICK, "trainer.max_epochs=1", f"teacher={other}", "hydra.run.dir=run"),
         "data.classes=[cat,background,border]",
     )
     assert taught.returncode == 0, taught.stdout
-    shutil.rmtree(other)
-    gone = command("resume=run", "trainer.max_epochs=2")
+    again = ["resume=run", "trainer.max_epochs=2"]
+    elsewhere = other.rename(tmp_path / "elsewhere")
+    gone = command(*again)
     assert gone.returncode == 1
     assert "needs its teacher at each start, also when it goes on" in " ".join(gone.stdout.split())
+    # Another net in its place isn't taken; the same one is, wherever it lies.
+    shutil.copytree(elsewhere, other)
+    change_a_weight(other)
+    for words in ([], [f"teacher={other}"]):
+        changed = command(*again, *words)
+        assert changed.returncode == 1, changed.stdout
+        assert "has other weights than the teacher that this run began with" in (
+            " ".join(changed.stdout.split())
+        )
+    moved = command(*again, f"teacher={elsewhere}")
+    assert moved.returncode == 0, moved.stdout
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["epochs"] == 2 and summary["teacher"]["runs"] == [str(elsewhere)]
+
+
+def change_a_weight(run: Path) -> None:
+    for file in (run / "checkpoints").glob("*.ckpt"):
+        saved = torch.load(file, weights_only=True)
+        name = next(name for name in saved["state_dict"] if name.endswith("weight"))
+        saved["state_dict"][name] += 0.5
+        torch.save(saved, file)
 
 
 @pytest.mark.slow
