@@ -4,7 +4,8 @@
     python scripts/results.py --root FOLDER --row efficient
     python scripts/results.py --write
 
-A training that the time ends is continued the next time.
+A training that the time ends is continued the next time. --row trains a row here even if its
+results are stored, and shows both; what is stored stays.
 """
 
 import argparse
@@ -22,7 +23,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from results_page import RUNS, Change, Judged, Listed, Row, listed, page
+from results_page import (
+    CEILING,
+    RUNS,
+    Change,
+    Judged,
+    Listed,
+    Row,
+    lines_of,
+    listed,
+    page,
+    stored_json,
+)
 
 from segpets.compare.paired import compared
 from segpets.hardware import cpu_name
@@ -48,6 +60,22 @@ def missing(chosen: Sequence[Row], store: Path, *, gpu: bool) -> Iterator[tuple[
             there = (store / f"{row.name}.{seed}.json").exists()
             if seed <= row.seeds and not there and (gpu or row.device != "gpu"):
                 yield row, seed
+
+
+def not_here(asked: str, known: Listed, store: Path) -> Iterator[tuple[Row, int]]:
+    """Yields the trainings of a row, or of those that it is made of, without a run here."""
+    one = next((one for one in known.further if one.name == asked), None)
+    names = [asked] if one is None else one.of
+    for row in known.rows:
+        for seed in seeds_of(one, row) if row.name in names else []:
+            stored = (store / f"{row.name}.{seed}.json").exists()
+            if not (stored and RunFiles(RUNS / f"{row.name}-{seed}").counts.exists()):
+                yield row, seed
+
+
+def seeds_of(one: Judged | Change | None, row: Row) -> Sequence[int]:
+    """Lists the seeds of a row that something is made of."""
+    return one.seeds if isinstance(one, Judged) else range(1, row.seeds + 1)
 
 
 def train(row: Row, seed: int, data: Path | None, until: float | None) -> Path | None:
@@ -99,18 +127,18 @@ def keep(row: Row, seed: int, run: Path, store: Path) -> None:
     _write(store / f"{row.name}.{seed}.json", kept)
 
 
-def judge(one: Judged, store: Path) -> None:
-    """Evaluates further predictions on the official test images, and stores what they reach."""
+def judge(one: Judged) -> dict[str, Any]:
+    """Evaluates further predictions on the official test images; returns what they reach."""
     folder = RUNS / one.name
     shutil.rmtree(folder, ignore_errors=True)  # of a call that was cut off
-    runs = ",".join(str(run) for run in one.runs())
+    runs = ",".join(str(RUNS / f"{one.of[0]}-{seed}") for seed in one.seeds)
     words = [f"run=[{runs}]", "errors=0", f"hydra.run.dir={folder}", *one.words]
     subprocess.run([sys.executable, "-m", "segpets.evaluate", *words], check=True)
     record = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
     decision = record["decision"] or {}
     found = {"plain": record["metrics"], "tta": (record["tta"] or {}).get("metrics")}
     found |= {"decision": decision.get("metrics"), "decision and tta": decision.get("tta")}
-    kept = {
+    return {
         "lines": {
             name: {key: value for key, value in metrics.items() if re.match(SHOWN, key)}
             for name, metrics in found.items()
@@ -120,11 +148,10 @@ def judge(one: Judged, store: Path) -> None:
         "interval": record["intervals"]["test/mean_iou"],
         "overrides": one.words,
     }
-    _write(store / f"{one.name}.json", kept)
 
 
-def compare(one: Change, runs: tuple[Sequence[Path], Sequence[Path]], store: Path) -> None:
-    """Compares the trainings of two rows, and stores how far they differ."""
+def compare(one: Change, runs: Sequence[Sequence[Path]]) -> dict[str, Any]:
+    """Compares the trainings of two rows; returns how far they differ."""
     records = [read_record(run) for side in runs for run in side]
     groups, unranked = grouped(records, metric="test/mean_iou")
     if unranked or [len(group.configurations) for group in groups] != [2]:
@@ -132,9 +159,16 @@ def compare(one: Change, runs: tuple[Sequence[Path], Sequence[Path]], store: Pat
     (test,), _ = compared(groups[0], against_each_other=2, resamples=9999, seed=1)
     sign = 1 if test.first.runs[0].path in runs[0] else -1
     low, high = sorted((sign * test.low, sign * test.high))
-    kept = {"difference": sign * test.difference, "low": low, "high": high, "p": test.p}
+    kept: dict[str, Any] = {
+        "difference": sign * test.difference,
+        "low": low,
+        "high": high,
+        "p": test.p,
+    }
     kept |= {"significant": test.significant, "images": test.images}
-    _write(store / f"{one.name}.json", kept | {"seeds": [len(side) for side in runs]})
+    summaries = [[read_record(run).values["test/mean_iou"] for run in side] for side in runs]
+    kept["means"] = [float(np.mean(side)) for side in summaries]
+    return kept | {"seeds": [len(side) for side in runs]}
 
 
 def _write(file: Path, kept: Mapping[str, Any]) -> None:
@@ -157,20 +191,33 @@ def interval_over_images(file: Path, classes: Sequence[str]) -> list[float]:
 
 def further(known: Listed, asked: str | None, store: Path) -> None:
     """Judges and compares what is trained: what was asked for, or all that isn't stored."""
-    rows = {row.name: row.runs() for row in known.rows}
+    rows = {row.name: row for row in known.rows}
     for one in known.further:
         if asked not in (None, one.name):
             continue
-        of = [one.of] if isinstance(one, Judged) else [*one.rows]
-        needed = one.runs() if isinstance(one, Judged) else [run for n in of for run in rows[n]]
-        if not all(RunFiles(run).counts.exists() for run in needed):
-            if asked:
-                raise SystemExit(f"{one.name} needs the trainings of {' and '.join(of)}: --row")
-        elif asked or not (store / f"{one.name}.json").exists():
-            if isinstance(one, Judged):
-                judge(one, store)
+        sides = [[RUNS / f"{name}-{seed}" for seed in seeds_of(one, rows[name])] for name in one.of]
+        there = all(RunFiles(run).counts.exists() for side in sides for run in side)
+        file = store / f"{one.name}.json"
+        if there and (asked or not file.exists()):
+            found = judge(one) if isinstance(one, Judged) else compare(one, sides)
+            if file.exists():
+                ceiling = stored_json(store / CEILING)
+                for where, what in {"here": found, "stored": stored_json(file)}.items():
+                    print(f"{where}:", *lines_of(one, what, ceiling), sep="\n")
             else:
-                compare(one, (rows[one.rows[0]], rows[one.rows[1]]), store)
+                _write(file, found)
+
+
+def shown(row: Row, store: Path) -> Iterator[str]:
+    """Yields a line for each training of a row that is here and stored: both numbers."""
+    for seed, run in enumerate(row.runs(), 1):
+        file = store / f"{row.name}.{seed}.json"
+        if RunFiles(run).counts.exists() and file.exists():
+            here = json.loads(RunFiles(run).summary.read_text(encoding="utf-8"))["test/mean_iou"]
+            yield (
+                f"{row.name}, seed {seed}: mean IoU {here:.4f} here, "
+                f"{stored_json(file)['test/mean_iou']:.4f} stored"
+            )
 
 
 def _seconds(text: str) -> float:
@@ -196,9 +243,11 @@ def main() -> None:
     if asked.row is not None and asked.row not in names:
         raise SystemExit(f"there is no row {asked.row}: choose one of {', '.join(names)}")
     until = None if asked.budget is None else time.time() + asked.budget
-    chosen = [row for row in known.rows if asked.row in (None, row.name)]
-    gpu = torch.cuda.is_available() or asked.row is not None
-    for row, seed in [] if asked.write else [*missing(chosen, store, gpu=gpu)]:
+    if asked.row is None:
+        todo = [*missing(known.rows, store, gpu=torch.cuda.is_available())]
+    else:
+        todo = [*not_here(asked.row, known, store)]
+    for row, seed in [] if asked.write else todo:
         if asked.root is None and any("FOLDER" in word for word in row.command):
             raise SystemExit(f"{row.name} needs the data set: --root FOLDER")
         print(f"{row.name}, seed {seed}: {row.shown()}", flush=True)
@@ -206,7 +255,11 @@ def main() -> None:
         if not (ready(row, known, root, until) and (run := train(row, seed, root, until))):
             print("The time is over; the next call goes on")
             break
-        keep(row, seed, run, store)
+        if not (store / f"{row.name}.{seed}.json").exists():
+            keep(row, seed, run, store)
+    for row in known.rows if asked.row else []:
+        if row.name == asked.row:
+            print("\n".join(shown(row, store)))
     if not asked.write and (until is None or time.time() <= until):
         further(known, asked.row, store)
     target = store.parent / PAGE

@@ -48,13 +48,9 @@ class Judged:
 
     name: str
     title: str
-    of: str
+    of: list[str]
     seeds: list[int]
     words: list[str]
-
-    def runs(self) -> list[Path]:
-        """The runs of the trainings."""
-        return [RUNS / f"{self.of}-{seed}" for seed in self.seeds]
 
 
 @dataclass(frozen=True)
@@ -63,7 +59,7 @@ class Change:
 
     name: str
     title: str
-    rows: tuple[str, str]
+    of: list[str]
 
 
 @dataclass(frozen=True)
@@ -93,13 +89,27 @@ def listed(store: Path) -> Listed:
 def stored(row: Row, store: Path) -> list[dict[str, Any]]:
     """Reads the summaries of a row's trainings, by their seeds."""
     files = sorted(store.glob(f"{row.name}.*.json"))
-    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    return [stored_json(file) for file in files]
+
+
+def stored_json(file: Path) -> dict[str, Any]:
+    """Reads a stored file.
+
+    Raises:
+        SystemExit: It can't be read.
+    """
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"{file} can't be read ({error}): restore it, or delete it") from error
+    assert isinstance(found, dict)
+    return found
 
 
 def page(store: Path) -> str:
     """Writes the page."""
     known = listed(store)
-    ceiling = json.loads((store / CEILING).read_text(encoding="utf-8"))
+    ceiling = stored_json(store / CEILING)
     head = [
         *("row", "epochs", "parameters", "mult-adds", "ms an image", "seconds", "seeds"),
         *("pixel accuracy", "mean IoU", "95 %", *ceiling["protocol"]["classes"], "of the ceiling"),
@@ -116,16 +126,18 @@ def page(store: Path) -> str:
         table.append(_cells(row, found, ceiling))
         commands.append(f"| {row.title} | `make reproduce ROW={row.name}` | `{row.shown()}` |")
         devices |= {f"{one['device']}, {one['cores']} cores": None for one in found}
-    lines = ["| " + " | ".join(line) + " |" for line in table]
     numbers = [
         f"| {one['what']} | {one['accuracy']} | {one['mean_iou']} | {one['protocol']} |"
         for one in known.published
     ]
-    judged = [line for one in known.judged for line in _judged(one, store, ceiling)]
-    changes = [line for one in known.changes for line in _changed(one, known, store)]
+    judged, changes = list[str](), list[str]()
+    for one in known.further:
+        if (file := store / f"{one.name}.json").exists():
+            lines = judged if isinstance(one, Judged) else changes
+            lines += lines_of(one, stored_json(file), ceiling)
     mean = ceiling["mean_iou"]
     return TEMPLATE.read_text(encoding="utf-8").format(
-        table="\n".join(lines),
+        table="\n".join("| " + " | ".join(line) + " |" for line in table),
         judged="\n".join(judged) or "| none yet | | | | | | | |",
         changes="\n".join(changes) or "| none yet | | | | | |",
         absent="\n".join(absent) or "| none | |",
@@ -163,12 +175,24 @@ def _cells(row: Row, found: Sequence[Mapping[str, Any]], ceiling: Mapping[str, A
     ]
 
 
-def _judged(one: Judged, store: Path, ceiling: Mapping[str, Any]) -> Iterator[str]:
-    """Yields the lines of a table for further predictions, if they are stored."""
-    file = store / f"{one.name}.json"
-    if not file.exists():
+def lines_of(
+    one: Judged | Change, found: Mapping[str, Any], ceiling: Mapping[str, Any]
+) -> Iterator[str]:
+    """Yields the lines of a table for further predictions, or for what a change brings."""
+    if isinstance(one, Judged):
+        yield from _judged(one, found, ceiling)
         return
-    found = json.loads(file.read_text(encoding="utf-8"))
+    cells = [
+        one.title,
+        *(f"{mean:.4f}" for mean in reversed(found["means"])),
+        f"{found['difference']:+.4f} ({found['low']:+.4f} to {found['high']:+.4f})",
+        f"{found['seeds'][0]} and {found['seeds'][1]}",
+        "yes" if found["significant"] else "no",
+    ]
+    yield f"| {' | '.join(cells)} |"
+
+
+def _judged(one: Judged, found: Mapping[str, Any], ceiling: Mapping[str, Any]) -> Iterator[str]:
     for name in ("plain", *WAYS):
         if (metrics := found["lines"].get(name)) is None:
             continue
@@ -186,25 +210,3 @@ def _judged(one: Judged, store: Path, ceiling: Mapping[str, Any]) -> Iterator[st
             f"{mean / ceiling['mean_iou']['mean']:.1%}",
         ]
         yield f"| {' | '.join(cells)} |"
-
-
-def _changed(one: Change, known: Listed, store: Path) -> Iterator[str]:
-    """Yields the line of a table for what a change brings, if it is stored."""
-    file = store / f"{one.name}.json"
-    if not file.exists():
-        return
-    found = json.loads(file.read_text(encoding="utf-8"))
-    means = []
-    for name in one.rows:
-        row = next(row for row in known.rows if row.name == name)
-        values = [float(seed["test/mean_iou"]) for seed in stored(row, store)]
-        means.append(over_seeds(values).mean)
-    cells = [
-        one.title,
-        f"{means[1]:.4f}",
-        f"{means[0]:.4f}",
-        f"{found['difference']:+.4f} ({found['low']:+.4f} to {found['high']:+.4f})",
-        f"{found['seeds'][0]} and {found['seeds'][1]}",
-        "yes" if found["significant"] else "no",
-    ]
-    yield f"| {' | '.join(cells)} |"

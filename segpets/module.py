@@ -235,7 +235,11 @@ class SegmentationModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Makes the optimizer and its schedule; the schedule is told the number of steps."""
-        optimizer = made_fused(self.make_optimizer, self._trained())
+        weights = self._trained()
+        try:
+            optimizer = made_fused(self.make_optimizer, weights)
+        except ValueError as error:
+            raise UserError(f"optimizer: {error}") from error
         steps = self.trainer.estimated_stepping_batches
         if steps == float("inf"):
             raise UserError(

@@ -36,7 +36,7 @@ Positive = Annotated[int, Field(ge=1)]
 
 Weights = Annotated[
     Sequence[Annotated[float, Field(gt=0, allow_inf_nan=False)]],
-    Field(examples=["decide=[1.3,1,1.6]"]),
+    Field(examples=["decide=[1.3,1,1.6], as segpets.evaluate decide=iou finds them"]),
 ]
 """Decision weights of the classes."""
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -97,15 +98,17 @@ def test_a_row_that_is_none_and_a_missing_folder_are_answered(tmp_path: Path) ->
     assert "there is no row b: choose one of a" in give(store, "--row", "b").stdout
     assert "a needs the data set: --root FOLDER" in give(store, "--row", "a").stdout
     assert "3 is no time: give 90m or 3h" in give(store, "--budget", "3").stdout
+    (store / "a.1.json").write_text("{")
+    broken = give(store, "--write")
+    assert broken.returncode == 1 and "Traceback" not in broken.stdout
+    assert "a.1.json can't be read" in broken.stdout and "restore it, or delete it" in broken.stdout
 
 
-def test_a_change_is_shown_with_the_means_of_both_rows(tmp_path: Path) -> None:
-    changes = [{"name": "x", "title": "with x", "rows": ["b", "a"]}]
+def test_a_change_is_shown_without_and_with_it(tmp_path: Path) -> None:
+    changes = [{"name": "x", "title": "with x", "of": ["b", "a"]}]
     store = made_store(tmp_path, [row("a"), row("b")], changes=changes)
-    for name, values in {"a": [0.7, 0.72], "b": [0.73, 0.75]}.items():
-        for seed, value in enumerate(values, 1):
-            (store / f"{name}.{seed}.json").write_text(summary(value))
     kept = {"difference": 0.031, "low": 0.011, "high": 0.052, "significant": True, "seeds": [2, 2]}
+    kept["means"] = [0.74, 0.71]
     (store / "x.json").write_text(json.dumps(kept))
     assert give(store, "--write").returncode == 0
     line = "| with x | 0.7100 | 0.7400 | +0.0310 (+0.0110 to +0.0520) | 2 and 2 | yes |"
@@ -121,17 +124,15 @@ def test_what_is_missing_is_trained_and_goes_on_after_the_time_is_over(
     folder = root.removeprefix("data.root=")
     command = ["data.root=FOLDER" if word == root else word for word in given]
     words = ["tta=[flip]", "decide=[1,1,1.2]", "resamples=99"]
-    judged = [{"name": "more", "title": "net a", "of": "a", "seeds": [1], "words": words}]
-    changes = [{"name": "teacher", "title": "taught", "rows": ["taught", "a"]}]
+    judged = [{"name": "more", "title": "net a", "of": ["a"], "seeds": [1], "words": words}]
+    changes = [{"name": "teacher", "title": "taught", "of": ["taught", "a"]}]
     rows = [
         row("taught", command=[*command, "teacher=logs/results/a-1"], seeds=1, needs="a"),
         row("a", command=command, seeds=1),
     ]
     store = made_store(tmp_path, rows, judged=judged, changes=changes)
-    assert "teacher needs the trainings of taught and a" in (
-        give(store, "--row", "teacher", cwd=tmp_path).stdout
-    )
-    assert "more needs the trainings of a" in give(store, "--row", "more", cwd=tmp_path).stdout
+    for asked in ("more", "teacher"):  # the trainings that they are made of come first
+        assert " needs the data set: --root FOLDER" in give(store, "--row", asked).stdout
     late = give(store, "--root", folder, "--budget", "4s", cwd=tmp_path)
     assert late.returncode == 0, late.stdout
     assert "The time is over; the next call goes on" in late.stdout
@@ -157,6 +158,19 @@ def test_what_is_missing_is_trained_and_goes_on_after_the_time_is_over(
     both = [RunFiles(tmp_path / "logs/results" / f"{name}-1") for name in ("taught", "a")]
     scores = [read_counts(files.counts, ["pet", "background", "border"]).iou for files in both]
     assert taught["difference"] == pytest.approx(float((scores[0] - scores[1]).mean()))
+    names = [tmp_path / "logs/results" / f"{name}-1/summary.json" for name in ("taught", "a")]
+    assert taught["means"] == [json.loads(f.read_text())["test/mean_iou"] for f in names]
     assert taught["low"] <= taught["difference"] <= taught["high"] and taught["seeds"] == [1, 1]
     again = give(store, cwd=tmp_path)
     assert "a, seed" not in again.stdout, "it is there"
+    # A row is trained by who asks for it, and what is stored stays.
+    before = {file.name: file.read_bytes() for file in store.iterdir()}
+    shutil.rmtree(tmp_path / "logs/results/a-1")
+    mine = give(store, "--root", folder, "--row", "a", cwd=tmp_path)
+    assert mine.returncode == 0, mine.stdout
+    value = f"{summary['test/mean_iou']:.4f}"
+    assert f"a, seed 1: mean IoU {value} here, {value} stored" in mine.stdout
+    assert {file.name: file.read_bytes() for file in store.iterdir()} == before
+    judged_again = give(store, "--row", "more", cwd=tmp_path)
+    line = f"| net a | **{plain:.4f}** | - |"
+    assert judged_again.stdout.count(line) == 2, "here, and stored"

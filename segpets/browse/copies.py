@@ -20,7 +20,7 @@ from segpets.data import SegmentationDataModule
 from segpets.data.decoded import read_sample
 from segpets.errors import FileError
 from segpets.reading import csv_cell
-from segpets.report.figure import outlined, sheet, visible
+from segpets.report.figure import in_columns, outlined, sheet, visible
 from segpets.report.paint import RGB
 from segpets.run.files import shown, write_atomically
 from segpets.stats import Estimate
@@ -81,9 +81,9 @@ def save(
     """
     write_atomically(folder / "duplicates.csv", _as_csv(copies, found))
     write_atomically(folder / DUPLICATES, before + _exclusions(copies, found))
-    if copies.tiles and len({tile.shape for _, tile in copies.tiles}) == 1:
+    if copies.tiles:
         drawn = sheet(
-            [np.stack([tile for _, tile in copies.tiles])],
+            in_columns([[tile] for _, tile in copies.tiles]),
             heading="two images of one photograph, and the edges of their masks",
             captions=[caption for caption, _ in copies.tiles],
             classes=classes,

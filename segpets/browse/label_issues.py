@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -20,8 +19,9 @@ from segpets.data.decode import read_indices
 from segpets.data.decoded import read_sample
 from segpets.errors import FileError, UserError
 from segpets.reading import csv_cell, read_csv
-from segpets.report.figure import colourise, mixed, sheet, visible
+from segpets.report.figure import colourise, in_columns, mixed, sheet, visible
 from segpets.report.paint import RGB
+from segpets.run.directory import read_summary
 from segpets.run.files import OUT_OF_FOLD, shown, write_atomically
 from segpets.run.find import find_runs
 
@@ -49,22 +49,30 @@ class Issue:
     run: Path
 
 
-def find_issues(words: object, found: Survey, log_dir: Path) -> list[Issue]:
+def find_issues(words: object, found: Survey, log_dir: Path, classes: Sequence[str]) -> list[Issue]:
     """Reads the predictions of folds, and ranks the masks that they contradict.
 
     Args:
         words: Runs or folders of runs, as `predictions=` names them.
         found: The survey of the same data.
         log_dir: Where `latest` and sweeps by their names are looked for.
+        classes: Those of the data.
 
     Raises:
-        UserError: There is no such run, or none has such predictions of these images.
+        UserError: There is no such run, none has such predictions of these images, or one knows
+            other classes.
     """
     listed = [words] if isinstance(words, str) else list(words)  # type: ignore[call-overload]
     paths, _ = find_runs([str(word) for word in listed], log_dir=log_dir)
     rows = {sample.name: row for row, sample in enumerate(found.samples)}
     issues: dict[int, Issue] = {}
     for run in paths:
+        known = (read_summary(run).get("protocol") or {}).get("classes")
+        if known not in (None, list(classes)) and (run / OUT_OF_FOLD).is_file():
+            raise UserError(
+                f"predictions={shown(run)} has the classes {', '.join(map(str, known))}, but the "
+                f"data have {', '.join(classes)}: give the data of that training"
+            )
         for issue in _of_run(run, rows):
             if issue.row not in issues or issue.contradiction > issues[issue.row].contradiction:
                 issues[issue.row] = issue
@@ -160,9 +168,9 @@ def save(
     write_atomically(folder / ISSUES, text.getvalue())
     head = "# Masks that a model contradicts, the most first: remove the # of those that are wrong."
     write_atomically(folder / "label_issues.txt", before + "\n".join([head, *names[:SHOWN]]) + "\n")
-    if tiles and len({part.shape for _, row in tiles for part in row}) == 1:
+    if tiles:
         drawn = sheet(
-            [np.stack(column) for column in zip(*(row for _, row in tiles), strict=True)],
+            in_columns([row for _, row in tiles]),
             heading="image | mask | prediction of another fold | prediction over image",
             captions=[caption for caption, _ in tiles],
             classes=classes,

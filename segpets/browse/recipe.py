@@ -123,14 +123,21 @@ def browse(cfg: DictConfig) -> Result:
         write_atomically(folder / "doctor.csv", as_csv(findings))
         excluded = exclusions(findings, before=before)
         write_atomically(folder / "exclude.txt", excluded)
-        meant = _labels_of(cfg, datamodule)
-        save(copies, contents, folder, classes=classes, protocol=meant, before=excluded)
+        meant = _labels_of(cfg, datamodule) | {"images": {"test": len(splits.test)}}
+        save(copies, contents, folder, classes=classes, protocol=meant, before=before)
     if issues:
         label_issues.save(issues, drawn.doubted, contents, folder, classes, before=before)
     _say(cfg, datamodule, contents, findings)
     if issues:
+        ranked = {issue.row for issue in issues}
+        own = {row for stage in ("train", "val") for row in contents.stages[stage]}
+        without = len(own - ranked)
+        rest = f"; {without} of train and val have no prediction" if without else ""
         log.info(
-            "%d masks ranked by contradiction: %s/label_issues.csv", len(issues), shown(folder)
+            "%d masks ranked by contradiction: %s/label_issues.csv%s",
+            len(issues),
+            shown(folder),
+            rest,
         )
     if cfg.doctor:
         say(copies, contents, folder)
@@ -143,7 +150,10 @@ def _issues(
     """Finds masks that the runs of `predictions` contradict."""
     if settings.predictions is None:
         return []
-    return label_issues.find_issues(settings.predictions, contents, Path(cfg.train_log_dir))
+    classes = list(cfg.data.classes)
+    return label_issues.find_issues(
+        settings.predictions, contents, Path(cfg.train_log_dir), classes
+    )
 
 
 def _labels_of(cfg: DictConfig, datamodule: SegmentationDataModule) -> dict[str, Any]:

@@ -29,7 +29,8 @@ def build(node: Any, key: str, **kwargs: Any) -> Any:
             located = [m[1] for t in told if (m := re.search(r"locating target '(.+?)'", t))]
             if located:
                 raise UserError(f"{key}: {_not_imported(cause, located[-1])}") from error
-        raise UserError(f"{key}: {cause}") from error
+        said = str(cause)  # which may name the key itself
+        raise UserError(said if said.startswith(f"{key}.") else f"{key}: {said}") from error
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -61,11 +61,20 @@ def add_shares(groups: Sequence[Group], file: Path) -> None:
 
 def _difference(protocol: dict[str, Any], group: Group) -> str | None:
     """Names the first part of a protocol in which the ceiling's differs."""
+    tested, here = (_tested(one) for one in (protocol, group.protocol))
+    limited = (group.protocol.get("limits") or {}).get("test")
+    if limited or tested not in (None, here):  # earlier versions didn't count them
+        return "number of test images"
     for key in _MEANT:
         here = group.protocol.get(key, "stretch" if key == "fit" else None)
         if here != protocol.get(key):
             return key
     return None
+
+
+def _tested(protocol: dict[str, Any]) -> object:
+    images = protocol.get("images")
+    return images.get("test") if isinstance(images, dict) else None
 
 
 def _add_share(configuration: Configuration, ceiling: float) -> None:

@@ -33,6 +33,7 @@ class Comparison:
         seeds: The seeds of both, if the test is over seeds and images; None if it is over images
             alone, for want of a second seed.
         variance: What decides how small a difference can be told, if it is over seeds, too.
+        folds: How many the data were dealt into, if what `seeds` counts are folds.
     """
 
     first: Configuration
@@ -45,6 +46,7 @@ class Comparison:
     p_holm: float
     seeds: tuple[int, int] | None = None
     variance: Variance | None = None
+    folds: int | None = None
 
     @property
     def significant(self) -> bool:
@@ -53,8 +55,10 @@ class Comparison:
 
     @property
     def over(self) -> str:
-        """Names what was drawn by chance: `seeds and images`, or `images`."""
-        return "images" if self.seeds is None else "seeds and images"
+        """Names what was drawn by chance: `seeds and images`, `folds and images`, or `images`."""
+        if self.seeds is None:
+            return "images"
+        return "seeds and images" if self.folds is None else "folds and images"
 
 
 def compared(
@@ -113,8 +117,9 @@ def compared(
         found = results[i, j]
         numbers = (found.images, found.difference, found.low, found.high, found.p, p_holm)
         seeds = None if found.variance is None else (len(iou[i]), len(iou[j]))
-        comparisons.append(Comparison(tested[i], tested[j], *numbers, seeds, found.variance))
-    return comparisons, notes + _power(comparisons)
+        told = (seeds, found.variance, found.folds)
+        comparisons.append(Comparison(tested[i], tested[j], *numbers, *told))
+    return comparisons, notes + _other_folds(comparisons) + _power(comparisons)
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,7 @@ class _Test:
     high: float
     p: float
     variance: Variance | None = None
+    folds: int | None = None
 
 
 def _trainings(configuration: Configuration, iou: Floats) -> Floats:
@@ -143,7 +149,7 @@ def _over_both(first: Floats, second: Floats, *, folds: int | None = None) -> _T
     if folds is not None:
         spread *= folds_factor(min(len(first), len(second)), folds)
     variance = Variance(float(spread), found.of_images, images)
-    return _Test(images, found.value, found.low, found.high, found.p, variance)
+    return _Test(images, found.value, found.low, found.high, found.p, variance, folds)
 
 
 def _over_images(differences: Floats, *, flips: int, resamples: int, seed: int) -> Iterator[_Test]:
@@ -172,19 +178,34 @@ def _fewer(alike: dict[bytes, list[tuple[int, int]]], *, usable: int, pairs: int
     return notes
 
 
-def _power(comparisons: Sequence[Comparison]) -> list[str]:
-    """Says how small a difference these seeds can tell, and how many the best would need."""
-    over_seeds = [one for one in comparisons if one.variance is not None and one.seeds is not None]
+def _other_folds(comparisons: Sequence[Comparison]) -> list[str]:
+    """Notes pairs whose trainings are on other folds, so that val and training images differ."""
     notes = []
-    if over_seeds:
-        seeds = min(min(one.seeds) for one in over_seeds if one.seeds)
-        gaps = [one.variance.detectable(seeds) for one in over_seeds if one.variance]
-        notes.append(
-            f"{seeds} seeds each can tell {float(np.median(gaps)):.3f} mean IoU of an image apart: "
-            f"so large a difference is found, without a correction, in {POWER:.0%} of studies"
-        )
-    for one in over_seeds:
-        if one.first.rank == 1 and not one.significant and one.variance is not None:
+    for one in comparisons:
+        if one.folds is not None and one.first.folds != one.second.folds:
+            parts = [
+                f"#{c.rank} has the folds {', '.join(map(str, sorted(c.folds)))}"
+                for c in (one.first, one.second)
+            ]
+            notes.append(f"{' and '.join(parts)}: they were trained on other images, too")
+    return notes
+
+
+def _power(comparisons: Sequence[Comparison]) -> list[str]:
+    """Says how small a difference these trainings can tell, and how many the best would need."""
+    notes = []
+    for kind in ("seeds", "folds"):
+        alike = [one for one in comparisons if one.over == f"{kind} and images"]
+        known = [(one.seeds, one.variance) for one in alike if one.seeds and one.variance]
+        if known:
+            count = min(min(seeds) for seeds, _ in known)
+            gap = float(np.median([variance.detectable(count) for _, variance in known]))
+            notes.append(
+                f"{count} {kind} each can tell {gap:.3f} mean IoU of an image apart: so large a "
+                f"difference is found, without a correction, in {POWER:.0%} of studies"
+            )
+    for one in comparisons:  # of folds there are no more than there are
+        if one.first.rank == 1 and not one.significant and one.variance and one.folds is None:
             needed = one.variance.seeds_for(one.difference)
             what = (
                 f"To tell #1 from #{one.second.rank}, if they differ by {abs(one.difference):.4f}"

@@ -3,7 +3,7 @@
 from typing import Final
 
 from segpets.compare.ceiling import SHARE
-from segpets.records.group import EPOCHS_TO_95, Configuration, Group
+from segpets.records.group import EPOCHS_TO_95, Configuration, Group, folds_of
 from segpets.report.grid import Cell, Column, Grid, number
 
 FEW: Final = 6
@@ -113,8 +113,12 @@ def _runs_cell(configuration: Configuration) -> Cell:
     seeds = ", ".join(dict.fromkeys(str(run.seed) for run in runs))
     if not configuration.folds:
         return Cell(str(len(runs)), len(runs), f"seeds {seeds}")
+    there, whole = len(configuration.folds), folds_of(runs)
+    text = f"{there} of {whole} folds" if there < whole else f"{there} folds"
+    if (several := len({run.seed for run in runs})) > 1:
+        text += f", {several} seeds"
     folds = ", ".join(map(str, sorted(configuration.folds)))
-    return Cell(f"{len(configuration.folds)} folds", len(runs), f"folds {folds}; seeds {seeds}")
+    return Cell(text, len(runs), f"folds {folds}; seeds {seeds}")
 
 
 def _choice_cell(configuration: Configuration, key: str) -> Cell:

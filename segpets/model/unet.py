@@ -77,14 +77,15 @@ class UNet(nn.Module):
         auxiliary: int = 0,
     ) -> None:
         super().__init__()
-        if not 0 <= auxiliary <= max(len(widths) - 2, 0):
-            raise ValueError(
-                f"model.auxiliary is {auxiliary}; {len(widths)} widths have 0 to "
-                f"{max(len(widths) - 2, 0)} levels between full size and the smallest"
-            )
         if len(widths) < 2:
             raise ValueError(
                 f"model.widths has {len(widths)} level, but a U needs 2 or more: e.g. [16, 32, 64]"
+            )
+        between = len(widths) - 2
+        if not 0 <= auxiliary <= between:
+            raise ValueError(
+                f"model.auxiliary is {auxiliary}, but {len(widths)} widths have {between} levels "
+                "between full size and the smallest: give at most so many heads, or more widths"
             )
         self.stride = 2 ** (len(widths) - 1)
         self.first = DoubleConv(in_channels, widths[0], separable=separable)

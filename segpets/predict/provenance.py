@@ -98,6 +98,8 @@ def claim(
 
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     if before.get("weights") != now["weights"]:
+        if members := before.get("members"):
+            return f"by another model ({len(members)} averaged: {', '.join(map(str, members))})"
         return f"by another model ({before.get('run')}, epoch {before.get('epoch')})"
     keys = list(_SETTINGS)
     if not _no_composites(before) and not _no_composites(now):

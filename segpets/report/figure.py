@@ -71,6 +71,13 @@ def _together(tensors: Sequence[Tensor], *, fill: int) -> Tensor:
     )
 
 
+def in_columns(rows: Sequence[Sequence[RGB]]) -> list[RGB]:
+    """Turns rows of pictures, each (h, w, 3) of any size, to columns for `sheet`: (N, H, W, 3)."""
+    planes = [torch.from_numpy(picture).movedim(-1, 0) for row in rows for picture in row]
+    alike = _together(planes, fill=255).movedim(1, -1).numpy()
+    return [alike[column :: len(rows[0])] for column in range(len(rows[0]))]
+
+
 def visible(image: Tensor) -> RGB:
     """Shows what a net sees, uint8 or float32 (C, H, W), as colours, (H, W, 3).
 

@@ -42,6 +42,14 @@ def test_the_share_is_a_column_where_protocols_agree(tmp_path: Path, command: Co
     done = command(names, f"ceiling={other}", "hydra.run.dir=again", module="segpets.compare")
     assert "The ceiling is of another resolution" in " ".join(done.stdout.split())
     assert "of_ceiling" not in (tmp_path / "again" / "compare.csv").read_text()
+    tested = json.loads((runs[0] / "summary.json").read_text())["protocol"]["images"]["test"]
+    for number, shown in ((tested, True), (tested + 1, False)):
+        file = ceiling(tmp_path / "counted.json", images={"test": number})
+        out = f"hydra.run.dir=out{number}"
+        done = command(names, f"ceiling={file}", out, module="segpets.compare")
+        told = "The ceiling is of another number of test images" in " ".join(done.stdout.split())
+        assert told != shown
+        assert ("of_ceiling" in (tmp_path / f"out{number}/compare.csv").read_text()) == shown
 
 
 WRONG = '{"protocol": {}, "pairs": 1, "mean_iou": {"mean": 7, "low": 7, "high": 7}}'

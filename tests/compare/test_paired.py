@@ -1,5 +1,6 @@
 """Tests image by image, against scipy's on the same numbers."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ from made_runs import drawn, make_run
 from scipy import stats
 
 from segpets.compare.paired import compared
+from segpets.compare.table import table_of
+from segpets.compare.words import sentences
 from segpets.records.group import Group, grouped
 from segpets.records.record import read_record
 from segpets.significance import difference
@@ -84,6 +87,38 @@ def test_several_seeds_are_tested_over_seeds_and_images(tmp_path: Path) -> None:
         f"To tell #1 from #2, if they differ by {test.difference:.4f}, {needed} seeds each would "
         "be needed"
     )
+
+
+def of_folds(folder: Path, model: str, folds: Sequence[int], right: float) -> list[Path]:
+    return [
+        make_run(
+            folder / f"{model}{fold}",
+            f"model={model}",
+            counts=drawn(right + 0.02 * fold, images=200, seed=fold),
+            protocol={"folds": {"count": 3}},
+            config={"data": {"folds": 3, "fold": fold}},
+        )
+        for fold in folds
+    ]
+
+
+def test_folds_are_named_and_no_number_of_them_is_asked_for(tmp_path: Path) -> None:
+    """There are no more folds than there are, and other folds mean other training images."""
+    runs = of_folds(tmp_path, "good", (0, 1), 0.75) + of_folds(tmp_path, "fair", (1, 2), 0.74)
+    group = group_of(*runs)
+    (test,), notes = compared(group, against_each_other=3, resamples=999, seed=7)
+    assert (test.over, test.seeds, test.folds) == ("folds and images", (2, 2), 3)
+    assert not test.significant and test.variance is not None
+    names = [f"{', '.join(map(str, sorted(c.folds)))}" for c in group.configurations]
+    assert notes == [
+        f"#1 has the folds {names[0]} and #2 has the folds {names[1]}: they were trained on other "
+        "images, too",
+        f"2 folds each can tell {test.variance.detectable(2):.3f} mean IoU of an image apart: so "
+        "large a difference is found, without a correction, in 80% of studies",
+    ]
+    table = table_of(group, "test/mean_iou")
+    assert [sum(cell.text == "2 of 3 folds" for cell in row) for row in table.rows] == [1, 1]
+    assert "for 1 paired test over folds and images" in sentences([test])[0]
 
 
 def test_beyond_the_best_few_only_the_best_is_compared(tmp_path: Path) -> None:

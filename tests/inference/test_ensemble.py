@@ -106,7 +106,28 @@ def test_predict_mixes_no_ensemble_with_its_first_member(
     assert (mask == expected).all()
     other = command(f"run={first}", *words, module="segpets.predict")
     assert other.returncode == 1
-    assert "holds predictions by another model" in other.stdout
+    assert "holds predictions by another model (2 averaged: " in " ".join(other.stdout.split())
+
+
+def test_a_file_holds_one_net(members: Path, command: Command) -> None:
+    for run, count in (
+        (f"run=[{members / 'seed-1'},{members / 'seed-2'}]", 2),
+        (f"run={members}", 3),
+    ):
+        done = command(run, module="segpets.export")
+        assert done.returncode == 1
+        assert f"run names {count} runs, and a file holds one net" in " ".join(done.stdout.split())
+    done = command(f"run=[{members / 'seed-1'}]", "decide=iou", module="segpets.export")
+    assert done.returncode == 1
+    assert "as segpets.evaluate decide=iou finds them" in " ".join(done.stdout.split())
+
+
+def test_a_run_that_is_named_twice_counts_once(
+    members: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = members / "seed-1"
+    assert segpets.load([run, run]).members == ()
+    assert "seed-1 twice: it counts once" in caplog.text
 
 
 @pytest.mark.slow

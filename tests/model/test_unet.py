@@ -69,5 +69,5 @@ def test_auxiliary_heads_are_there_in_training_only() -> None:
 
 @pytest.mark.parametrize("auxiliary", [-1, 3])
 def test_more_auxiliary_heads_than_levels_are_refused(auxiliary: int) -> None:
-    with pytest.raises(ValueError, match=r"model\.auxiliary is .*4 widths have 0 to 2 levels"):
+    with pytest.raises(ValueError, match=r"model\.auxiliary is .*4 widths have 2 levels"):
         UNet(num_classes=3, widths=(4, 8, 12, 16), auxiliary=auxiliary)

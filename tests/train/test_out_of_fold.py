@@ -82,6 +82,21 @@ def test_masks_are_ranked_by_what_other_folds_say(
     )
     assert f"# {spoilt}  # contradicted by" in (tmp_path / "out" / "label_issues.txt").read_text()
     assert (tmp_path / "out" / "label_issues.png").is_file()
+    assert "have no prediction" not in looked.stdout
+    # One fold of two, with pictures of all sizes; and with masks that mean something else.
+    words = [*data, "data.fit=none", f"predictions={run}"]
+    half = command(*words, "hydra.run.dir=half", module="segpets.browse")
+    assert half.returncode == 0, half.stdout
+    left = len(rows) - len(tables[0].read_text().splitlines()) + 1
+    assert f"; {left} of train and val have no prediction" in " ".join(half.stdout.split())
+    assert (tmp_path / "half" / "label_issues.png").is_file()
+    other = command(
+        *data, "data.labels=border_as_pet", f"predictions={run}", module="segpets.browse"
+    )
+    assert other.returncode == 1
+    assert "has the classes pet, background, border, but the data have pet, background" in (
+        " ".join(other.stdout.split())
+    )
     page = (tmp_path / "out" / "browse.html").read_text()
     assert "Masks that models of other folds contradict" in page and f"{spoilt}: contra" in page
 
