@@ -67,7 +67,7 @@ def freeze(net: nn.Module, patterns: Sequence[str], *, brought: Collection[str] 
     for name, weight in net.named_parameters():
         weight.requires_grad_(name not in frozen)
     if not any(weight.requires_grad for weight in net.parameters()):
-        raise ValueError(f"freeze={list(patterns)} leaves nothing to train")
+        raise ValueError(f"freeze=[{','.join(patterns)}] leaves nothing to train")
 
 
 def keep_statistics(net: nn.Module) -> None:

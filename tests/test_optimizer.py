@@ -114,7 +114,7 @@ def test_frozen_weights_are_in_no_group() -> None:
             ["freeze=[encodr]"],
             "freeze names encodr, but no weight is called so: the model has",
         ),
-        (["freeze=['*']"], "freeze=['*'] leaves nothing to train"),
+        (["freeze=['*']"], "freeze=[*] leaves nothing to train"),
         (
             ["freeze=[init_from]"],
             "freeze names init_from, but no weight is called so: give",

@@ -44,6 +44,9 @@ def distillation_of(
         UserError: There is no such run, or its logits mean something else.
     """
     if cfg.get("teacher") is None:
+        words = (str(word).partition("=")[0] for word in cfg.get("overrides") or [])
+        if idle := [word for word in words if word.startswith("teacher_")]:
+            log.warning("%s changes nothing without teacher=RUN", idle[0])
         return None
     named = OmegaConf.to_container(cfg.teacher) if OmegaConf.is_config(cfg.teacher) else cfg.teacher
     try:
@@ -105,19 +108,24 @@ def _digest(net: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def _named(cfg: DictConfig) -> str:
+    given = table(cfg)["teacher"]
+    return given if isinstance(given, str) else f"[{','.join(map(str, given))}]"
+
+
 def _check_alike(cfg: DictConfig, teacher: Trained, datamodule: SegmentationDataModule) -> None:
     """Refuses a teacher whose classes or channels are others."""
     classes = [str(name) for name in cfg.data.classes]
     if list(teacher.classes) != classes:
         raise UserError(
-            f"teacher={cfg.teacher} knows the classes {', '.join(teacher.classes)}, but the data "
+            f"teacher={_named(cfg)} knows the classes {', '.join(teacher.classes)}, but the data "
             f"have {', '.join(classes)}: its probabilities would mean something else"
         )
     for key in ("channels", "range"):
         here, there = getattr(datamodule.reader, key), getattr(teacher.reader, key)
         if here != there:
             raise UserError(
-                f"teacher={cfg.teacher} was trained with data.{key}={there}, but the data have "
+                f"teacher={_named(cfg)} was trained with data.{key}={there}, but the data have "
                 f"data.{key}={here}"
             )
 

@@ -153,6 +153,12 @@ def change_a_weight(run: Path) -> None:
         torch.save(saved, file)
 
 
+def test_a_weight_without_a_teacher_is_said_to_change_nothing(tiny: Tiny, command: Command) -> None:
+    done = command(*tiny(*QUICK, "teacher_weight=5"))
+    assert done.returncode == 0, done.stdout
+    assert "teacher_weight changes nothing without teacher=RUN" in done.stdout
+
+
 @pytest.mark.slow
 def test_latest_is_the_run_that_it_was_at_the_start(
     teacher: Result, tiny: Tiny, tmp_path: Path, command: Command
