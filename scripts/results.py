@@ -2,6 +2,7 @@
 
     python scripts/results.py --root FOLDER --budget 3h
     python scripts/results.py --root FOLDER --row efficient
+    python scripts/results.py --latency
     python scripts/results.py --write
 
 A training that the time ends is continued the next time. --row trains a row here even if its
@@ -95,10 +96,33 @@ def train(row: Row, seed: int, data: Path | None, until: float | None) -> Path |
             return None
     if begun.returncode:
         raise SystemExit(f"{row.name}, seed {seed}, failed: see {run}/train.log")
-    measure = ["variants=[eager]", "batch_sizes=[1]", "devices=[cpu]"]
+    latency(run)
+    return run
+
+
+def latency(run: Path) -> float:
+    """Measures the milliseconds of an image, eager on the CPU, and leaves them beside the run."""
+    measure = ["variants=[eager]", "batch_sizes=[1]", "devices=[cpu]", "seconds=3.0"]
     command = [sys.executable, "-m", "segpets.benchmark", f"run={run}", *measure]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return run
+    return _measured(RunFiles(run).benchmark)
+
+
+def _measured(benchmark: Path) -> float:
+    rows = json.loads(benchmark.read_text(encoding="utf-8"))["rows"]
+    return next(float(row["p50_ms"]) for row in rows if row["variant"] == "eager")
+
+
+def measure_latencies(known: Listed, store: Path) -> None:
+    """Measures the latency of all rows anew, one after another, where their runs are here."""
+    for row in known.rows:
+        files = [(run, store / f"{row.name}.{seed}.json") for seed, run in enumerate(row.runs(), 1)]
+        there = [(run, file) for run, file in files if run.exists() and file.exists()]
+        if there:
+            found = latency(there[0][0])
+            print(f"{row.name}: {found:.1f} ms", flush=True)
+            for _, file in there:
+                _write(file, stored_json(file) | {"latency_ms": found})
 
 
 def ready(row: Row, known: Listed, data: Path | None, until: float | None) -> bool:
@@ -117,8 +141,7 @@ def keep(row: Row, seed: int, run: Path, store: Path) -> None:
     summary = json.loads(files.summary.read_text(encoding="utf-8"))
     kept = {key: value for key, value in summary.items() if KEPT.match(key)}
     if files.benchmark.exists():
-        measured = json.loads(files.benchmark.read_text(encoding="utf-8"))["rows"]
-        kept["latency_ms"] = next(one["p50_ms"] for one in measured if one["variant"] == "eager")
+        kept["latency_ms"] = _measured(files.benchmark)
     kept["overrides"] = [*row.command, f"seed={seed}"]  # whose FOLDER names no machine's folder
     kept["interval"] = interval_over_images(files.counts, summary["protocol"]["classes"])
     kept["device"] = torch.cuda.get_device_name() if torch.cuda.is_available() else cpu_name()
@@ -234,6 +257,7 @@ def main() -> None:
     parser.add_argument("--row", help="train this row only")
     parser.add_argument("--root", type=Path, help="the folder of the Oxford-IIIT Pet data set")
     parser.add_argument("--budget", type=_seconds, help="stop after this time, such as 3h")
+    parser.add_argument("--latency", action="store_true", help="measure latencies anew, quietly")
     parser.add_argument("--write", action="store_true", help="only write the page")
     parser.add_argument("--store", type=Path, default=STORE, help="the folder of rows.yaml")
     asked = parser.parse_args()
@@ -242,12 +266,14 @@ def main() -> None:
     names = [row.name for row in known.rows] + [one.name for one in known.further]
     if asked.row is not None and asked.row not in names:
         raise SystemExit(f"there is no row {asked.row}: choose one of {', '.join(names)}")
+    if asked.latency:
+        measure_latencies(known, store)
     until = None if asked.budget is None else time.time() + asked.budget
     if asked.row is None:
         todo = [*missing(known.rows, store, gpu=torch.cuda.is_available())]
     else:
         todo = [*not_here(asked.row, known, store)]
-    for row, seed in [] if asked.write else todo:
+    for row, seed in [] if asked.write or asked.latency else todo:
         if asked.root is None and any("FOLDER" in word for word in row.command):
             raise SystemExit(f"{row.name} needs the data set: --root FOLDER")
         print(f"{row.name}, seed {seed}: {row.shown()}", flush=True)
@@ -260,7 +286,7 @@ def main() -> None:
     for row in known.rows if asked.row else []:
         if row.name == asked.row:
             print("\n".join(shown(row, store)))
-    if not asked.write and (until is None or time.time() <= until):
+    if not (asked.write or asked.latency) and (until is None or time.time() <= until):
         further(known, asked.row, store)
     target = store.parent / PAGE
     target.write_text(page(store), encoding="utf-8")

@@ -171,6 +171,11 @@ def test_what_is_missing_is_trained_and_goes_on_after_the_time_is_over(
     value = f"{summary['test/mean_iou']:.4f}"
     assert f"a, seed 1: mean IoU {value} here, {value} stored" in mine.stdout
     assert {file.name: file.read_bytes() for file in store.iterdir()} == before
+    (store / "a.1.json").write_text(json.dumps(kept | {"latency_ms": -1}))
+    assert give(store, "--latency", cwd=tmp_path).returncode == 0
+    measured = json.loads((store / "a.1.json").read_text())
+    assert measured.pop("latency_ms") > 0
+    assert measured == {key: value for key, value in kept.items() if key != "latency_ms"}
     judged_again = give(store, "--row", "more", cwd=tmp_path)
     line = f"| net a | **{plain:.4f}** | - |"
     assert judged_again.stdout.count(line) == 2, "here, and stored"
