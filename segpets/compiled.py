@@ -26,7 +26,7 @@ def wants_compile(choice: object) -> bool:
     Raises:
         UserError: It is none of the choices.
     """
-    if choice not in CHOICES:
+    if not any(choice is one or (isinstance(choice, str) and choice == one) for one in CHOICES):
         raise UserError(f"trainer.compile={choice}: give auto, true or false")
     return choice is True
 

@@ -207,6 +207,7 @@ def _for_several(trainer: Mapping[str, Any]) -> dict[str, Any]:
 def _for_ranks(trainer: Mapping[str, Any]) -> dict[str, Any]:
     ranks = current()
     if ranks is None or ranks.place.world == 1:
+        _check_spawned(trainer)
         return {}
     place, strategy = ranks.place, str(trainer.get("strategy", "auto"))
     if not strategy.startswith(("ddp", "fsdp")):
@@ -224,6 +225,26 @@ def _for_ranks(trainer: Mapping[str, Any]) -> dict[str, Any]:
         "devices": place.local_world,
         "num_nodes": place.world // place.local_world,
     }
+
+
+def _check_spawned(trainer: Mapping[str, Any]) -> None:
+    """Refuses several devices by strategies of Lightning that rerun the command line.
+
+    Raises:
+        UserError: Each process would begin a run, or a sweep, of its own.
+    """
+    devices, strategy = trainer.get("devices", 1), str(trainer.get("strategy", "auto"))
+    count = len(devices) if isinstance(devices, Sequence) and not isinstance(devices, str) else 1
+    if isinstance(devices, int) and not isinstance(devices, bool):
+        count = devices
+    if count < 0 or devices in ("-1", "auto"):
+        count = 1 if _on_cpu(str(trainer["accelerator"])) else torch.accelerator.device_count()
+    if count > 1 and "spawn" not in strategy and "fork" not in strategy:
+        raise UserError(
+            f"trainer.devices={devices} with trainer.strategy={strategy} would start this command "
+            "several times: add trainer=ddp, or trainer=ddp_sim on a CPU, or start the processes "
+            "by torchrun"
+        )
 
 
 def _on_cpu(accelerator: str) -> bool:

@@ -21,7 +21,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from segpets.callback.signals import stop_after_step
+from segpets.callback.signals import asked_to_stop, stop_after_step
 from segpets.data.batches import batches_done, epochs_done
 from segpets.errors import FileError
 from segpets.run.checkpoint import read_checkpoint
@@ -117,7 +117,7 @@ class BestAndLast(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Lets signals end the training after a step, and completes what was restored."""
-        stop_after_step()
+        stop_after_step(together=trainer.world_size > 1)
         self._saved = time.monotonic()
         for name, parameter in pl_module.named_parameters() if self._gradients else ():
             if name in self._gradients:
@@ -142,9 +142,13 @@ class BestAndLast(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Saves what the steps before have reached, if it is time; they are logged by now."""
-        between_steps = batch_idx % trainer.accumulate_grad_batches == 0
-        if batch_idx > 0 and between_steps and self._is_due(trainer):
+        if batch_idx % trainer.accumulate_grad_batches:
+            return  # in the midst of a step
+        stops = self._is_stopped(trainer)
+        if batch_idx > 0 and (stops or self._is_due(trainer)):
             self._save(trainer, improved=False)
+        if stops:
+            raise SIGTERMException
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves; after the epoch's validation."""
@@ -157,10 +161,19 @@ class BestAndLast(Checkpoint):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Saves in mid-epoch when a signal ends the training; other processes couldn't follow."""
+        """Saves in mid-epoch when a signal ends a training of one process."""
         stopped = isinstance(exception, SIGTERMException) and trainer.state.fn == TrainerFn.FITTING
         if stopped and trainer.world_size == 1 and batches_done(trainer):
             self._save(trainer, improved=False)
+
+    def _is_stopped(self, trainer: Trainer) -> bool:
+        """Tells whether a signal has asked any of several processes to end; all find the same."""
+        if trainer.world_size == 1 or (
+            trainer.strategy.root_device.type != "cpu"  # where asking waits for the device
+            and trainer.global_step % _STEPS_BETWEEN_CLOCKS
+        ):
+            return False
+        return bool(trainer.strategy.reduce_boolean_decision(asked_to_stop(), all=False))
 
     def _is_due(self, trainer: Trainer) -> bool:
         step = trainer.global_step

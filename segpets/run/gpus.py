@@ -43,8 +43,15 @@ def check_places(trainer: Any, *, n_jobs: int, jobs_per_gpu: object) -> None:
     """
     if isinstance(jobs_per_gpu, bool) or not isinstance(jobs_per_gpu, int) or jobs_per_gpu < 1:
         raise UserError(f"jobs_per_gpu={jobs_per_gpu} must be a number from 1 on")
-    places = jobs_per_gpu * len(visible_gpus()) if _wants_one(trainer) else 0
     at_once = n_jobs if n_jobs > 0 else os.cpu_count() or 1
+    on_gpus = trainer.accelerator in ("auto", "gpu", "cuda") and visible_gpus()
+    if on_gpus and at_once > 1 and not _wants_one(trainer):
+        raise UserError(
+            f"hydra.launcher.n_jobs={n_jobs} would run {at_once} jobs at a time, each on several "
+            f"GPUs (trainer.devices={trainer.devices}): say hydra.launcher.n_jobs=1, or "
+            "trainer.devices=1"
+        )
+    places = jobs_per_gpu * len(visible_gpus()) if _wants_one(trainer) else 0
     if places and at_once > places:
         shared = -(-at_once // len(visible_gpus()))
         raise UserError(

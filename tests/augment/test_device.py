@@ -232,6 +232,14 @@ def test_nothing_waits_for_the_device() -> None:
 # what it hasn't
 
 
+class Darker(v2.ColorJitter):  # type: ignore[misc]  # torchvision has no types
+    """Somebody's own, which isn't what it is derived from."""
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Halves."""
+        return inpt // 2
+
+
 @pytest.mark.parametrize(
     ("transform", "words"),
     [
@@ -239,6 +247,11 @@ def test_nothing_waits_for_the_device() -> None:
         (v2.ColorJitter(hue=0.1), "no ColorJitter with hue"),
         (v2.RandomAffine(10, shear=5), "no RandomAffine with shear"),
         (v2.RandomAffine(10), "RandomAffine by bilinear interpolation only"),
+        (
+            v2.RandomAffine(10, interpolation=v2.InterpolationMode.BILINEAR, fill=99),
+            "RandomAffine with fill=0 only",
+        ),
+        (Darker(0.3), "no test_device.Darker"),
         (v2.RandomApply([v2.RandomInvert()]), r"no RandomInvert \(augment.transforms\[0\].transf"),
     ],
 )

@@ -119,6 +119,11 @@ def test_the_process_that_runs_jobs_itself_sees_all() -> None:
         (["hydra.launcher.n_jobs=3"], r"3 jobs at a time, .* for 2 on 2 GPUs: .* jobs_per_gpu=2$"),
         (["hydra.launcher.n_jobs=5", "jobs_per_gpu=2"], r"room for 4 on 2 .* jobs_per_gpu=3$"),
         (["hydra.launcher.n_jobs=2", "jobs_per_gpu=0"], "jobs_per_gpu=0 must be a number from 1"),
+        (
+            ["hydra.launcher.n_jobs=2", "trainer.devices=2"],
+            "2 jobs at a time, each on several GPUs",
+        ),
+        (["hydra.launcher.n_jobs=2", "trainer.devices=-1"], "say hydra.launcher.n_jobs=1, or"),
     ],
 )
 def test_more_jobs_than_places_are_refused(

@@ -45,6 +45,7 @@ def test_without_a_compiler_a_line_says_so_and_the_training_runs(
     assert "Traceback" not in done.stdout
 
 
-def test_another_choice_is_refused(train_tiny: Train) -> None:
-    with pytest.raises(Exception, match=r"trainer\.compile=max: give auto, true or false"):
-        train_tiny("trainer.compile=max")
+@pytest.mark.parametrize("choice", ["max", "1", "null"])
+def test_another_choice_is_refused(train_tiny: Train, choice: str) -> None:
+    with pytest.raises(Exception, match=r"trainer\.compile=\w+: give auto, true or false"):
+        train_tiny(f"trainer.compile={choice}")

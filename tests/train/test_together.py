@@ -110,6 +110,32 @@ def test_a_killed_process_goes_on_from_the_last_checkpoint(
     assert summary(run)["test/mean_iou"] == summary(tmp_path / "a")["test/mean_iou"]
 
 
+@pytest.mark.parametrize("to", ["torchrun", "rank 1", "all ranks"])
+def test_signals_end_all_processes_at_one_step_which_is_saved(
+    start: Start, tiny: Tiny, tmp_path: Path, to: str
+) -> None:
+    words = tiny("trainer=ddp_sim", "data.batch_size=1", "trainer.max_epochs=40", "callback=ema")
+    training = start(*by_torchrun(*words), module=TORCHRUN)
+    run = wait_for(tmp_path / "logs/train/runs", "*/metrics.csv").parent
+    while "epoch 2" not in (run / "train.log").read_text():
+        time.sleep(0.05)
+    ranks = {"torchrun": [], "rank 1": [1], "all ranks": [0, 1]}[to]
+    for process in [of_rank(rank, tmp_path) for rank in ranks] or [training.pid]:
+        os.kill(process, signal.SIGTERM)
+    done = training.wait()
+    assert done.returncode != 0
+    assert summary(run)["status"] == "interrupted", done.stdout
+    assert "forcefully exiting" not in done.stdout and "Traceback (most recent" not in (
+        (run / "train.log").read_text()
+    )
+    saved = read_checkpoint(run / "checkpoints" / "last.ckpt")
+    resumed = start(
+        *by_torchrun(f"resume={run}", f"trainer.max_epochs={saved['epoch'] + 2}"), module=TORCHRUN
+    ).wait()
+    assert resumed.returncode == 0, resumed.stdout
+    assert summary(run)["epochs"] == saved["epoch"] + 2
+
+
 def wait_for(folder: Path, pattern: str) -> Path:
     for _ in range(600):
         if found := sorted(folder.glob(pattern)):
@@ -174,7 +200,19 @@ def test_more_processes_than_images_are_refused(start: Start, tiny: Tiny) -> Non
     done = start(*by_torchrun(*words, processes=3), module=TORCHRUN).wait()
     assert done.returncode == 1
     (error,) = errors(done.stdout)
-    assert "3 processes" in error and "2" in error
+    assert "3 processes train together" in error and "start fewer processes" in error
+
+
+@pytest.mark.parametrize(
+    "words", [["trainer.devices=2"], ["trainer.devices=2", "+trainer.strategy=ddp"]]
+)
+def test_several_devices_without_a_way_to_start_them_are_refused(
+    start: Start, tiny: Tiny, words: list[str]
+) -> None:
+    done = start(*tiny("trainer=cpu", *words)).wait()
+    assert done.returncode == 1, done.stdout
+    (error,) = errors(done.stdout)
+    assert "would start this command several times: add trainer=ddp" in error
 
 
 def free_port() -> int:
