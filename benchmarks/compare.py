@@ -1,6 +1,6 @@
 """How long comparing takes: 200 runs in a directory, as trainings would have left them.
 
-    python benchmarks/compare.py [FOLDER]
+    python benchmarks/compare.py [FOLDER] [--json FILE]
 
 Makes 50 configurations of 4 seeds, each run with its summary, config, curves of 28 epochs at a row
 every 10 steps, and for each of the 296 test images of pets_mini counts and a mask. Their truths are
@@ -9,6 +9,7 @@ times, and prints the seconds of wall clock, imports and start of the interprete
 FOLDER the runs stay there and are taken from there the next time.
 """
 
+import argparse
 import csv
 import json
 import os
@@ -27,6 +28,8 @@ from segpets.build.objects import build_source
 from segpets.config import compose
 from segpets.data.decoded import read_sample
 from segpets.data.reader import Reader
+from segpets.hardware import cpu_name
+from segpets.run.versions import versions
 
 CONFIGURATIONS, SEEDS = 50, 4
 EPOCHS, ROWS_PER_EPOCH = 28, 8
@@ -130,8 +133,14 @@ def make(sweep: Path) -> None:
 
 def main() -> None:
     """Makes the runs, compares them, prints how long it took."""
+    plain = argparse.RawTextHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=plain)
+    parser.add_argument("folder", type=Path, nargs="?", help="where the runs stay")
+    parser.add_argument("--json", type=Path, help="a file to write")
+    asked = parser.parse_args()
+    rounds = []
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(sys.argv[1] if len(sys.argv) > 1 else temporary).absolute()
+        folder = (asked.folder or Path(temporary)).absolute()
         sweep = folder / "sweep"
         if not sweep.exists():
             make(sweep)
@@ -149,6 +158,11 @@ def main() -> None:
             cpu = after.children_user + after.children_system
             cpu -= before.children_user + before.children_system
             print(f"{CONFIGURATIONS * SEEDS} runs: {wall:.1f} s, of the processor {cpu:.1f} s")
+            rounds.append({"seconds": wall, "processor_seconds": cpu})
+    if asked.json:
+        facts = {"runs": CONFIGURATIONS * SEEDS, "rounds": rounds, "device": cpu_name()}
+        text = json.dumps(facts | {"versions": versions()}, indent=2)
+        asked.json.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -44,7 +44,9 @@ class Target(Callback):
 
 def main() -> None:
     """Prints the seconds; ends with code 1 if the target wasn't reached."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], epilog="overrides of the training may follow"
+    )
     parser.add_argument("--target", type=float, required=True)
     parser.add_argument("--json", type=Path, help="a file to write")
     args, overrides = parser.parse_known_args()
@@ -55,7 +57,8 @@ def main() -> None:
         train(cfg, callbacks=[watch])
     device = device_name(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     best = max((value for _, value in watch.curve), default=float("nan"))
-    print(f"{device}: mean IoU {args.target:g} on val after {watch.seconds} s (best {best:.4f})")
+    reached = "not reached" if watch.seconds is None else f"after {watch.seconds:.1f} s"
+    print(f"{device}: mean IoU {args.target:g} on val {reached} (best {best:.4f})")
     if args.json:
         facts = {"device": device, "target": args.target, "seconds": watch.seconds}
         facts |= {"curve": watch.curve, "overrides": overrides, "versions": versions()}

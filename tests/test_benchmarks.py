@@ -50,7 +50,7 @@ def test_a_target_that_is_not_reached_is_an_error(tmp_path: Path) -> None:
     words = ["model.widths=[4,8]", "debug=smoke", "data.size=32", "trainer=cpu"]
     assert script("seconds_to.py", "--target", "0", *words).returncode == 0
     done = script("seconds_to.py", "--target", "0.99", *words)
-    assert done.returncode == 1 and "after None s" in done.stdout
+    assert done.returncode == 1 and "mean IoU 0.99 on val not reached" in done.stdout
 
 
 def test_the_estimate_counts_what_a_convolution_needs() -> None:
@@ -98,7 +98,9 @@ def test_predicting_is_measured_beside_a_plain_loop(finished: Result, tmp_path: 
     assert "plain loop, masks" in done.stdout and (tmp_path / "out.json").exists()
 
 
-def test_comparing_two_hundred_runs_is_measured() -> None:
-    done = script("compare.py")
+def test_comparing_two_hundred_runs_is_measured(tmp_path: Path) -> None:
+    done = script("compare.py", "--json", str(tmp_path / "out.json"))
     assert done.returncode == 0, done.stderr
+    facts = json.loads((tmp_path / "out.json").read_text())
+    assert len(facts["rounds"]) == 3 and facts["runs"] == 200 and "git" in facts["versions"]
     assert done.stdout.count("200 runs: ") == 3

@@ -184,7 +184,9 @@ def build_trainer(cfg: DictConfig, *, extra_callbacks: Sequence[Callback] = ()) 
     except UserError as error:
         if cfg.trainer.accelerator in ("auto", "cpu"):
             raise
-        raise UserError(f"{error} trainer=auto takes what this machine has") from error
+        several = "; trainer=ddp_sim trains with several processes on CPUs"
+        more = several if "ddp" in str(cfg.trainer.get("strategy")) else ""
+        raise UserError(f"{error} trainer=auto takes what this machine has{more}") from error
     return trainer
 
 
