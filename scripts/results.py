@@ -127,9 +127,8 @@ def measure_latencies(known: Listed, store: Path) -> None:
 
 def ready(row: Row, known: Listed, data: Path | None, until: float | None) -> bool:
     """Trains what the row's command names, where it isn't there; returns False if the time ends."""
-    for other in known.rows if row.needs else []:
-        for seed in range(1, other.seeds + 1) if other.name == row.needs else []:
-            run = RUNS / f"{other.name}-{seed}"
+    for other in (one for one in known.rows if one.name == row.needs):
+        for seed, run in enumerate(other.runs(), 1):
             if not RunFiles(run).counts.exists() and train(other, seed, data, until) is None:
                 return False
     return True
@@ -189,8 +188,8 @@ def compare(one: Change, runs: Sequence[Sequence[Path]]) -> dict[str, Any]:
         "p": test.p,
     }
     kept |= {"significant": test.significant, "images": test.images}
-    summaries = [[read_record(run).values["test/mean_iou"] for run in side] for side in runs]
-    kept["means"] = [float(np.mean(side)) for side in summaries]
+    by_run = {record.path: record.values["test/mean_iou"] for record in records}
+    kept["means"] = [float(np.mean([by_run[run] for run in side])) for side in runs]
     return kept | {"seeds": [len(side) for side in runs]}
 
 

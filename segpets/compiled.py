@@ -2,15 +2,13 @@
 
 import logging
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import torch
 
 from segpets.errors import UserError
 
 log = logging.getLogger(__name__)
-
-CHOICES: Final = (True, False, "auto")
 
 
 def wants_compile(choice: object) -> bool:
@@ -26,7 +24,7 @@ def wants_compile(choice: object) -> bool:
     Raises:
         UserError: It is none of the choices.
     """
-    if not any(choice is one or (isinstance(choice, str) and choice == one) for one in CHOICES):
+    if not isinstance(choice, bool) and choice != "auto":  # 1 isn't true
         raise UserError(f"trainer.compile={choice}: give auto, true or false")
     return choice is True
 

@@ -241,7 +241,8 @@ def _check_spawned(trainer: Mapping[str, Any]) -> None:
         count = devices
     if count < 0 or devices in ("-1", "auto"):
         count = 1 if _on_cpu(str(trainer["accelerator"])) else torch.accelerator.device_count()
-    if count > 1 and "spawn" not in strategy and "fork" not in strategy:
+    spawned = "spawn" in strategy or "fork" in strategy or trainer["accelerator"] == "tpu"
+    if count > 1 and not spawned:
         raise UserError(
             f"trainer.devices={devices} with trainer.strategy={strategy} would start this command "
             "several times: add trainer=ddp, or trainer=ddp_sim on a CPU, or start the processes "

@@ -215,6 +215,12 @@ def test_several_devices_without_a_way_to_start_them_are_refused(
     assert "would start this command several times: add trainer=ddp" in error
 
 
+def test_the_cores_of_a_tpu_are_spawned(start: Start, tiny: Tiny) -> None:
+    done = start(*tiny("trainer=tpu", "trainer.devices=8")).wait()
+    (error,) = errors(done.stdout)
+    assert "several times" not in error and "trainer=auto takes what this machine has" in error
+
+
 def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
