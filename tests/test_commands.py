@@ -280,14 +280,14 @@ def lines_shown_for(name: str) -> pytest.MarkDecorator:
 
 
 @pytest.mark.slow
-@lines_shown_for("make")
+@pytest.mark.parametrize("line", [line for line in of("make") if "reproduce" not in line])
 def test_a_target_of_make_does_what_the_page_says(line: str, place: Place, tmp_path: Path) -> None:
     target = line.split()[1]
     if target == "tensorboard":
         assert_tensorboard_serves(in_make(line), place.path)
         return
     if target == "results":
-        a_row_of_results(tmp_path)
+        a_row_of_results(tmp_path, "smoke")
     cwd, arguments = {
         "train": (place.path, "debug=smoke"),
         "test": (ROOT, "tests/test_labels.py"),
@@ -321,12 +321,37 @@ def test_a_target_of_make_does_what_the_page_says(line: str, place: Place, tmp_p
         assert list((tmp_path / "results").glob("smoke.1.json"))
 
 
-def a_row_of_results(folder: Path) -> None:
+def test_each_row_that_a_page_reproduces_is_one() -> None:
+    known = yaml.safe_load((ROOT / "docs" / "results" / "rows.yaml").read_text(encoding="utf-8"))
+    names = {one["name"] for kind in ("rows", "judged", "changes") for one in known[kind]}
+    lines = [line for line in of("make") if "reproduce" in line]
+    assert {line.partition("ROW=")[2] for line in lines} <= names
+
+
+@pytest.mark.slow
+def test_a_row_is_reproduced_beside_what_is_stored(tmp_path: Path) -> None:
+    line = next(line for line in of("make") if line == "make reproduce ROW=make_train")
+    a_row_of_results(tmp_path, "make_train")
+    script = in_make(line) + f' ARGS="--store {tmp_path}/results"'
+    first = shell(script, tmp_path)
+    assert first.returncode == 0, first.stdout
+    stored = tmp_path / "results" / "make_train.1.json"
+    content = stored.read_bytes()
+    here = json.loads(content)["test/mean_iou"]
+    shutil.rmtree(tmp_path / "logs")
+    second = shell(script, tmp_path)
+    assert second.returncode == 0, second.stdout
+    expected = f"make_train, seed 1: mean IoU {here:.4f} here, {here:.4f} stored"
+    assert expected in second.stdout
+    assert stored.read_bytes() == content
+
+
+def a_row_of_results(folder: Path, name: str) -> None:
     """Makes a store with a row of a short training, as docs/results has them of long ones."""
     (folder / "scripts").symlink_to(ROOT / "scripts")
     store = folder / "results"
     store.mkdir()
-    row = {"name": "smoke", "title": "smoke", "seeds": 1, "minutes": 1, "command": ["debug=smoke"]}
+    row = {"name": name, "title": name, "seeds": 1, "minutes": 1, "command": ["debug=smoke"]}
     (store / "rows.yaml").write_text(yaml.safe_dump({"rows": [row], "published": []}))
     shutil.copy(ROOT / "docs" / "results" / "ceiling.json", store)
 

@@ -109,6 +109,7 @@ def _check_cost(image: Image.Image, content: bytes) -> None:
         tile = int(tags.get(322, 0)) * int(tags.get(323, 0))
         if tile > max(4 * pixels, _LARGEST_TILE):
             raise ValueError(f"its tiles have {tile:,} pixels each, but the picture {pixels:,}")
+        check_parts(*_tiff_parts(image, tags))
     if image.format in ("JPEG", "MPO"):
         scans = content.count(b"\xff\xda")
         if scans > _MOST_SCANS or scans * pixels > _MOST_SCANNED:
@@ -119,6 +120,28 @@ def _check_cost(image: Image.Image, content: bytes) -> None:
     slow = codecs and codecs[0][0] in ("ppm", "ppm_plain")  # decoded by Python
     if slow and pixels > _LARGEST_PLAIN:
         raise ValueError(f"its {pixels:,} pixels are stored in a slow form of PPM; store it as PNG")
+
+
+def _tiff_parts(image: Image.Image, tags: Any) -> tuple[int, int]:
+    """Counts the strips or tiles that a TIFF stores, and those that its size asks for."""
+    tiled = 324 in tags
+    offsets = tags.get(324 if tiled else 273, ())
+    height = int(tags.get(323 if tiled else 278, image.height))
+    width = int(tags.get(322, image.width)) if tiled else image.width
+    asked = -(-image.height // height) * -(-image.width // width)
+    if int(tags.get(284, 1)) == 2:  # each band apart
+        asked *= int(tags.get(277, 1))
+    return sum(1 for offset in offsets if offset), asked
+
+
+def check_parts(stored: int, asked: int) -> None:
+    """Refuses a TIFF that leaves out strips or tiles, which readers fill with zeros in silence.
+
+    Raises:
+        ValueError: It does.
+    """
+    if stored < asked:
+        raise ValueError(f"only {stored:,} of its {asked:,} strips or tiles are stored")
 
 
 @contextmanager

@@ -18,6 +18,7 @@ Numbers = NDArray[np.integer[Any]]
 IGNORE: Final = "ignore"
 
 _UNKNOWN = 254
+_AT_ONCE: Final = 1 << 20
 _MOST_COLOURS: Final = 256  # in a mask; a file with more is a picture
 _GREY_MODES = {"L", "I", "I;16", "I;16B", "I;16L"}
 _HEX = re.compile(r"#([0-9a-fA-F]{6})")
@@ -131,10 +132,14 @@ class Meaning:
             ids = (values > self.threshold).astype(np.uint8)
             ids[np.isin(values, self._ignored)] = IGNORE_INDEX
             return ids
-        at = np.searchsorted(self._numbers_known, values)
-        at[at == len(self._numbers_known)] = 0
-        known = self._numbers_known[at] == values
-        return np.where(known, self._meanings[at], np.uint8(_UNKNOWN))
+        flat, ids = values.reshape(-1), np.empty(values.size, dtype=np.uint8)
+        for begin in range(0, flat.size, _AT_ONCE):  # places are int64: 8 bytes a pixel
+            part = flat[begin : begin + _AT_ONCE]
+            at = np.searchsorted(self._numbers_known, part)
+            at[at == len(self._numbers_known)] = 0
+            known = self._numbers_known[at] == part
+            ids[begin : begin + _AT_ONCE] = np.where(known, self._meanings[at], np.uint8(_UNKNOWN))
+        return ids.reshape(values.shape)
 
     def _numbers(self, image: Image.Image, file: Path) -> Numbers:
         if image.mode == "1":
@@ -293,8 +298,10 @@ def _number(value: object, key: str) -> tuple[int, bool]:
 
 def _packed(rgb: NDArray[np.uint8]) -> Numbers:
     """Packs colours, (..., 3), into the numbers 0xRRGGBB, (...)."""
-    wide = rgb.astype(np.int32)
-    packed: Numbers = wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
+    packed = rgb[..., 0].astype(np.int32)
+    for band in (1, 2):  # in place: a large mask is a gigabyte in int32
+        packed <<= 8
+        packed |= rgb[..., band]
     return packed
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from segpets.data.decode import SMALL_FILE, too_many_pixels
+from segpets.data.decode import SMALL_FILE, check_parts, too_many_pixels
 from segpets.data.deep import KINDS, MAX_VALUES, Box, Values, as_bands
 from segpets.errors import FileError
 from segpets.reading import in_one_line, open_regular
@@ -193,6 +193,8 @@ def _check_claims(page: Any) -> None:
     tile = np.prod(getattr(page, "chunks", ()) or (1,), dtype=float)
     if tile > max(4 * count, 1 << 22):
         raise ValueError(f"its tiles have {tile:,.0f} values each")
+    if not page.is_contiguous:  # else bytes that aren't there are missed
+        check_parts(len(page.dataoffsets), int(np.prod(page.chunked, dtype=float)))
 
 
 def _part(page: Any, box: Box) -> Values:

@@ -381,3 +381,27 @@ def test_four_bands_that_are_no_transparency_are_said(tmp_path: Path, planar: st
     tifffile.imwrite(tmp_path / "a.tif", stored, photometric="minisblack", planarconfig=planar)
     with pytest.raises(FileError, match=r"a\.tif has 4 channels, but data\.channels=3"):
         values(read(tmp_path / "a.tif", WHOLE))
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("layout", [{"rowsperstrip": 16}, {"tile": (16, 16)}])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_a_tiff_without_some_of_its_strips_or_tiles_is_refused(
+    tmp_path: Path, dtype: str, layout: dict[str, int], compression: str | None
+) -> None:
+    file = tmp_path / "a.tif"
+    array = np.arange(1, 64 * 64 + 1).reshape(64, 64).astype(dtype)
+    tifffile.imwrite(file, array, compression=compression, **layout)  # type: ignore[arg-type]
+    rules = {"channels": 1, "range": None if dtype == "uint8" else (0, 65_535)}
+    reader = Reader((64, 64), fit="none", **rules)  # type: ignore[arg-type]
+    expected = array / (1 if dtype == "uint8" else 65_535)
+    np.testing.assert_allclose(values(read(file, reader))[..., 0], expected, atol=1e-7)
+    content = bytearray(file.read_bytes())
+    with tifffile.TiffFile(file) as opened:
+        tags = opened.pages[0].tags
+        for code in (273, 279, 324, 325):
+            if code in tags:
+                content[tags[code].offset + 4 : tags[code].offset + 8] = (3).to_bytes(4, "little")
+    file.write_bytes(content)
+    with pytest.raises(FileError, match=r"a\.tif can't be (opened|decoded)"):
+        read(file, reader)
