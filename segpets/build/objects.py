@@ -196,6 +196,8 @@ def _for_several(trainer: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: torchrun or srun has started several, and the trainer is for one.
     """
+    if (ranks := current()) is not None and ranks.place.world == 1:  # as if started by itself
+        return {"strategy": "auto", "devices": 1, "sync_batchnorm": False}
     plugins: list[Any] = list(trainer.get("plugins") or [])
     added = _for_ranks(trainer)
     if added:
@@ -207,11 +209,11 @@ def _for_several(trainer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _for_ranks(trainer: Mapping[str, Any]) -> dict[str, Any]:
-    ranks = current()
-    if ranks is None or ranks.place.world == 1:
+    ranks, strategy = current(), str(trainer.get("strategy", "auto"))
+    if ranks is None:
         _check_spawned(trainer)
         return {}
-    place, strategy = ranks.place, str(trainer.get("strategy", "auto"))
+    place = ranks.place
     if not strategy.startswith(("ddp", "fsdp")):
         raise UserError(
             f"{place.by} started {place.world} processes of one training, but trainer.strategy="

@@ -123,7 +123,8 @@ def _run(name: str, argv: Sequence[str]) -> None:
         if wants_traceback:
             traceback.print_exc()
         if isinstance(error, UserError) or error in failure:
-            fail(explain(error, name, argv, folder=folders[-1] if folders else None))
+            words = explain(error, name, argv, folder=folders[-1] if folders else None)
+            fail(words if ranks is None or ranks.leads else f"{ranks.place}: {words}")
         fail(explain_config(error, name, argv))
     finally:
         if not wants_traceback:

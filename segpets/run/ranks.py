@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from segpets.errors import UserError
@@ -62,7 +63,7 @@ class Place:
         return self.rank == 0
 
     def __str__(self) -> str:
-        return f"process {self.rank} of {self.world}, on {socket.gethostname()}"
+        return f"rank {self.rank} of {self.world} processes, on {socket.gethostname()}"
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class Ranks:
             )
         except (DistError, RuntimeError, ValueError) as error:
             raise UserError(
-                f"{place} doesn't reach process 0 at {place.address}:{place.port}: can this "
+                f"{place} doesn't reach rank 0 at {place.address}:{place.port}: can this "
                 f"machine connect to it, and is the port free there? {place.by}'s own settings say "
                 "both"
             ) from error
@@ -158,35 +159,49 @@ class Ranks:
         self._wait(key)
         return str(self._ours.get(key).decode())
 
-    def agree(self, facts: Mapping[str, Any], error: BaseException | None = None) -> None:
+    def agree(
+        self,
+        facts: Mapping[str, Any],
+        error: BaseException | None = None,
+        *,
+        shown: Mapping[str, str | None] = MappingProxyType({}),
+    ) -> None:
         """Waits until all are ready to train, and compares what they are about to train.
 
         Args:
             facts: What must be the same in all, by the words for it.
             error: Why this process isn't ready.
+            shown: What a message says of some facts instead of their values.
 
         Raises:
             UserError: Another process isn't ready, or has something else; only process 0 raises
                 it, the others end.
         """
-        mine = {"name": str(self.place), "facts": dict(facts), "error": None}
-        if error is not None:
-            mine["error"] = _in_words(error)
+        said = json.dumps(
+            {
+                "name": str(self.place),
+                "facts": dict(facts),
+                "shown": {**facts, **shown},
+                "error": None if error is None else _in_words(error),
+            },
+            default=str,
+        )
         if not self.leads:
-            self._ours.set(f"ready/{self.place.rank}", json.dumps(mine, default=str))
+            self._ours.set(f"ready/{self.place.rank}", said)
             self._wait("go")
             return
+        mine = json.loads(said)
         for rank in range(1, self.place.world):
             key = f"ready/{rank}"
             self._wait(key)
             theirs = json.loads(self._ours.get(key))
             if theirs["error"]:
                 raise UserError(f"{theirs['name']}: {theirs['error']}")
-            for word, value in json.loads(json.dumps(mine["facts"], default=str)).items():
+            for word, value in mine["facts"].items():
                 if theirs["facts"].get(word) != value:
-                    what = _difference(value, theirs["facts"].get(word))
+                    what = _difference(mine["shown"][word], theirs["shown"].get(word))
                     raise UserError(
-                        f"{theirs['name']}, has {word} than process 0{what}: all processes of a "
+                        f"{theirs['name']}, has {word} than rank 0{what}: all processes of a "
                         "training need the same"
                     )
         self._ours.set("go", "1")
@@ -332,4 +347,5 @@ def _difference(mine: Any, theirs: Any) -> str:
         for key in sorted({*mine, *theirs}):
             if mine.get(key) != theirs.get(key):
                 return f", {key}={theirs.get(key)} and not {mine.get(key)}"
-    return ""
+        return ""
+    return f", {theirs} and not {mine}"

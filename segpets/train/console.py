@@ -21,13 +21,14 @@ def say_start(cfg: DictConfig, run: Run, splits: Splits, trainer: Trainer, cost:
     """Shows model, loss, data and device."""
     counts = ", ".join(f"{len(samples):,} {s}" for s, samples in splits.stages().items())
     several = f" x {trainer.world_size}" if trainer.world_size > 1 else ""
+    each = " in each process" if several else ""
     compiled = ", compiled" if wants_compile(cfg.trainer.get("compile", False)) else ""
     facts = {
         "model": cfg.model._target_.rpartition(".")[2],
         "parameters": f"{cost.params:,}",
         "mult-adds": f"{cost.mult_adds:,} for one {by(trained_size(cfg.data))} image",
         "loss": cfg.loss._target_.rpartition(".")[2],
-        "data": f"{counts} images, batches of {cfg.data.batch_size}",
+        "data": f"{counts} images, batches of {cfg.data.batch_size}{each}",
         "device": device_name(trainer.strategy.root_device) + several,
         "precision": f"{cfg.trainer.precision}, channels last{compiled}",
         "epochs": str(trainer.max_epochs),

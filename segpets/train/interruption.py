@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -32,12 +33,7 @@ def in_our_words(run: Run) -> Iterator[None]:
         if not stopped and not isinstance(exit_.__context__, KeyboardInterrupt):
             raise
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        place = shown(run.path)
-        raise KeyboardInterrupt(
-            f"What is done so far lies in {place}; resume={place} goes on from there"
-            if run.files.last.exists()
-            else f"{place} has no checkpoint yet: give the same command again"
-        ) from exit_
+        raise KeyboardInterrupt(_how_to_go_on(run)) from exit_
     except Exception as error:
         if isinstance(error, RuntimeError) and str(error).startswith("Early stopping conditioned"):
             name = (re.findall(r"`([^`]+)`", str(error)) or ["its metric"])[0]
@@ -49,6 +45,36 @@ def in_our_words(run: Run) -> Iterator[None]:
             reason = str(error).strip().splitlines()[-1]
             raise UserError(reason.removeprefix("segpets.errors.UserError: ")) from error
         raise
+
+
+def _how_to_go_on(run: Run) -> str:
+    place = shown(run.path)
+    if run.files.last.exists():
+        return f"What is done so far lies in {place}; resume={place} goes on from there"
+    return f"{place} has no checkpoint yet: give the same command again"
+
+
+@contextmanager
+def interrupted_by_sigterm(run: Run) -> Iterator[None]:
+    """Makes SIGTERM an interruption, also before and after Lightning handles it.
+
+    torchrun sends it to all processes as soon as one has ended, be it in the midst of an error.
+
+    Raises:
+        KeyboardInterrupt: It came; the message says how to go on.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(_how_to_go_on(run))
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

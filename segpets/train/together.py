@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
 from lightning.pytorch import Trainer
@@ -11,8 +11,9 @@ from omegaconf import DictConfig
 from segpets.errors import UserError
 from segpets.run.directory import Run
 from segpets.run.ranks import current
-from segpets.run.versions import PACKAGES, code_revision, package_version
+from segpets.run.versions import PACKAGES, code_revision, git_revision, package_version
 from segpets.settings import table
+from segpets.train.interruption import interrupted_by_sigterm
 
 _OF_A_MACHINE: Final = {"root", "cache", "cache_dir", "cache_gb", "num_workers", "mirrors"}
 """Keys of the group `data` that may differ from one machine to another."""
@@ -32,13 +33,14 @@ def together(run: Run, cfg: DictConfig, *, resuming: bool, **facts: Any) -> Iter
     if ranks is None:
         with run.hold(cfg, resuming=resuming, **facts):
             yield
-    elif ranks.leads:
-        with run.hold(cfg, resuming=resuming, **facts), ranks.failing_once(run.path):
-            yield
-    else:
-        run.summary = {"threads": facts.get("threads")}
-        with ranks.failing_once(run.path):
-            yield
+        return
+    with interrupted_by_sigterm(run), ExitStack() as stack:
+        if ranks.leads:
+            stack.enter_context(run.hold(cfg, resuming=resuming, **facts))
+        else:
+            run.summary = {"threads": facts.get("threads")}
+        stack.enter_context(ranks.failing_once(run.path))
+        yield
 
 
 @contextmanager
@@ -64,7 +66,8 @@ def all_ready(run: Run, cfg: DictConfig) -> Iterator[dict[str, Any]]:
     if ranks is not None:
         packages = {name: package_version(name) for name in PACKAGES}
         same = {"other code": code_revision(), "other versions of packages": packages}
-        ranks.agree(same | {"another config": _flat(_shared(cfg))} | facts)
+        commits = {"other code": f"{code_revision()} of commit {git_revision() or 'unknown'}"}
+        ranks.agree(same | {"another config": _flat(_shared(cfg))} | facts, shown=commits)
 
 
 def connect(trainer: Trainer) -> None:

@@ -110,6 +110,61 @@ def test_a_killed_process_goes_on_from_the_last_checkpoint(
     assert summary(run)["test/mean_iou"] == summary(tmp_path / "a")["test/mean_iou"]
 
 
+def test_a_killed_process_without_restarts_interrupts_the_run(
+    start: Start, tiny: Tiny, tmp_path: Path
+) -> None:
+    words = tiny("trainer=ddp_sim", "data.batch_size=2", "trainer.max_epochs=40")
+    training = start(*by_torchrun(*words), module=TORCHRUN)
+    run = wait_for(tmp_path / "logs/train/runs", "*/metrics.csv").parent
+    while "epoch 2" not in (run / "train.log").read_text():
+        time.sleep(0.05)
+    os.kill(of_rank(1, tmp_path), signal.SIGKILL)
+    done = training.wait()
+    assert done.returncode == 1
+    assert summary(run)["status"] == "interrupted"
+    (told,) = [line for line in done.stdout.splitlines() if line.startswith("Interrupted. ")]
+    assert f"resume={run.relative_to(tmp_path)} goes on from" in told
+
+
+FAILS = """
+from lightning.pytorch import Callback
+
+
+class FailsLater(Callback):
+    def on_train_batch_end(self, trainer, *args):
+        if trainer.global_rank == 1 and trainer.global_step == 2:
+            raise ValueError("out of luck")
+"""
+
+
+def test_an_error_in_one_process_is_told_with_its_rank(
+    start: Start, tiny: Tiny, tmp_path: Path
+) -> None:
+    (tmp_path / "own_callback.py").write_text(FAILS)
+    own = ["+callback.own._target_=own_callback.FailsLater", "allow=[own_callback.FailsLater]"]
+    words = tiny("trainer=ddp_sim", "data.batch_size=2", *own)
+    done = start(*by_torchrun(*words), module=TORCHRUN, PYTHONPATH=f"{tmp_path}:{ROOT}").wait()
+    assert done.returncode == 1
+    told = f"rank 1 of 2 processes, on {socket.gethostname()}: ValueError: out of luck"
+    assert errors(done.stdout) == [f"error: {told}"]
+    run = summary(the_only_run(tmp_path))
+    assert (run["status"], run["error"]) == ("failed", f"UserError: {told}")
+
+
+def test_one_process_by_torchrun_trains_as_if_started_by_itself(
+    start: Start, tiny: Tiny, tmp_path: Path
+) -> None:
+    words = tiny("data.batch_size=4", "hydra.run.dir=RUN")
+    by_itself = [word.replace("RUN", "alone") for word in words]
+    assert start("trainer=cpu", *by_itself).wait().returncode == 0
+    started = [word.replace("RUN", "started") for word in words]
+    torchrun = by_torchrun("trainer=ddp", "trainer.accelerator=cpu", *started, processes=1)
+    done = start(*torchrun, module=TORCHRUN).wait()
+    assert done.returncode == 0, done.stdout
+    for name, expected in trained(tmp_path / "alone").items():
+        assert torch.equal(trained(tmp_path / "started")[name], expected), name
+
+
 @pytest.mark.parametrize("to", ["torchrun", "rank 1", "all ranks"])
 def test_signals_end_all_processes_at_one_step_which_is_saved(
     start: Start, tiny: Tiny, tmp_path: Path, to: str
@@ -250,7 +305,7 @@ def test_what_srun_starts_is_one_training(start: Start, tiny: Tiny, tmp_path: Pa
 @pytest.mark.parametrize(
     ("other", "told"),
     [
-        ("trainer.max_epochs=3", "has another config than process 0, trainer.max_epochs=3 and not"),
+        ("trainer.max_epochs=3", "has another config than rank 0, trainer.max_epochs=3 and not"),
         ("data.root=FOLDER", "FOLDER"),
         ("paths.log_dir=elsewhere", None),
     ],
@@ -267,7 +322,7 @@ def test_processes_that_differ_are_refused_before_the_first_step(
         return
     assert (leader.returncode, follower.wait().returncode) == (1, 1)
     (error,) = errors(leader.stdout)
-    assert f"error: process 1 of 2, on {socket.gethostname()}" in error
+    assert f"error: rank 1 of 2 processes, on {socket.gethostname()}" in error
     assert told.replace("FOLDER", "nowhere") in error
     assert follower.wait().stdout == ""
     assert summary(the_only_run(tmp_path))["status"] == "failed"
