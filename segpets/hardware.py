@@ -70,7 +70,10 @@ def float32_matmul(precision: str) -> Iterator[None]:
     Source: torch.set_float32_matmul_precision.
     """
     if precision not in MATMUL:
-        raise UserError(f"trainer.float32_matmul={precision}: give highest, high or medium")
+        raise UserError(
+            f"trainer.float32_matmul={'null' if precision is None else precision}: give highest, "
+            "high or medium"
+        )
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(precision)
     try:
@@ -153,7 +156,8 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type == "cpu":
-        return f"cpu, {torch.get_num_threads()} threads"
+        count = torch.get_num_threads()
+        return f"cpu, {count} thread{'s' * (count > 1)}"
     return device.type
 
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from segpets.errors import UserError
 from segpets.labels import IGNORE_INDEX
 
 _GREY = (0.2989, 0.587, 0.114)  # torchvision's
@@ -107,10 +108,20 @@ class Work:
         self.images = x.to(self.images.dtype)  # torchvision doesn't round here, either
 
     def blur(self, sigma: Tensor, kernel: Sequence[int], when: Tensor) -> None:
-        """Blurs by a Gaussian of a standard deviation in pixels, (B, 1)."""
+        """Blurs by a Gaussian of a standard deviation in pixels, (B, 1).
+
+        Raises:
+            UserError: The kernel is too large for the images.
+        """
         self.resample()
         batch, channels = self.images.shape[:2]
         width, height = kernel  # as torchvision has them
+        if width // 2 >= self.images.shape[3] or height // 2 >= self.images.shape[2]:
+            raise UserError(
+                f"GaussianBlur's kernel of {width}x{height} pixels is too large for images of "
+                f"{self.images.shape[3]}x{self.images.shape[2]}, whose edges it mirrors: give a "
+                "smaller kernel_size in augment.transforms"
+            )
         lines = []
         for length in (height, width):
             at = torch.linspace(-(length - 1) / 2, (length - 1) / 2, length, device=sigma.device)

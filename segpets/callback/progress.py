@@ -37,7 +37,9 @@ class Progress(RichProgressBar):
             console = logging.StreamHandler(sys.stdout)
             console.setLevel(logging.INFO)
             root.addHandler(console)
-            root.addHandler(logging.FileHandler(Path(trainer.default_root_dir) / "train.log"))
+            file = logging.FileHandler(Path(trainer.default_root_dir) / "train.log")
+            for logger in (root, logging.getLogger("py.warnings")):
+                logger.addHandler(file)
 
     def get_metrics(
         self, trainer: Trainer, pl_module: LightningModule

@@ -14,6 +14,7 @@ from segpets.data.source import Rows, Sample
 from segpets.errors import UserError
 from segpets.hardware import threads
 from segpets.labels import IGNORE_INDEX, Item, check_ids
+from segpets.reading import in_one_line
 
 
 class Augment(Protocol):
@@ -111,7 +112,16 @@ class SegmentationDataset(Dataset[Item]):
             return Item(image=image, mask=mask, name=name)
         if isinstance(self.augment, BatchAugment):
             return Item(image=image, mask=mask, name=name, seed=self.seed_of(key))
-        image, mask = self.augment(image, mask, seed=self.seed_of(key))
+        try:
+            image, mask = self.augment(image, mask, seed=self.seed_of(key))
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(
+                f"augment fails at {name}, of {image.shape[1]}x{image.shape[2]} pixels "
+                f"({type(error).__name__}: {in_one_line(error)}): change augment.transforms, or "
+                "another key of augment"
+            ) from error
         if self.classes is not None:
             self._check(mask, self.classes)
         return Item(image=image, mask=mask, name=name)

@@ -77,14 +77,12 @@ def interrupted_by_sigterm(run: Run) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
+def silence() -> None:
     """Silences what Lightning says about itself; warnings go to the log file."""
     logging.captureWarnings(True)
     threading.excepthook = _say_thread_stopped
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    yield
 
 
 def _say_thread_stopped(stopped: threading.ExceptHookArgs) -> None:

@@ -17,7 +17,7 @@ from segpets.run.files import LATEST
 from segpets.run.job import attempt, is_job
 from segpets.run.ranks import leads
 from segpets.run.trust import Trust
-from segpets.train.interruption import in_our_words, quiet
+from segpets.train.interruption import in_our_words, silence
 from segpets.train.out_of_fold import predict_fold
 from segpets.train.parts import seeded_parts
 from segpets.train.replay import replay
@@ -57,7 +57,8 @@ def train(
     """
     resuming, trust = cfg.resume is not None, trust or Trust.of(cfg.allow)
     cfg, run, facts = opened(cfg, trust)
-    with together(run, cfg, resuming=resuming, **facts), in_our_words(run), quiet():
+    with together(run, cfg, resuming=resuming, **facts), in_our_words(run):
+        silence()
         matmul = cfg.trainer.get("float32_matmul", "highest")
         # The last digits of results depend on both.
         with threads(thread_count(run.summary)), float32_matmul(matmul):

@@ -27,7 +27,7 @@ from segpets.run.directory import find_run, read_summary, thread_count
 from segpets.run.failed_step import read_failed_step
 from segpets.run.files import RunFiles, shown
 from segpets.run.trust import Trust
-from segpets.train.interruption import quiet
+from segpets.train.interruption import silence
 from segpets.train.parts import seeded_parts
 from segpets.train.resume import moved, opened
 
@@ -149,7 +149,8 @@ def replay(cfg: DictConfig, trust: Trust) -> Path:
     log.info(
         "Running step %d again, from %s", step, shown(checkpoint) if checkpoint else "the start"
     )
-    with quiet(), threads(thread_count(read_summary(run))):
+    silence()
+    with threads(thread_count(read_summary(run))):
         datamodule, module, _ = seeded_parts(own, trust)
         trainer = build_trainer(own, extra_callbacks=[watcher])
         with suppress(_DoneError), warnings.catch_warnings():

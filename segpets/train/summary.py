@@ -22,6 +22,7 @@ from segpets.run.ranks import current, leads
 from segpets.settings import table
 from segpets.train.console import say_end, say_start
 from segpets.train.hparams import log_hparams
+from segpets.train.interruption import silence
 from segpets.train.teacher import check_same_teacher
 
 log = logging.getLogger("segpets.train")
@@ -87,6 +88,11 @@ class Summary(Callback):
         self.last: dict[str, float] = {}
         self.best: dict[str, float] = {}
         self.best_value = -math.inf
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Arrives in a process that is spawned for the training, and is as quiet as its parent."""
+        self.__dict__.update(state)
+        silence()
 
     def begin(self, trainer: Trainer) -> None:
         """Writes and shows what is known before the first step."""

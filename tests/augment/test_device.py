@@ -22,6 +22,7 @@ from segpets.build.objects import build_data, build_module, build_trainer
 from segpets.config import compose
 from segpets.data.batches import EpochSampler
 from segpets.data.resident import resident
+from segpets.errors import UserError
 from segpets.labels import IGNORE_INDEX
 
 BILINEAR, NEAREST_EXACT = InterpolationMode.BILINEAR, InterpolationMode.NEAREST_EXACT
@@ -203,6 +204,14 @@ def test_a_blur_is_torchvisions(sigma: float) -> None:
     images, _, found, _ = batch_of(v2.GaussianBlur((5, 3), sigma=(sigma, sigma)))
     expected = F.gaussian_blur(images, [5, 3], [sigma, sigma])
     assert (found.int() - expected.int()).abs().max() <= 1
+
+
+def test_a_blur_whose_kernel_is_larger_than_the_pictures_is_refused() -> None:
+    images, masks = torch.zeros(1, 3, 9, 12, dtype=torch.uint8), torch.zeros(1, 9, 12).byte()
+    fits, too_large = (DeviceAugment(transforms=[v2.GaussianBlur((17, k))]) for k in (17, 19))
+    assert fits(images[0], masks[0], seed=1)[0].shape == (3, 9, 12)
+    with pytest.raises(UserError, match="kernel of 17x19 pixels is too large for images of 12x9"):
+        too_large(images[0], masks[0], seed=1)
 
 
 def test_perhaps_chooses_images() -> None:

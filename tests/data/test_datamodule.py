@@ -10,10 +10,12 @@ from lightning.pytorch import Trainer
 from omegaconf import OmegaConf
 from pet_folder import PetFolder
 from torch.utils.data import DataLoader
+from torchvision.transforms import v2
 
 from segpets.augment.none import NoAugment
+from segpets.augment.torchvision import TorchvisionAugment
 from segpets.build.objects import build_data
-from segpets.config import compose
+from segpets.config import compose, register_resolvers
 from segpets.data import OxfordPets, SegmentationDataModule
 from segpets.data.batches import EpochSampler, collate
 from segpets.errors import UserError
@@ -25,6 +27,7 @@ Batches = list[tuple[list[str], torch.Tensor, torch.Tensor]]
 
 
 def strong() -> Any:
+    register_resolvers()
     cfg = {
         "data": {"size": SIZE},
         "augment": OmegaConf.load(CONF / "augment/torchvision_strong.yaml"),
@@ -329,4 +332,15 @@ def test_an_augmentation_that_makes_other_ids_is_refused(
 ) -> None:
     datamodule = module(classes=["pet", "background", "border"], augment=FillsWithSeven())
     with pytest.raises(UserError, match="augment makes a mask that holds the class id 7, but"):
+        next(iter(datamodule.train_dataloader()))
+
+
+def test_an_augmentation_that_fails_is_named_with_its_image(
+    module: Callable[..., SegmentationDataModule],
+) -> None:
+    blur = TorchvisionAugment(transforms=[v2.GaussianBlur(255)])
+    datamodule = module(classes=["pet", "background", "border"], augment=blur)
+    with pytest.raises(
+        UserError, match=r"augment fails at \w+_\d+, of 64x64 pixels \(\w+: .*Padding size"
+    ):
         next(iter(datamodule.train_dataloader()))
