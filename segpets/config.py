@@ -19,7 +19,12 @@ DATA_OF_A_RUN: Final = ("evaluate", "export")
 
 def _late(module: str, name: str) -> Any:
     """Makes a resolver of a function whose module takes long to import."""
-    return lambda *args: getattr(importlib.import_module(module), name)(*args)
+
+    def resolver(*args: Any) -> Any:
+        value = getattr(importlib.import_module(module), name)(*args)
+        return ListConfig(value) if isinstance(value, list) else value  # or --resolve refuses it
+
+    return resolver
 
 
 def _length(items: ListConfig) -> int:

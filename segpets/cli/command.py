@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -54,6 +54,7 @@ def run_command(name: str, *, example: str, needs: str | None = None) -> None:
         print(help_text(name, example, conf_dir() / f"{name}.yaml", groups(config_dirs(argv))))
         return
     register_resolvers()
+    argv = sys.argv[1:] = _gathered(argv)
     ranks = join_others(name, argv)
     _leave_surroundings(but=() if ranks is None or ranks.place.world == 1 else OF_TORCHRUN)
     with ranks.ending() if ranks else nullcontext():
@@ -71,6 +72,25 @@ def run_command(name: str, *, example: str, needs: str | None = None) -> None:
                 raise
             fail(explain(error, name, argv))
         _run(name, argv)
+
+
+def _gathered(argv: Sequence[str]) -> list[str]:
+    """Moves the overrides before the options: behind one, argparse would not know them."""
+
+    def unknown(message: str) -> NoReturn:
+        raise ValueError(message)
+
+    parser, rest = get_args_parser(), list(argv)
+    parser.error = unknown  # type: ignore[method-assign]
+    try:
+        overrides: list[str] = parser.parse_intermixed_args(argv).overrides
+    except ValueError:  # said in words later, and by one of several processes
+        return rest
+    if any("=" not in word and word[0] != "~" for word in overrides):
+        return rest  # said in words, too
+    for word in overrides:
+        rest.remove(word)
+    return [*overrides, *rest]
 
 
 def _leave_surroundings(*, but: Sequence[str] = ()) -> None:
