@@ -30,7 +30,7 @@ from segpets.run.confine import check_links
 from segpets.run.directory import find_run
 from segpets.run.files import LATEST, RunFiles, point
 from segpets.run.lock import check_new
-from segpets.run.names import sweep_name
+from segpets.run.names import OF_SWEEPS, sweep_name
 from segpets.run.ranks import Ranks, current, leads
 from segpets.run.trust import Trust
 
@@ -187,6 +187,13 @@ def _complete(argv: Sequence[str], name: str) -> None:
         if (earlier := ranks.earlier_run()) is not None:
             _add(_in_directory(Path(earlier)))
             return
+    if name == "train" and not _is_sweep(argv):
+        for word in argv:
+            key, _, value = word.lstrip("+").partition("=")
+            if key in OF_SWEEPS and value not in ("null", "false"):
+                raise UserError(
+                    f"{word} is about a sweep, and this is one run: add -m, or leave it out"
+                )
     if any(word.startswith("sweep=") and "," in word for word in argv):
         raise UserError("sweep= names one folder, so it holds no comma")
     if _is_sweep(argv) and not any(word.startswith("sweep=") for word in argv):

@@ -8,16 +8,16 @@ from typing import Final
 
 from omegaconf import DictConfig, OmegaConf
 
-CONTROLS: Final = (
+OF_SWEEPS: Final = (
     "sweep",
     "sweep_mismatch",
     "fail_fast",
     "jobs_per_gpu",
     "dry_run",
-    "resume",
-    "allow",
     "n_trials",
 )
+"""The keys that say how a sweep is started."""
+CONTROLS: Final = (*OF_SWEEPS, "resume", "allow")
 """The keys that say how a sweep or a run is started, not what it is."""
 
 HOW: Final = ("hydra.", "hydra/", "paths.", *(f"{key}=" for key in CONTROLS))

@@ -464,6 +464,13 @@ def test_the_resolved_config_is_shown(command: Command, name: str) -> None:
     assert "${" not in done.stdout
 
 
+@pytest.mark.parametrize("word", ["dry_run=true", "sweep=first", "jobs_per_gpu=2"])
+def test_keys_of_sweeps_are_refused_in_a_run(command: Command, word: str, tmp_path: Path) -> None:
+    done = command(word, "debug=smoke")
+    assert (done.returncode, list(tmp_path.iterdir())) == (1, [])
+    assert done.stdout.startswith(f"error: {word} is about a sweep, and this is one run: add -m")
+
+
 def test_overrides_may_stand_before_and_behind_options(command: Command) -> None:
     done = command("model=segnet", "--cfg", "job", "loss=dice", "--resolve", "data.size=64")
     assert done.returncode == 0, done.stdout
