@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from facts import write_facts
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -28,8 +29,6 @@ from segpets.build.objects import build_source
 from segpets.config import compose
 from segpets.data.decoded import read_sample
 from segpets.data.reader import Reader
-from segpets.hardware import cpu_name
-from segpets.run.versions import versions
 
 CONFIGURATIONS, SEEDS = 50, 4
 EPOCHS, ROWS_PER_EPOCH = 28, 8
@@ -159,10 +158,7 @@ def main() -> None:
             cpu -= before.children_user + before.children_system
             print(f"{CONFIGURATIONS * SEEDS} runs: {wall:.1f} s, of the processor {cpu:.1f} s")
             rounds.append({"seconds": wall, "processor_seconds": cpu})
-    if asked.json:
-        facts = {"runs": CONFIGURATIONS * SEEDS, "rounds": rounds, "device": cpu_name()}
-        text = json.dumps(facts | {"versions": versions()}, indent=2)
-        asked.json.write_text(text + "\n", encoding="utf-8")
+    write_facts(asked.json, runs=CONFIGURATIONS * SEEDS, rounds=rounds)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ Then the time of building a cache, and how far JPEG drafts are from decoding who
 
 import argparse
 import io
-import json
 import os
 import statistics
 import subprocess
@@ -28,6 +27,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from facts import write_facts
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import datasets, tv_tensors
@@ -303,9 +303,7 @@ def main() -> None:
         f"Drafts against whole decoding, {off['images']} JPEGs: mean {off['mean']:.2f}, max "
         f"{off['max']} of 255; {off['part_above_8']:.2%} of the values are off by more than 8"
     )
-    if args.json:
-        numbers = {"images_per_second": medians, "rounds": speeds, "cache": built, "drafts": off}
-        args.json.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
+    write_facts(args.json, images_per_second=medians, rounds=speeds, cache=built, drafts=off)
 
 
 if __name__ == "__main__":

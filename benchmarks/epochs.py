@@ -24,7 +24,6 @@ import argparse
 import json
 import logging
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -37,6 +36,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from facts import write_facts
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from PIL import Image
 from torch import Tensor, nn
@@ -47,7 +47,6 @@ from segpets.build.objects import build_data, build_module, build_trainer
 from segpets.config import compose
 from segpets.data import SegmentationDataModule
 from segpets.hardware import device_name, forget_peak_memory, peak_memory_mb
-from segpets.run.versions import versions
 
 SIZE: Final = 128
 MINI: Final = Path(__file__).resolve().parents[1] / "segpets" / "data" / "pets_mini"
@@ -463,9 +462,7 @@ def main() -> None:
             f"{row['segpets_peak_mb']:.0f}, {row['peer_peak_mb']:.0f}",
             flush=True,
         )
-    if args.json:
-        facts = {"versions": versions(), "machine": platform.machine(), "rows": rows}
-        args.json.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    write_facts(args.json, rows=rows)
 
 
 if __name__ == "__main__":

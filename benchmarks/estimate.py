@@ -13,9 +13,11 @@ sheet of an NVIDIA H100 SXM (3.35 TB/s, 990 TFLOPS in bf16) and five microsecond
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from facts import write_facts
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -89,18 +91,22 @@ def main() -> None:
     parser.add_argument("--bandwidth", type=float, default=3.35e12, help="bytes a second")
     parser.add_argument("--flops", type=float, default=990e12, help="operations a second")
     parser.add_argument("--launch", type=float, default=5e-6, help="seconds a kernel")
+    parser.add_argument("--json", type=Path, help="a file to write")
     args, overrides = parser.parse_known_args()
+    rows = []
     steps = args.images // args.batch * args.epochs
     print(f"estimates of {args.epochs} epochs of {args.images} images, batches of {args.batch}")
     for model in args.models:
         found = counted(model, args.batch, overrides)
         device = max(found["bytes"] / args.bandwidth, found["flops"] / args.flops)
         eager = max(device, found["operations"] * args.launch)
+        rows.append({"model": model, **found, "eager_seconds": eager, "graph_seconds": device})
         print(
             f"{model:<10} a step: {found['operations']} operations, {found['bytes'] / 1e9:.2f} GB, "
             f"{found['flops'] / 1e9:.1f} GFLOP; eager {eager * 1e3:.1f} ms, in all "
             f"{eager * steps:.0f} s; as one graph {device * 1e3:.1f} ms, {device * steps:.0f} s"
         )
+    write_facts(args.json, rows=rows, batch=args.batch, steps=steps)
 
 
 if __name__ == "__main__":

@@ -153,8 +153,9 @@ def main() -> None:
         return
     rows = trainings(args.counts) if args.train else readings(args.counts)
     print(f"peak of the last against the first: {rows[-1]['peak'] / rows[0]['peak'] - 1:+.1%}")
-    if args.json:
-        args.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    from facts import write_facts  # here, as its imports take memory
+
+    write_facts(args.json, rows=rows)
 
 
 def trainings(counts: Sequence[int] | None) -> list[dict[str, float]]:

@@ -1,6 +1,6 @@
 """Milliseconds to cut a training piece out of a large picture that no cache holds.
 
-    python benchmarks/pieces.py [--size 4096]
+    python benchmarks/pieces.py [--size 4096] [--json FILE]
 
 Writes one picture and its mask in several formats, and cuts pieces of 512x512 at scales of 0.5 to 2
 out of it, as `augment=scale_crop` does: once with all of it decoded, once with the piece alone,
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import tifffile
 import torch
+from facts import write_facts
 from PIL import Image
 
 from segpets.augment.scale_crop import ScaleCrop
@@ -76,7 +77,9 @@ def main() -> None:
     """Prints a line for each format."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=4096)
-    size = parser.parse_args().size
+    parser.add_argument("--json", type=Path, help="a file to write")
+    args = parser.parse_args()
+    size, rows = args.size, []
     augment = TorchvisionAugment(transforms=[ScaleCrop(PIECE)])
     reader = Reader((PIECE, PIECE), fit="none")
     print(f"{size}x{size}, 3 x 8 bits, {torch.get_num_threads()} threads: ms a piece, mask and all")
@@ -100,6 +103,8 @@ def main() -> None:
                     raise SystemExit(f"{name}: the pieces differ")
             middle = [statistics.median(times[way]) for way in times]
             print(f"{name:30}{middle[0]:9.1f}{middle[1]:9.1f}", flush=True)
+            rows.append({"format": name, "whole_ms": middle[0], "piece_ms": middle[1]})
+    write_facts(args.json, size=size, rows=rows)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ Without --source, full-size JPEGs are made from the embedded images.
 """
 
 import argparse
-import json
 import os
 import statistics
 import tempfile
@@ -26,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from facts import write_facts
 from PIL import Image
 from torch import nn
 from torch.nn.functional import interpolate
@@ -167,9 +167,7 @@ def main() -> None:
     print(f"Masks agree on {same:.2%} of all pixels")
     listed = ", ".join(f"{step} {took:.1f}" for step, took in steps.items())
     print(f"segpets' steps, ms a picture on one thread: {listed}")
-    if args.json:
-        numbers = {"seconds": medians, "rounds": seconds, "agreement": same, "steps_ms": steps}
-        args.json.write_text(json.dumps(numbers, indent=2) + "\n", encoding="utf-8")
+    write_facts(args.json, seconds=medians, rounds=seconds, agreement=same, steps_ms=steps)
 
 
 if __name__ == "__main__":

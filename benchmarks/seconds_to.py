@@ -7,7 +7,6 @@ up, the cache and every validation are in it; the imports aren't.
 """
 
 import argparse
-import json
 import logging
 import sys
 import tempfile
@@ -16,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from facts import write_facts
 from lightning.pytorch import Callback
 
 from segpets.config import compose
 from segpets.hardware import device_name
-from segpets.run.versions import versions
 from segpets.train import train
 
 
@@ -59,10 +58,8 @@ def main() -> None:
     best = max((value for _, value in watch.curve), default=float("nan"))
     reached = "not reached" if watch.seconds is None else f"after {watch.seconds:.1f} s"
     print(f"{device}: mean IoU {args.target:g} on val {reached} (best {best:.4f})")
-    if args.json:
-        facts = {"device": device, "target": args.target, "seconds": watch.seconds}
-        facts |= {"curve": watch.curve, "overrides": overrides, "versions": versions()}
-        args.json.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    found = {"target": args.target, "seconds": watch.seconds, "curve": watch.curve}
+    write_facts(args.json, **found, overrides=overrides)
     sys.exit(watch.seconds is None)
 
 

@@ -16,6 +16,8 @@ import time
 from datetime import datetime
 from pathlib import Path
 
+from facts import write_facts
+
 SMALL = (
     "trainer=cpu trainer.precision=32 data.size=32 model=unet model.widths=[4,8] logger=[csv] "
     "trainer.max_epochs=1 trainer.limit_val_batches=1 trainer.limit_test_batches=1"
@@ -67,8 +69,7 @@ def main() -> None:
     print(f"{os.cpu_count()} cores, {options.jobs} jobs, load {os.getloadavg()[0]:.1f}; seconds")
     for name, value in found.items():
         print(f"{name:<26}{value:>10.2f}")
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=2) + "\n")
+    write_facts(options.json, seconds=found)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ in turn, after a warm-up; the medians are printed with their ratio.
 """
 
 import argparse
-import json
 import logging
 import statistics
 import tempfile
@@ -23,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from facts import write_facts
 from lightning.pytorch import Callback, seed_everything
 
 from segpets.build.instantiate import build
 from segpets.build.objects import build_data, build_module, build_trainer
 from segpets.config import compose
 from segpets.hardware import device_name
-from segpets.run.versions import versions
 
 WARM_UP = 5
 Batches = list[tuple[torch.Tensor, torch.Tensor]]
@@ -172,9 +171,7 @@ def main() -> None:
                 rest = ", ".join(f"{name} {speed:.2f}" for name, speed in speeds.items())
                 ratio = speeds["segpets"] / speeds["bare"]
                 print(f"{model:<11} {batch:>4}  {variant:<24} {rest}; {ratio:.3f} of bare")
-    if args.json:
-        facts = {"device": device, "versions": versions(), "rows": rows}
-        args.json.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    write_facts(args.json, rows=rows)
 
 
 if __name__ == "__main__":

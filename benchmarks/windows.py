@@ -10,8 +10,10 @@ import resource
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
+from facts import write_facts
 from omegaconf import OmegaConf
 from torch import Tensor
 
@@ -41,6 +43,7 @@ def main() -> None:
     parser.add_argument("--run", help="a trained run, for the error of the seams")
     parser.add_argument("--window", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="a file to write")
     args = parser.parse_args()
     if args.run:
         trained = segpets.load(args.run, device="cpu", precision="32-true")
@@ -82,10 +85,10 @@ def main() -> None:
         f"{off.max():.3f} at most, of up to {whole.abs().max():.2f}; {same:.3%} of the pixels "
         "have the same class"
     )
-    print(
-        f"peak memory of the process: "
-        f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB"
-    )
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(f"peak memory of the process: {peak:.2f} GB")
+    seams = {"mean": float(off.mean()), "max": float(off.max()), "same_class": float(same)}
+    write_facts(args.json, seconds=taken, windows=len(crops), seams=seams, peak_gb=peak)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from segpets.train import Result
 
@@ -53,14 +54,19 @@ def test_a_target_that_is_not_reached_is_an_error(tmp_path: Path) -> None:
     assert done.returncode == 1 and "mean IoU 0.99 on val not reached" in done.stdout
 
 
-def test_the_estimate_counts_what_a_convolution_needs() -> None:
-    words = ["--models", "unet", "--batch", "2", "--images", "4"]
+def test_the_estimate_counts_what_a_convolution_needs(tmp_path: Path) -> None:
+    file = tmp_path / "out.json"
+    words = ["--models", "unet", "--batch", "2", "--images", "4", "--json", str(file)]
     done = script("estimate.py", *words, "optimizer=adamw")
     assert done.returncode == 0, done.stderr
     # 1.5133 G mult-adds an image, two operations each, three times in training, two images; less
     # the gradient of the picture, which nobody needs.
     gflop = float(done.stdout.partition(" GFLOP")[0].rpartition(" ")[2])
     assert 8 < gflop < 10
+    facts = json.loads(file.read_text())
+    assert facts["device"].startswith("cpu") or torch.cuda.is_available()
+    assert facts["threads"] == 1 and facts["versions"]["torch"] == torch.__version__
+    assert facts["rows"][0]["flops"] / 1e9 == pytest.approx(gflop, abs=0.06)
 
 
 def test_what_a_gpu_must_show_runs_dry_and_goes_on_where_it_was(tmp_path: Path) -> None:
