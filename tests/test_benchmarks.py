@@ -65,7 +65,8 @@ def test_the_estimate_counts_what_a_convolution_needs(tmp_path: Path) -> None:
     assert 8 < gflop < 10
     facts = json.loads(file.read_text())
     assert facts["device"].startswith("cpu") or torch.cuda.is_available()
-    assert facts["threads"] == 1 and facts["versions"]["torch"] == torch.__version__
+    assert facts["threads"] == 1
+    assert torch.__version__.startswith(facts["versions"]["torch"])
     assert facts["rows"][0]["flops"] / 1e9 == pytest.approx(gflop, abs=0.06)
 
 
