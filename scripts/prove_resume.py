@@ -39,7 +39,7 @@ TRAININGS: Final = {
     "unet": ("model.widths=[8,16]", "callback=ema", "scheduler=onecycle", "data.num_workers=2"),
     "vit_tiny": ("model=vit_tiny", "model.dropout=0.1", "+trainer.accumulate_grad_batches=2"),
 }
-MEASURED_ANEW: Final = ("images_per_second", "peak_memory", "lr-")
+MEASURED_ANEW: Final = ("images_per_second", "peak_memory", "seconds", "lr-")
 """Of the machine and not of the training; the learning rate is logged once more by a resume."""
 
 

@@ -55,6 +55,10 @@ class Run:
         """The time that the run has taken so far, all its parts together."""
         return self._seconds_before + time.monotonic() - self._begun
 
+    def continues_after(self, seconds: float) -> None:
+        """Counts the time up to a checkpoint, as a killed process couldn't write it down."""
+        self._seconds_before = max(self._seconds_before, seconds)
+
     @contextmanager
     def hold(self, config: DictConfig, *, resuming: bool = False, **facts: Any) -> Iterator["Run"]:
         """Owns the directory while a training runs, and records how it ends.

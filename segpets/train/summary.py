@@ -175,11 +175,12 @@ class Summary(Callback):
             self.run.update(**facts, **speed, **self.best, **self.last)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the best metrics so far, and what they were measured with."""
+        """Returns the best metrics so far, and what they were measured with, in what time."""
         return {
             "best": self.best,
             "best_value": self.best_value,
             "peak_memory_mb": self.peak_memory,
+            "seconds": self.run.seconds,
         }
 
     def on_load_checkpoint(
@@ -195,6 +196,7 @@ class Summary(Callback):
         state = checkpoint.get("callbacks", {}).get(self.state_key)
         if state is not None:
             self.best, self.peak_memory = dict(state["best"]), float(state["peak_memory_mb"])
+            self.run.continues_after(float(state.get("seconds", 0.0)))
         if not self.run.files.best.exists():
             self.best = {}
         elif state is None:  # an earlier version's checkpoint holds no such state

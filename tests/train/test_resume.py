@@ -55,6 +55,19 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
     assert epochs == [0, 1, 2, 3]
 
 
+def test_the_time_before_a_kill_counts(train_tiny: Train, tmp_path: Path) -> None:
+    train_tiny(*SHORT, *SMALL, "trainer.max_epochs=2", folder="killed")
+    checkpoint, file = last(tmp_path / "killed"), tmp_path / "killed" / "summary.json"
+    (state,) = [s for s in checkpoint["callbacks"].values() if "seconds" in s]  # type: ignore[attr-defined]
+    assert 0 < state["seconds"] <= json.loads(file.read_text())["seconds"]
+    state["seconds"] = 5000.0
+    torch.save(checkpoint, tmp_path / "killed" / "checkpoints" / "last.ckpt")
+    summary = json.loads(file.read_text())
+    file.write_text(json.dumps({k: v for k, v in summary.items() if k != "seconds"}))
+    go_on(tmp_path / "killed", "trainer.max_epochs=3")
+    assert 5000 < json.loads(file.read_text())["seconds"] < 5100
+
+
 class Power(Callback):
     """A power cut after so many steps, and the means of the images until then."""
 
