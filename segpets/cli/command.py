@@ -187,6 +187,8 @@ def _complete(argv: Sequence[str], name: str) -> None:
         if (earlier := ranks.earlier_run()) is not None:
             _add(_in_directory(Path(earlier)))
             return
+    if any(word.startswith("sweep=") and "," in word for word in argv):
+        raise UserError("sweep= names one folder, so it holds no comma")
     if name == "train" and not _is_sweep(argv):
         for word in argv:
             key, _, value = word.lstrip("+").partition("=")
@@ -194,8 +196,6 @@ def _complete(argv: Sequence[str], name: str) -> None:
                 raise UserError(
                     f"{word} is about a sweep, and this is one run: add -m, or leave it out"
                 )
-    if any(word.startswith("sweep=") and "," in word for word in argv):
-        raise UserError("sweep= names one folder, so it holds no comma")
     if _is_sweep(argv) and not any(word.startswith("sweep=") for word in argv):
         overrides = [word for word in argv if "=" in word and not word.startswith("-")]
         _add([f"sweep=sweep-{sweep_name(overrides)}"])
