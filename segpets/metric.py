@@ -154,14 +154,19 @@ class SegmentationMetrics(Metric):
         for name in ("soft_iou_sum", "image_iou_sum", "images"):
             self.add_state(name, default=torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, confusion: Tensor, soft_iou: Tensor | None = None) -> None:
+    def update(
+        self, confusion: Tensor, soft_iou: Tensor | None = None, *, means: bool = True
+    ) -> None:
         """Adds a batch.
 
         Args:
             confusion: What `confusion_matrices` gives for the batch, (B, C, C).
             soft_iou: What `soft_iou` gives for the batch, (B,); None leaves it out.
+            means: Whether means over images are wanted; False leaves them out.
         """
         self.confusion += confusion.sum(0)
+        if not means:
+            return
         counted = confusion.sum((1, 2)) > 0
         self.images += counted.sum()
         image_iou = scores(confusion.float())["iou"].nanmean(dim=1)
@@ -178,8 +183,7 @@ class SegmentationMetrics(Metric):
         """
         self.total = self.confusion.cpu().clone()
         named = summarise(self.total, self.classes)
-        if named:
-            images = self.images.item() * _UNIT
+        if named and (images := self.images.item() * _UNIT):
             named["image_mean_iou"] = self.image_iou_sum.item() / images
             if self.soft_iou_sum > 0:
                 named["soft_iou"] = self.soft_iou_sum.item() / images

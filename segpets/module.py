@@ -175,12 +175,21 @@ class SegmentationModule(LightningModule):
         if self.distillation is not None:
             soft = self.distillation.logits(batch["image"])
             term = self.distillation.term(logits, soft, batch["mask"])
-            self.log("train/distillation", term.detach(), on_step=True, on_epoch=False)
+            if self._is_logged():
+                self.log("train/distillation", term.detach(), on_step=True, on_epoch=False)
             loss = loss + term
         self._count("train", logits.detach(), batch["mask"])
-        # Not prog_bar=True, with which Lightning reads the value, and so waits, at each step.
-        self.log("train/loss", loss, on_step=True, on_epoch=False)
+        if self._is_logged():  # to log takes a millisecond
+            # Not prog_bar=True, with which Lightning reads the value, and so waits, at each step.
+            self.log("train/loss", loss, on_step=True, on_epoch=False)
         return loss
+
+    def _is_logged(self) -> bool:
+        """Tells whether Lightning writes, or someone reads, what this step logs."""
+        trainer = self.trainer
+        every: int = getattr(trainer, "log_every_n_steps")  # noqa: B009
+        due = every and (trainer.global_step + 1) % every == 0
+        return bool(due or trainer.is_last_batch or getattr(trainer, "fast_dev_run"))  # noqa: B009
 
     def _losses(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         outputs: Tensor | Sequence[Tensor] = self.net(self.preprocess(image))
@@ -293,11 +302,14 @@ class SegmentationModule(LightningModule):
         return metric
 
     def _count(self, stage: str, logits: Tensor, mask: Tensor) -> StepOutput:
-        # As argmax, which takes 15 times as long on a CPU where logits aren't channels last.
-        preds = logits.max(dim=1).indices  # (B, H, W)
+        # The same ids; on a CPU one is twice as fast with channels last, else the other 15 times.
+        channels_last = logits.is_contiguous(memory_format=torch.channels_last)
+        preds = logits.argmax(1) if channels_last else logits.max(dim=1).indices  # (B, H, W)
         confusion = confusion_matrices(preds, mask, len(self.classes))
-        soft = soft_iou(logits, mask) if stage != "train" else None
-        self._metrics_of(stage).update(confusion, soft)
+        if stage == "train":
+            self._metrics_of(stage).update(confusion, means=False)
+        else:
+            self._metrics_of(stage).update(confusion, soft_iou(logits, mask))
         return {"preds": preds.to(torch.uint8), "confusion": confusion}
 
     def _evaluation_step(self, stage: str, batch: Batch) -> StepOutput:

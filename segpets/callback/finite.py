@@ -36,6 +36,11 @@ class StopOnNaN(Callback):
         self.every_n_steps = every_n_steps
         self._batch: Any = None
         self._number = 0
+        self._weights: dict[str, nn.Parameter] = {}
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Lists the weights, as to walk through all layers takes a while."""
+        self._weights = dict(pl_module.named_parameters())
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -58,7 +63,7 @@ class StopOnNaN(Callback):
         """Reads the gradients."""
         if not self._is_due(trainer, pl_module) or _scales(trainer):
             return
-        gradients = {k: p.grad for k, p in pl_module.named_parameters() if p.grad is not None}
+        gradients = {k: p.grad for k, p in self._weights.items() if p.grad is not None}
         norms = torch._foreach_norm(list(gradients.values())) if gradients else ()
         if norms and not torch.isfinite(torch.stack(norms)).all():
             odd = [k for k, n in zip(gradients, norms, strict=True) if not torch.isfinite(n)]
