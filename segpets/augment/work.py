@@ -69,8 +69,7 @@ class Work:
                 self.images = _flipped(self.images, -1 - axis, turned)
                 self.masks = _flipped(self.masks, -1 - axis, turned)
         elif self._moved:
-            shape = [*self.images.shape[:2], *self.size]
-            grid = F.affine_grid(self.theta[:, :2], shape, align_corners=False)
+            grid = self._grid()
             beyond = "border" if self.within else "zeros"
             sampled = F.grid_sample(self.images.float(), grid, "bilinear", beyond, False)
             self.images = self._as_before(sampled)
@@ -78,6 +77,21 @@ class Work:
             chosen = F.grid_sample(inside, grid, "nearest", beyond, False)[:, 0] + IGNORE_INDEX
             self.masks = chosen.to(self.masks.dtype)
         self._begin()
+
+    def _grid(self) -> Tensor:
+        """Places each pixel, (B, *size, 2)."""
+        if not self.within:
+            shape = [*self.images.shape[:2], *self.size]
+            return F.affine_grid(self.theta[:, :2], shape, align_corners=False)
+        # Nothing is turned, so rows and columns have places of their own: a sixth of the time.
+        places = []
+        for axis, length in enumerate(reversed(self.size)):
+            middles = torch.linspace(-1, 1, length, device=self.theta.device)
+            middles = middles * ((length - 1) / length)
+            scale, shift = self.theta[:, axis, axis, None], self.theta[:, axis, 2, None]
+            places.append(torch.addcmul(shift, scale, middles))
+        across, down = places[0][:, None, :], places[1][:, :, None]
+        return torch.stack(torch.broadcast_tensors(across, down), dim=-1)
 
     def _as_before(self, values: Tensor) -> Tensor:
         whole = not self.images.is_floating_point()
