@@ -6,15 +6,16 @@ from typing import Any
 
 import torch
 
-from segpets.hardware import device_name
+from segpets.hardware import cpu_name, device_name
 from segpets.run.versions import versions
 
 
 def write_facts(file: Path | None, **numbers: Any) -> None:
-    """Writes numbers, device, threads, commit and versions as JSON, if a file is given."""
+    """Writes numbers, device, processor, threads, commit and versions as JSON, if a file is given."""
     if file is None:
         return
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    place = {"device": device_name(device), "threads": torch.get_num_threads()}
+    place: dict[str, Any] = {"device": device_name(device), "cpu": cpu_name()}
+    place["threads"] = torch.get_num_threads()
     facts = {**place, "versions": versions(), **numbers}
     file.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
