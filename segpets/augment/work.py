@@ -91,7 +91,8 @@ class Work:
             scale, shift = self.theta[:, axis, axis, None], self.theta[:, axis, 2, None]
             places.append(torch.addcmul(shift, scale, middles))
         across, down = places[0][:, None, :], places[1][:, :, None]
-        return torch.stack(torch.broadcast_tensors(across, down), dim=-1)
+        shape = (len(self.theta), *self.size)
+        return torch.stack([across.expand(shape), down.expand(shape)], dim=-1)
 
     def _as_before(self, values: Tensor) -> Tensor:
         whole = not self.images.is_floating_point()
