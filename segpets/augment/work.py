@@ -91,8 +91,8 @@ class Work:
             scale, shift = self.theta[:, axis, axis, None], self.theta[:, axis, 2, None]
             places.append(torch.addcmul(shift, scale, middles))
         across, down = places[0][:, None, :], places[1][:, :, None]
-        shape = (len(self.theta), *self.size)
-        return torch.stack([across.expand(shape), down.expand(shape)], dim=-1)
+        whole = (len(self.theta), *self.size)
+        return torch.stack([across.expand(whole), down.expand(whole)], dim=-1)
 
     def _as_before(self, values: Tensor) -> Tensor:
         whole = not self.images.is_floating_point()
