@@ -30,12 +30,13 @@ def visible_gpus() -> list[str]:
     return [word.strip() for word in given.split(",") if word.strip() not in ("", "-1")]
 
 
-def check_places(trainer: Any, *, n_jobs: int, jobs_per_gpu: object) -> None:
+def check_places(trainer: Any, *, n_jobs: int, jobs: int, jobs_per_gpu: object) -> None:
     """Refuses more jobs at a time than there are places on GPUs.
 
     Args:
         trainer: The group `trainer`.
         n_jobs: How many jobs the launcher runs at a time; -1 means one for each core.
+        jobs: How many there are.
         jobs_per_gpu: How many may share a GPU.
 
     Raises:
@@ -43,7 +44,7 @@ def check_places(trainer: Any, *, n_jobs: int, jobs_per_gpu: object) -> None:
     """
     if isinstance(jobs_per_gpu, bool) or not isinstance(jobs_per_gpu, int) or jobs_per_gpu < 1:
         raise UserError(f"jobs_per_gpu={jobs_per_gpu} must be a number from 1 on")
-    at_once = n_jobs if n_jobs > 0 else os.cpu_count() or 1
+    at_once = min(jobs, n_jobs if n_jobs > 0 else os.cpu_count() or 1)
     on_gpus = trainer.accelerator in ("auto", "gpu", "cuda") and visible_gpus()
     if on_gpus and at_once > 1 and not _wants_one(trainer):
         raise UserError(

@@ -59,7 +59,7 @@ def run_grid(
         JobError: A job can't be composed.
         UserError: Jobs were begun with another config or code, or jobs failed.
     """
-    check(config)
+    check(config, jobs=len(combinations))
     folder = Path(config.hydra.sweep.dir).absolute()
     named = labels({" ".join(words): words for words in combinations})
     words_of: dict[Path, Words] = {}
@@ -126,8 +126,8 @@ def _alone(path: Path, words: Words, launch: Callable[[Sequence[Words]], None]) 
             record_failure(path, words, error, traceback.format_exc())
 
 
-def check(config: DictConfig) -> None:
-    """Refuses values that mean nothing.
+def check(config: DictConfig, *, jobs: int) -> None:
+    """Refuses values that mean nothing, for so many jobs.
 
     Raises:
         UserError: A value means nothing.
@@ -140,7 +140,7 @@ def check(config: DictConfig) -> None:
         if not isinstance(config[key], bool):
             raise UserError(f"{key}={config[key]} must be true or false")
     n_jobs = config.hydra.launcher.get("n_jobs", 1)
-    check_places(config.trainer, n_jobs=n_jobs, jobs_per_gpu=config.jobs_per_gpu)
+    check_places(config.trainer, n_jobs=n_jobs, jobs=jobs, jobs_per_gpu=config.jobs_per_gpu)
 
 
 def job_of(cfg: DictConfig) -> Job:

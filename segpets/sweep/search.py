@@ -91,7 +91,7 @@ def run_search(
         UserError: There is nothing to search, another search lies in the folder, or no trial ended
             well.
     """
-    check(config)
+    check(config, jobs=options.n_trials)
     folder = Path(config.hydra.sweep.dir).absolute()
     fixed = [
         f"{o.get_key_element()}={o.get_value_element_as_str()}"

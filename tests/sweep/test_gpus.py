@@ -133,8 +133,10 @@ def test_more_jobs_than_places_are_refused(
     done = command(*words, *options, "seed=1,2,3,4,5", CUDA_VISIBLE_DEVICES="3,5")
     assert done.returncode == 1
     assert re.search(told, done.stdout, re.MULTILINE) and "Traceback" not in done.stdout
-    fits = command(*words, "hydra.launcher.n_jobs=2", "dry_run=true", CUDA_VISIBLE_DEVICES="3,5")
-    assert fits.returncode == 0, fits.stdout
+    for n_jobs, seeds in ((2, "1,2,3"), (8, "1,2")):
+        dry = [f"hydra.launcher.n_jobs={n_jobs}", f"seed={seeds}", "dry_run=true"]
+        fits = command(*words, *dry, CUDA_VISIBLE_DEVICES="3,5")
+        assert fits.returncode == 0, fits.stdout
 
 
 @pytest.mark.slow
