@@ -10,6 +10,7 @@ from segpets.errors import UserError
 from segpets.labels import IGNORE_INDEX
 
 _GREY = (0.2989, 0.587, 0.114)  # torchvision's
+_AT_ONCE = 64
 
 
 class Work:
@@ -30,6 +31,7 @@ class Work:
         self, images: Tensor, masks: Tensor, seeds: Tensor, keep_size: bool = False
     ) -> None:
         self.images, self.masks, self._seeds, self._drawn = images, masks, seeds, 0
+        self._numbers = seeds.new_empty((len(seeds), 0), dtype=torch.float32)  # many at once
         self.keep_size = keep_size
         self._begin()
 
@@ -42,10 +44,14 @@ class Work:
 
     def uniform(self, low: float = 0.0, high: float = 1.0, *, count: int = 1) -> Tensor:
         """Draws numbers for each image, float32 (B, count)."""
-        counters = torch.arange(self._drawn, self._drawn + count, device=self._seeds.device)
-        self._drawn += count
-        bits = hashed(self._seeds[:, None], counters)
-        return low + (high - low) * (bits * 2.0**-24)
+        begin, end = self._drawn, self._drawn + count
+        self._drawn = end
+        while end > self._numbers.shape[1]:
+            made = self._numbers.shape[1]
+            counters = torch.arange(made, made + _AT_ONCE, device=self._seeds.device)
+            more = hashed(self._seeds[:, None], counters) * 2.0**-24
+            self._numbers = torch.cat([self._numbers, more], dim=1)
+        return low + (high - low) * self._numbers[:, begin:end]
 
     def move(self, theta: Tensor, *, within: bool, mirrors: int | None = None) -> None:
         """Adds a map, which is applied after those before it.
