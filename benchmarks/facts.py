@@ -11,7 +11,7 @@ from segpets.run.versions import versions
 
 
 def write_facts(file: Path | None, **numbers: Any) -> None:
-    """Writes numbers, device, processor, threads, commit and versions as JSON, if a file is given."""
+    """Writes numbers, device, threads, commit and versions as JSON, if a file is given."""
     if file is None:
         return
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
