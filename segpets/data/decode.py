@@ -126,9 +126,9 @@ def _tiff_parts(image: Image.Image, tags: Any) -> tuple[int, int]:
     """Counts the strips or tiles that a TIFF stores, and those that its size asks for."""
     tiled = 324 in tags
     offsets = tags.get(324 if tiled else 273, ())
-    height = int(tags.get(323 if tiled else 278, image.height))
-    width = int(tags.get(322, image.width)) if tiled else image.width
-    asked = -(-image.height // height) * -(-image.width // width)
+    wide, high = int(tags[256]), int(tags[257])  # as stored; Pillow's size is that turned upright
+    length, width = int(tags.get(323 if tiled else 278, high)), int(tags.get(322, wide))
+    asked = -(-high // length) * -(-wide // (width if tiled else wide))
     if int(tags.get(284, 1)) == 2:  # each band apart
         asked *= int(tags.get(277, 1))
     return sum(1 for offset in offsets if offset), asked

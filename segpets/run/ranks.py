@@ -177,15 +177,9 @@ class Ranks:
             UserError: Another process isn't ready, or has something else; only process 0 raises
                 it, the others end.
         """
-        said = json.dumps(
-            {
-                "name": str(self.place),
-                "facts": dict(facts),
-                "shown": {**facts, **shown},
-                "error": None if error is None else _in_words(error),
-            },
-            default=str,
-        )
+        told: dict[str, Any] = {"name": str(self.place), "facts": dict(facts)}
+        told |= {"shown": {**facts, **shown}, "error": None if error is None else _in_words(error)}
+        said = json.dumps(told, default=str)
         if not self.leads:
             self._ours.set(f"ready/{self.place.rank}", said)
             self._wait("go")
