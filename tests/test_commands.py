@@ -299,10 +299,11 @@ def test_a_target_of_make_does_what_the_page_says(line: str, place: Place, tmp_p
         "notebooks": (ROOT, f"02 --to {tmp_path}/pages --work {tmp_path}/work"),
     }[target]
     line = re.sub(r"make fuzz( SECONDS=\d+)?", "make fuzz SECONDS=5", line)
+    given = "".join(re.findall(r' ARGS="(.*)"', line)).replace("FOLDER", str(place.pets))
+    line = line.partition(" ARGS=")[0]
     if target == "bench":
         line += f' STEPS="{" ".join(BENCHMARKS["python benchmarks/train_step.py"])}"'
-    given = "".join(re.findall(r' ARGS="(.*)"', line))
-    script = in_make(line.partition(" ARGS=")[0]) + f' ARGS="{given} {arguments}"'
+    script = in_make(line) + f' ARGS="{given} {arguments}"'
     done = shell(script, cwd)
     assert done.returncode == 0, done.stdout
     expected = {
