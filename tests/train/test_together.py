@@ -54,11 +54,13 @@ def the_only_run(folder: Path) -> Path:
 
 @pytest.mark.parametrize("loss", ["loss=combined", "loss=cross_entropy loss.class_weights=null"])
 def test_two_processes_are_one_training_and_end_as_one_process_does(
-    start: Start, tiny: Tiny, tmp_path: Path, loss: str
+    start: Start, tmp_path: Path, loss: str
 ) -> None:
-    words = ["trainer.limit_train_batches=3", "optimizer=sgd", *loss.split()]
+    # A set of which rounding isn't magnified by the training, as the number of threads shows.
+    words = ["data=pets_mini", "data.size=32", "model.widths=[4,8]", "optimizer=sgd", *loss.split()]
+    words += ["trainer.limit_train_batches=3", "trainer.max_epochs=2", "trainer.precision=32"]
     two = start(
-        *by_torchrun(*tiny(*words, "trainer=ddp_sim", "data.batch_size=2")), module=TORCHRUN
+        *by_torchrun(*words, "trainer=ddp_sim", "data.batch_size=2"), module=TORCHRUN
     ).wait()
     assert two.returncode == 0, two.stdout
     assert two.stdout.count("epoch 2 of 2") == 1
@@ -66,19 +68,19 @@ def test_two_processes_are_one_training_and_end_as_one_process_does(
     assert (tmp_path / "logs/train/latest").resolve() == run
     assert "x 2" in two.stdout
 
-    one = start(*tiny(*words, "data.batch_size=4"), "hydra.run.dir=one").wait()
+    one = start(*words, "trainer=cpu", "data.batch_size=4", "hydra.run.dir=one").wait()
     assert one.returncode == 0, one.stdout
     for name, expected in trained(tmp_path / "one").items():
-        torch.testing.assert_close(trained(run)[name], expected, rtol=1e-3, atol=1e-3, msg=name)
+        torch.testing.assert_close(trained(run)[name], expected, rtol=1e-4, atol=1e-5, msg=name)
     ours, theirs = summary(run), summary(tmp_path / "one")
     names = [name for name in theirs if name.startswith(("test/", "val/"))]
     assert len(names) > 20
     if loss == "loss=combined":  # of whole batches, and no mean over their images
         names = [name for name in names if not name.endswith("/loss")]
     for name in names:
-        assert ours[name] == pytest.approx(theirs[name], abs=1e-3), name
+        assert ours[name] == pytest.approx(theirs[name], abs=1e-4), name
     with (run / "predictions/test/counts.csv").open() as file:
-        assert len(list(csv.DictReader(file))) == 7
+        assert len(list(csv.DictReader(file))) == 296
 
 
 @pytest.mark.parametrize("killed", [0, 1])
