@@ -86,7 +86,7 @@ def _gathered(argv: Sequence[str]) -> list[str]:
         overrides: list[str] = parser.parse_intermixed_args(argv).overrides
     except ValueError:  # said in words later, and by one of several processes
         return rest
-    if any("=" not in word and word[0] != "~" for word in overrides):
+    if not all("=" in word or word.startswith("~") for word in overrides):
         return rest  # said in words, too
     for word in overrides:
         rest.remove(word)

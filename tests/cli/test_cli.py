@@ -478,3 +478,9 @@ def test_overrides_may_stand_before_and_behind_options(command: Command) -> None
     assert shown.model._target_ == "segpets.model.segnet.SegNet"
     assert shown.loss._target_ == "segpets.loss.dice.DiceLoss"
     assert shown.data.size == 64
+
+
+def test_an_empty_word_is_answered_in_words(command: Command) -> None:
+    done = command("", "debug=smoke")
+    assert done.returncode == 1
+    assert done.stdout == "error: '' is no override: write KEY=VALUE\n"
