@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from segpets.data.png import check_rows
 from segpets.data.source import Mask
 from segpets.errors import FileError
 from segpets.reading import in_one_line, read_bytes
@@ -186,11 +187,21 @@ def load(image: Image.Image, path: Path) -> Image.Image:
     Raises:
         FileError: They are truncated or damaged.
     """
+    stream: Any = getattr(image, "fp", None)  # which Pillow closes when it has decoded
+    content = stream.getvalue() if image.format == "PNG" and stream is not None else None
     try:
         image.load()
+        if content is not None and _may_lack_rows(image):
+            check_rows(content)
     except Exception as error:
         raise FileError(path, f"can't be decoded ({error})", "replace it") from error
     return image
+
+
+def _may_lack_rows(image: Image.Image) -> bool:
+    """Tells whether rows that a PNG leaves out, which Pillow fills with zeros, may be among it."""
+    last = image.crop((0, image.height - 1, image.width, image.height))
+    return bool(image.info.get("interlace")) or not any(last.tobytes())
 
 
 def to_rgb(image: Image.Image, path: Path) -> Image.Image:
