@@ -111,7 +111,7 @@ def page(store: Path) -> str:
     known = listed(store)
     ceiling = stored_json(store / CEILING)
     head = [
-        *("row", "epochs", "parameters", "mult-adds", "ms an image", "seconds", "seeds"),
+        *("row", "epochs", "parameters", "mult-adds", "ms an image", "seconds", "device", "seeds"),
         *("pixel accuracy", "mean IoU", "95 %", *ceiling["protocol"]["classes"], "of the ceiling"),
     ]
     table, absent, commands = [head, ["---"] * len(head)], list[str](), list[str]()
@@ -123,9 +123,9 @@ def page(store: Path) -> str:
                 f"| {row.title} | {'needs a GPU' if row.device == 'gpu' else 'not yet'} |"
             )
             continue
-        table.append(_cells(row, found, ceiling))
+        devices |= dict.fromkeys(map(_device, found))
+        table.append(_cells(row, found, ceiling, [*devices]))
         commands.append(f"| {row.title} | `make reproduce ROW={row.name}` | `{row.shown()}` |")
-        devices |= {f"{one['device']}, {one['cores']} cores": None for one in found}
     numbers = [
         f"| {one['what']} | {one['accuracy']} | {one['mean_iou']} | {one['protocol']} |"
         for one in known.published
@@ -145,11 +145,20 @@ def page(store: Path) -> str:
         published="\n".join(numbers),
         ceiling=f"{mean['mean']:.3f} ({mean['low']:.3f} to {mean['high']:.3f})",
         pairs=ceiling["pairs"],
-        devices="; ".join(devices) or "none yet",
+        devices="; ".join(f"({n}) {name}" for n, name in enumerate(devices, 1)) or "none yet",
     )
 
 
-def _cells(row: Row, found: Sequence[Mapping[str, Any]], ceiling: Mapping[str, Any]) -> list[str]:
+def _device(summary: Mapping[str, Any]) -> str:
+    return f"{summary['device']}, {summary['cores']} cores"
+
+
+def _cells(
+    row: Row,
+    found: Sequence[Mapping[str, Any]],
+    ceiling: Mapping[str, Any],
+    devices: Sequence[str],
+) -> list[str]:
     def over(key: str) -> Estimate:
         return over_seeds([float(one[key]) for one in found])
 
@@ -157,7 +166,8 @@ def _cells(row: Row, found: Sequence[Mapping[str, Any]], ceiling: Mapping[str, A
     low, high = (mean.low, mean.high) if len(found) > 1 else first["interval"]
     whole = first["protocol"]["images"]["test"] > 3000  # those of pets_mini are a few of them
     kind = "seeds" if len(found) > 1 else "images"
-    latency = [one["latency_ms"] for one in found if one.get("latency_ms")]
+    on_first = [one for one in found if _device(one) == _device(first)]
+    latency = [one["latency_ms"] for one in on_first if one.get("latency_ms")]
     classes = [over(f"test/iou/{name}").mean for name in ceiling["protocol"]["classes"]]
     return [
         row.title,
@@ -165,7 +175,8 @@ def _cells(row: Row, found: Sequence[Mapping[str, Any]], ceiling: Mapping[str, A
         f"{first['params'] / 1e6:.2f} M",
         f"{first['mult_adds'] / 1e9:.2f} G",
         f"{min(latency):.1f}" if latency else "-",
-        f"{min(one['seconds'] for one in found):,.0f}",
+        f"{min(one['seconds'] for one in on_first):,.0f}",
+        ", ".join(str(devices.index(name) + 1) for name in dict.fromkeys(map(_device, found))),
         f"{len(found)} of {row.seeds}",
         f"{over('test/pixel_accuracy').mean:.4f}",
         f"**{mean.mean:.4f}**",

@@ -73,8 +73,9 @@ def test_means_intervals_and_the_share_of_the_ceiling(tmp_path: Path) -> None:
     rows = [row("a"), row("b", seeds=1), row("c", device="gpu"), row("d")]
     store = made_store(tmp_path, rows)
     values = [0.75, 0.76, 0.764]
+    others = {1: {}, 2: {"seconds": 900}, 3: {"device": "a GPU", "seconds": 30, "latency_ms": 1}}
     for seed, value in enumerate(values, 1):
-        (store / f"a.{seed}.json").write_text(summary(value))
+        (store / f"a.{seed}.json").write_text(summary(value, **others[seed]))
     (store / "b.1.json").write_text(summary(0.7, protocol={"images": {"test": 296}}))
     done = give(store, "--write")
     assert done.returncode == 0, done.stdout
@@ -83,13 +84,15 @@ def test_means_intervals_and_the_share_of_the_ceiling(tmp_path: Path) -> None:
     mean = sum(values) / 3
     ceiling = json.loads((store / "ceiling.json").read_text())["mean_iou"]["mean"]
     assert cells(page, "net a") == [
-        *("net a", "20", "1.91 M", "0.72 G", "7.2", "1,234", "3 of 3", "0.9000", f"**{mean:.4f}**"),
+        *("net a", "20", "1.91 M", "0.72 G", "7.2", "900", "1, 2", "3 of 3", "0.9000"),
+        f"**{mean:.4f}**",
         f"{low:.3f} to {high:.3f}, seeds",
         *([f"{mean:.3f}"] * 3),
         f"{mean / ceiling:.1%}",
     ]
     single = cells(page, "net b")
-    assert single[9] == "0.730 to 0.770, images" and single[-1] == "-", "other test images"
+    assert "Devices: (1) a CPU, 2 cores; (2) a GPU, 2 cores." in page and single[6] == "1"
+    assert single[10] == "0.730 to 0.770, images" and single[-1] == "-", "other test images"
     assert "| net c | needs a GPU |" in page and "| net d | not yet |" in page
 
 
