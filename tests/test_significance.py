@@ -22,18 +22,26 @@ def scores(
     return mean + each + images + generator.normal(0, noise, (seeds, len(images)))
 
 
-@pytest.mark.parametrize(("first", "second"), [(3, 3), (5, 3)])
-def test_chance_is_called_significant_in_a_twentieth_of_the_cases(first: int, second: int) -> None:
+@pytest.mark.parametrize(
+    ("first", "second", "spreads"),
+    [
+        *((3, 3, (0.01, 0.01)), (3, 3, (0.002, 0.02)), (2, 2, (0.002, 0.02))),
+        *((5, 3, (0.01, 0.01)), (5, 2, (0.002, 0.02)), (10, 2, (0.01, 0.01))),
+    ],
+)
+def test_chance_is_called_significant_in_at_most_a_twentieth_of_the_cases(
+    first: int, second: int, spreads: tuple[float, float]
+) -> None:
     generator = np.random.default_rng(1)
     wrong, over_images_alone, studies = 0, 0, 2000
     for _ in range(studies):
         images = generator.normal(0, 0.15, 200)
-        one = scores(generator, images, first, training=0.01, noise=0.05)
-        other = scores(generator, images, second, training=0.01, noise=0.05)
+        one = scores(generator, images, first, training=spreads[0], noise=0.05)
+        other = scores(generator, images, second, training=spreads[1], noise=0.05)
         wrong += difference(one, other).p < 0.05
         over_images_alone += stats.ttest_rel(one.mean(0), other.mean(0)).pvalue < 0.05
     assert wrong / studies < 0.06
-    assert wrong / studies > 0.01, "a test that never speaks is of no use"
+    assert wrong / studies > 0.005, "a test that never speaks is of no use"
     assert over_images_alone / studies > 0.3, "which is why images alone can't tell methods apart"
 
 
@@ -51,12 +59,42 @@ def test_without_differences_between_trainings_it_is_the_paired_t_test() -> None
 
 def test_where_images_agree_it_is_welchs_t_test_of_the_trainings() -> None:
     generator = np.random.default_rng(3)
-    one, other = generator.normal(0.7, 0.01, 4), generator.normal(0.68, 0.03, 3)
+    one, other = generator.normal(0.7, 0.01, 4), generator.normal(0.68, 0.03, 4)
     found = difference(np.repeat(one[:, None], 50, 1), np.repeat(other[:, None], 50, 1))
     oracle = stats.ttest_ind(one, other, equal_var=False)
     assert found.p == pytest.approx(oracle.pvalue)
     interval = oracle.confidence_interval(0.95)
     assert (found.low, found.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
+
+
+def test_trainings_that_are_not_as_many_are_judged_as_cochran_and_cox_do() -> None:
+    generator = np.random.default_rng(5)
+    one, other = generator.normal(0.7, 0.01, 6), generator.normal(0.68, 0.03, 3)
+    found = difference(np.repeat(one[:, None], 50, 1), np.repeat(other[:, None], 50, 1))
+    first, second = one.var(ddof=1) / 6, other.var(ddof=1) / 3
+
+    def least(p: float) -> float:
+        each = first * stats.t.isf(p / 2, 5) + second * stats.t.isf(p / 2, 2)
+        return float(each / (first + second))
+
+    error, gap = np.sqrt(first + second), one.mean() - other.mean()
+    assert (found.low, found.high) == pytest.approx(
+        (gap - least(0.05) * error, gap + least(0.05) * error)
+    )
+    assert least(found.p) * error == pytest.approx(gap)
+
+
+def test_images_and_trainings_each_have_their_own_distribution() -> None:
+    generator = np.random.default_rng(6)
+    images = generator.normal(0, 0.15, 30)
+    one = scores(generator, images, 3, training=0.01, noise=0.05, mean=0.75)
+    other = scores(generator, images, 3, training=0.02, noise=0.05)
+    found = difference(one, other)
+    welch = stats.ttest_ind(one.mean(1), other.mean(1), equal_var=False).df
+    each = found.of_trainings * stats.t.ppf(0.975, welch)
+    each += found.of_images * stats.t.ppf(0.975, 29)
+    total = found.of_trainings + found.of_images
+    assert found.high - found.value == pytest.approx(each / total * np.sqrt(total))
 
 
 def test_methods_that_never_differ() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segpets.records.group import Configuration, Group, folds_of
-from segpets.significance import MOST_SEEDS, POWER, Variance, difference, folds_factor
+from segpets.significance import MOST_SEEDS, POWER, Variance, difference
 from segpets.stats import Floats, Ints, bootstrap_interval, holm, sign_flip_p
 
 ALPHA: Final = 0.05
@@ -146,9 +146,7 @@ def _over_both(first: Floats, second: Floats, *, folds: int | None = None) -> _T
     found = difference(first, second, folds=folds)
     images = first.shape[1]
     spread = (first.mean(1).var(ddof=1) + second.mean(1).var(ddof=1)) / 2
-    if folds is not None:
-        spread *= folds_factor(min(len(first), len(second)), folds)
-    variance = Variance(float(spread), found.of_images, images)
+    variance = Variance(float(spread), found.of_images, images, folds)
     return _Test(images, found.value, found.low, found.high, found.p, variance, folds)
 
 
