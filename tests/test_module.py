@@ -3,10 +3,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningDataModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from segpets.distillation import Distillation
 from segpets.labels import Batch
 from segpets.loss.cross_entropy import CrossEntropyLoss
 from segpets.metric import confusion_matrices, summarise
@@ -187,6 +188,53 @@ def test_further_outputs_add_their_mean_loss() -> None:
     torch.testing.assert_close(loss, expected)
     assert torch.equal(logits, plain)
     assert isinstance(module.net.eval()(module.preprocess(images)), Tensor)
+
+
+class Watched(TinyNet):
+    """A teacher that remembers what it was shown, and in which mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown = list[Tensor]()
+        self.modes = list[bool]()
+
+    def forward(self, image: Tensor) -> Tensor:
+        self.shown.append(image.clone())
+        self.modes.append(self.training)
+        return super().forward(image.float())
+
+
+class Noisy(LightningDataModule):
+    """Augments batches where the training computes, as `augment=device` does."""
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        return loader(4)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return loader(4)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        return Batch(image=torch.randint_like(batch["image"], 256), mask=batch["mask"])
+
+
+def test_a_teacher_sees_what_its_student_sees_and_stays_in_evaluation_mode(tmp_path: Path) -> None:
+    module, teacher = new_module(), Watched()
+    module.distillation = Distillation(teacher, weight=1.0, temperature=1.0)
+    before = [weight.clone() for weight in teacher.parameters()]
+    seen = list[Tensor]()
+
+    def see(preprocess: nn.Module, given: tuple[Tensor]) -> None:
+        if preprocess.training:
+            seen.append(given[0].clone())
+
+    module.preprocess.register_forward_pre_hook(see)
+    new_trainer(tmp_path, max_epochs=2).fit(module, Noisy())
+    assert len(seen) == len(teacher.shown) == 4
+    assert all(torch.equal(one, other) for one, other in zip(seen, teacher.shown, strict=True))
+    assert not torch.equal(seen[0], pictures()[0][:4]), "augmented"
+    assert teacher.modes == [False] * 4
+    assert all(map(torch.equal, before, teacher.parameters()))
+    assert not any("distillation" in name for name in module.state_dict())
 
 
 def test_what_is_frozen_is_in_evaluation_mode_from_the_first_step_on() -> None:

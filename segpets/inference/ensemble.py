@@ -123,8 +123,8 @@ def load_runs(runs: Sequence[StoredRun], **options: Any) -> Trained:
         **options: Those of `segpets.inference.trained.load`.
 
     Raises:
-        UserError: One can't be loaded, or two differ in classes, in how they see pictures, or in
-            the data that they were trained on.
+        UserError: One can't be loaded, or two differ in classes, in what these mean, or in how they
+            see pictures.
     """
     members = [load(run, **options) for run in runs]
     first = members[0]
@@ -145,6 +145,7 @@ def _check_alike(first: Trained, other: Trained) -> None:
         data = one.config["data"]
         return {
             "data.classes": list(one.classes),
+            "data.labels": data.get("labels", "trimap"),
             "data.size": list(one.size),
             "data.fit": one.reader.fit,
             "data.channels": one.reader.channels,

@@ -222,9 +222,10 @@ def softened(target: Tensor, valid: Tensor, classes: int, sigma: float) -> Tenso
     kernel = (-(places**2) / (2 * sigma**2)).exp()
     planes = torch.cat([truth, counts.float()], dim=1)
     groups = planes.shape[1]
-    for shape in ((1, 1, 1, -1), (1, 1, -1, 1)):
-        weight = kernel.view(shape).expand(groups, 1, *kernel.view(shape).shape[2:])
-        planes = F.conv2d(planes, weight, padding="same", groups=groups)
+    with torch.autocast(planes.device.type, enabled=False):
+        for shape in ((1, 1, 1, -1), (1, 1, -1, 1)):
+            weight = kernel.view(shape).expand(groups, 1, *kernel.view(shape).shape[2:])
+            planes = F.conv2d(planes, weight, padding="same", groups=groups)
     soft: Tensor = planes[:, :-1] / planes[:, -1:].clamp(min=1e-6)
     return torch.where(counts, soft, 0.0)
 

@@ -19,6 +19,9 @@ class TopKLoss(SegmentationLoss):
 
         loss = sum_(n in K) w_(y_n) (-log p_(n, y_n)) / sum_(n in K) w_(y_n)
 
+    With several processes each chooses K among its own pixels, and the sums are over all: another
+    choice than that of one process with the whole batch.
+
     Args:
         num_classes: C.
         class_weights: w; null stands for ones, `auto` for those of `balanced`.

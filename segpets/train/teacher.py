@@ -25,9 +25,7 @@ from segpets.settings import table
 
 log = logging.getLogger("segpets.train")
 
-_SPLITS: Final = (
-    *("_target_", "split", "seed", "folds", "fold", "exclude", "files", "group", "labels"),
-)
+_SPLITS: Final = (*("_target_", "split", "seed", "folds", "fold", "exclude", "files", "group"),)
 
 
 def distillation_of(
@@ -120,6 +118,14 @@ def _check_alike(cfg: DictConfig, teacher: Trained, datamodule: SegmentationData
         raise UserError(
             f"teacher={_named(cfg)} knows the classes {', '.join(teacher.classes)}, but the data "
             f"have {', '.join(classes)}: its probabilities would mean something else"
+        )
+    here, there = (
+        data.get("labels", "trimap") for data in (table(cfg.data), teacher.config["data"])
+    )
+    if here != there:
+        raise UserError(
+            f"teacher={_named(cfg)} was trained with data.labels={there}, but the data have "
+            f"data.labels={here}: its probabilities would mean something else"
         )
     for key in ("channels", "range"):
         here, there = getattr(datamodule.reader, key), getattr(teacher.reader, key)

@@ -148,6 +148,7 @@ def test_the_benchmark_counts_what_all_members_cost(
     ("key", "value", "said"),
     [
         ("size", 96, r"data\.size=\[64, 64\], but \S+ with data\.size=\[96, 96\]"),
+        ("labels", "species", r"data\.labels=trimap, but \S+ with data\.labels=species"),
         ("mean", [0.1, 0.2, 0.3], r"data\.mean=\[0\.485.* with data\.mean=\[0\.1, 0\.2, 0\.3\]"),
         ("classes", ["pet", "edge", "background"], r"data\.classes=\['pet', 'background', 'bor"),
     ],

@@ -141,6 +141,15 @@ def test_bf16_autocast_does_not_lower_the_precision(
     assert value == loss(logits.float(), target)
 
 
+def test_softened_edges_are_float32_under_bf16_autocast(
+    build_loss: BuildLoss, logits: Tensor, target: Tensor
+) -> None:
+    loss = build_loss("jaccard", "loss.edge_sigma=1.0")
+    with torch.autocast("cpu", torch.bfloat16):
+        value = loss(logits, target)
+    assert value == loss(logits, target)
+
+
 def test_order_of_images_and_pixels_does_not_matter(
     loss: nn.Module, logits: Tensor, target: Tensor
 ) -> None:

@@ -100,6 +100,21 @@ def test_several_teachers_are_averaged(teacher: Result, train_tiny: Train, tmp_p
     assert found["params"] == 2 * own["params"] and len(found["runs"]) == 2
 
 
+@pytest.mark.slow
+def test_a_sweep_over_teachers(
+    teacher: Result, tiny: Tiny, tmp_path: Path, command: Command
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(teacher.path, other)
+    change_a_weight(other)
+    words = [f"teacher={teacher.path},{other}", "hydra.sweep.dir=sweep", "-m"]
+    done = command(*tiny(*QUICK, "trainer.max_epochs=1", *words))
+    assert done.returncode == 0, done.stdout
+    found = [json.loads(file.read_text()) for file in (tmp_path / "sweep").glob("*/summary.json")]
+    assert {tuple(one["teacher"]["runs"]) for one in found} == {(str(teacher.path),), (str(other),)}
+    assert len({one["teacher"]["weights"] for one in found}) == 2
+
+
 def test_teachers_that_cannot_teach_are_answered(
     teacher: Result, tiny: Tiny, tmp_path: Path, command: Command
 ) -> None:
@@ -115,6 +130,11 @@ def test_teachers_that_cannot_teach_are_answered(
     edit(other, "data.classes", ["cat", "background", "border"])
     assert "knows the classes cat, background, border, but the data have pet" in (
         said(f"teacher={other}")
+    )
+    shutil.copytree(teacher.path, tmp_path / "labels")
+    edit(tmp_path / "labels", "data.labels", "species")
+    assert "data.labels=species, but the data have data.labels=trimap" in (
+        said(f"teacher={tmp_path / 'labels'}")
     )
     refused = said(f"teacher={teacher.path}", "teacher_temperature=0")
     assert "teacher_temperature=0" in refused and "Taught by" not in refused
