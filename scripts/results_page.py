@@ -144,6 +144,8 @@ def page(store: Path) -> str:
         commands="\n".join(commands),
         published="\n".join(numbers),
         ceiling=f"{mean['mean']:.3f} ({mean['low']:.3f} to {mean['high']:.3f})",
+        share_low=f"{mean['mean'] / mean['high'] - 1:+.1%}",
+        share_high=f"{mean['mean'] / mean['low'] - 1:+.1%}",
         pairs=ceiling["pairs"],
         devices="; ".join(f"({n}) {name}" for n, name in enumerate(devices, 1)) or "none yet",
     )

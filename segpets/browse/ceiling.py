@@ -1,7 +1,7 @@
-"""The ceiling that labels set: how far two annotations of the same photograph agree.
+"""How far two annotations of the same photograph agree: what a second annotator would score.
 
-No model can be judged to be better than that, except by fitting one annotator's habits: against
-labels that contradict themselves by 18 % of a mean IoU, 0.82 is what a second annotator gets.
+It is called the ceiling, as scores beyond it say less and less of a model. It is no bound: a model
+that has learnt what annotators have in common errs less than each of them, and may exceed it.
 """
 
 from collections.abc import Iterator, Sequence

@@ -108,7 +108,7 @@ def say(copies: Copies, found: Survey, folder: Path) -> None:
     if (ceiling := copies.ceiling) is not None:
         log.info(
             "%d photographs have two masks, which agree to a mean IoU of %s (%s) and on %s of the "
-            "pixels: what labels allow",
+            "pixels: what a second annotator would score",
             ceiling.pairs,
             _with_interval(ceiling.mean_iou),
             ", ".join(f"{name} {one.mean:.3f}" for name, one in ceiling.iou.items()),

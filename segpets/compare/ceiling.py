@@ -1,5 +1,6 @@
-"""The share of what the labels allow, by the doctor's `ceiling.json`."""
+"""Results as a share of how far two annotations agree, by the doctor's `ceiling.json`."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -51,7 +52,7 @@ def add_shares(groups: Sequence[Group], file: Path) -> None:
             group.notes.append(f"The ceiling is of another {other}, so no share of it is shown")
             continue
         for configuration in group.configurations:
-            _add_share(configuration, found.mean)
+            _add_share(configuration, found)
         group.notes.append(
             f"The ceiling of the labels: {ceiling.pairs} photographs were annotated twice, and one "
             f"annotation judged by the other has a mean IoU of {found.mean:.3f} (95 % interval "
@@ -77,8 +78,24 @@ def _tested(protocol: dict[str, Any]) -> object:
     return images.get("test") if isinstance(images, dict) else None
 
 
-def _add_share(configuration: Configuration, ceiling: float) -> None:
+def _add_share(configuration: Configuration, ceiling: _Mean) -> None:
+    """Adds the share, with the interval that both intervals make.
+
+    Of the logarithms, whose difference is that of the share: G. Y. Zou, A. Donner, "Construction of
+    confidence limits about effect measures", Statistics in Medicine 27 (2008).
+    """
     value = configuration.values.get(METRIC)
-    if value is not None:
-        low, high = (None if end is None else end / ceiling for end in (value.low, value.high))
-        configuration.values[SHARE] = Estimate(value.mean / ceiling, low, high, value.count)
+    if value is None:
+        return
+    share = value.mean / ceiling.mean
+    low, high = value.low, value.high
+    if low is not None and high is not None:
+        below = math.hypot(_apart(low, value.mean), _apart(ceiling.mean, ceiling.high))
+        above = math.hypot(_apart(value.mean, high), _apart(ceiling.low, ceiling.mean))
+        low, high = share * math.exp(-below), share * math.exp(above)
+    configuration.values[SHARE] = Estimate(share, low, high, value.count)
+
+
+def _apart(low: float, high: float) -> float:
+    """Returns the logarithm of high / low; infinity for a low end that isn't positive."""
+    return math.log(high / low) if low > 0 else math.inf

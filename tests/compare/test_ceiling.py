@@ -1,7 +1,8 @@
-"""Results as a share of what the labels allow."""
+"""Results as a share of how far two annotations agree."""
 
 import csv
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,27 @@ def test_the_share_is_a_column_where_protocols_agree(tmp_path: Path, command: Co
         told = "The ceiling is of another number of test images" in " ".join(done.stdout.split())
         assert told != shown
         assert ("of_ceiling" in (tmp_path / f"out{number}/compare.csv").read_text()) == shown
+
+
+def test_the_interval_of_a_share_has_that_of_the_ceiling_in_it(
+    tmp_path: Path, command: Command
+) -> None:
+    for seed, right in ((1, 0.9), (2, 0.89), (3, 0.905)):
+        facts = {"protocol": {"labels": "trimap"}, "seed": seed}
+        make_run(tmp_path / f"a{seed}", "model=a", counts=drawn(right), **facts)
+    words = [f"runs={tmp_path}/a?", f"ceiling={ceiling(tmp_path / 'ceiling.json')}"]
+    done = command(*words, "hydra.run.dir=out", module="segpets.compare")
+    assert done.returncode == 0, done.stdout
+    with (tmp_path / "out" / "compare.csv").open() as table:
+        (row,) = csv.DictReader(table)
+    mean, low, high = (float(row[f"test/mean_iou{end}"]) for end in ("", " low", " high"))
+    # Of a ratio's logarithm: the root of the squares of both half-widths, 0.78 to 0.82 about 0.8.
+    below = math.sqrt(math.log(mean / low) ** 2 + math.log(0.82 / 0.8) ** 2)
+    above = math.sqrt(math.log(high / mean) ** 2 + math.log(0.8 / 0.78) ** 2)
+    share = float(row["of_ceiling"])
+    assert share == pytest.approx(mean / 0.8)
+    assert float(row["of_ceiling low"]) == pytest.approx(share * math.exp(-below))
+    assert float(row["of_ceiling high"]) == pytest.approx(share * math.exp(above))
 
 
 WRONG = '{"protocol": {}, "pairs": 1, "mean_iou": {"mean": 7, "low": 7, "high": 7}}'
