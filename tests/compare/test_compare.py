@@ -219,6 +219,32 @@ def test_protocols_are_ranked_apart_and_the_difference_is_said(
     ]
 
 
+def test_the_worst_cases_are_columns_and_can_be_ranked_by(tmp_path: Path) -> None:
+    """One run is a little better on the whole, and much worse in its worst image."""
+    even, uneven = drawn(0.7), drawn(0.9)
+    uneven[0] = [[5, 95, 0], [0, 5, 95], [95, 0, 5]]
+    runs = [make_run(tmp_path / n, f"model={n}", counts=c) for n, c in (("a", even), ("b", uneven))]
+    expected = {}
+    for name, counts in (("a", even), ("b", uneven)):
+        hits = np.diagonal(counts, axis1=1, axis2=2)
+        each = hits / (counts.sum(1) + counts.sum(2) - hits)  # (12, 3)
+        expected[name] = {
+            "worst_class_iou": each.min(1).mean(),
+            "worst_images_iou": each.mean(1).min(),  # 5 % of 12 are one
+            "class_mean_iou": each.mean(),
+        }
+    path = compared(*runs, folder=tmp_path / "out").path
+    found = {row["override.model"]: row for row in rows(path / "compare.csv")}
+    for name, values in expected.items():
+        for metric, value in values.items():
+            assert float(found[name][f"test/{metric}"]) == pytest.approx(value), metric
+    assert found["b"]["rank"] == "1" and found["a"]["rank"] == "2"
+    assert "worst images IoU" in (path / "compare.html").read_text()
+    ranked = compared(*runs, metric="test/worst_images_iou", folder=tmp_path / "by").path
+    found = {row["override.model"]: row for row in rows(ranked / "compare.csv")}
+    assert found["a"]["rank"] == "1"
+
+
 def test_runs_without_predictions_are_in_the_table_but_in_no_test(
     sweep: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -118,6 +118,16 @@ def test_each_image_has_a_row_and_each_breed_a_slice(finished: Result, measure: 
         assert sum(areas) == pytest.approx(1)
     mean = np.mean([float(row["mean_iou"]) for row in rows])
     assert result.metrics["test/image_mean_iou"] == pytest.approx(mean, abs=1e-6)
+    each = np.array(
+        [[float(row[f"iou/{name}"]) for name in ("pet", "background", "border")] for row in rows]
+    )
+    kept = json.loads((result.path / "evaluation.json").read_text())["metrics"]
+    assert kept["test/worst_class_iou"] == pytest.approx(each.min(1).mean(), abs=1e-6)
+    assert kept["test/worst_images_iou"] == pytest.approx(each.mean(1).min(), abs=1e-6), "one of 7"
+    assert kept["test/class_mean_iou"] == pytest.approx(each.mean(), abs=1e-6)
+    assert kept["test/image_iou/border"] == pytest.approx(each[:, 2].mean(), abs=1e-6)
+    text = (result.path / "evaluation.md").read_text()
+    assert f"{each.min(1).mean():.4f}" in text and f"{each.mean(1).min():.4f}" in text
     parts = {(row["by"], row["value"]): row for row in table(result.path / "slices.csv")}
     assert parts["species", "cat"]["images"] == "5"
     assert parts["breed", "beagle"]["images"] == "2"
