@@ -1,4 +1,4 @@
-"""How far two annotations of the same photograph agree: what a second annotator would score.
+"""The agreement of two annotations of the same photograph: what a second annotator would score.
 
 It is called the ceiling, as scores beyond it say less and less of a model. It is no bound: a model
 that has learnt what annotators have in common errs less than each of them, and may exceed it.

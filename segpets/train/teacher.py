@@ -2,9 +2,9 @@
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -19,13 +19,11 @@ from segpets.inference.ensemble import load_runs, open_runs
 from segpets.inference.trained import Trained
 from segpets.report.grid import number
 from segpets.run.files import shown
-from segpets.run.stored import StoredRun
 from segpets.run.trust import Trust
 from segpets.settings import table
+from segpets.train.leaks import warn_of_leaks
 
 log = logging.getLogger("segpets.train")
-
-_SPLITS: Final = (*("_target_", "split", "seed", "folds", "fold", "exclude", "files", "group"),)
 
 
 def distillation_of(
@@ -56,7 +54,8 @@ def distillation_of(
             "back, or name where it lies now, teacher=RUN"
         ) from error
     _check_alike(cfg, teacher, datamodule)
-    _warn_of_leaks(cfg, runs)
+    for run in runs:
+        warn_of_leaks(run.path, run.config["data"], table(cfg.data))
     with threads(1):
         cost = cost_of(teacher.segmenter.net, datamodule.size, datamodule.reader.channels)
     names = ", ".join(shown(run.path) for run in runs)
@@ -134,18 +133,3 @@ def _check_alike(cfg: DictConfig, teacher: Trained, datamodule: SegmentationData
                 f"teacher={_named(cfg)} was trained with data.{key}={there}, but the data have "
                 f"data.{key}={here}"
             )
-
-
-def _warn_of_leaks(cfg: DictConfig, runs: Sequence[StoredRun]) -> None:
-    """Warns of a teacher that may have been trained on what the student is judged by."""
-    own = table(cfg.data)
-    for run in runs:
-        other = run.config["data"]
-        if differ := [key for key in _SPLITS if own.get(key) != other.get(key)]:
-            log.warning(
-                "%s was trained with another data.%s: it may have seen images of this val or test, "
-                "which then say too much",
-                shown(run.path),
-                differ[0],
-            )
-            return

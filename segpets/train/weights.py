@@ -13,6 +13,7 @@ from segpets.run.files import RunFiles
 from segpets.run.schema import read_plain
 from segpets.run.stored import upgraded
 from segpets.settings import table
+from segpets.train.leaks import warn_of_leaks
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,8 @@ def _check_meaning(cfg: DictConfig, files: RunFiles) -> None:
         log.warning("init_from=%s: %s, so its classes aren't known", cfg.init_from, error)
         return
     now = table(cfg.data)
+    if isinstance(before, dict) and before.get("classes") == now["classes"]:
+        warn_of_leaks(files.path, before, now)  # other classes are of another data set
     other = [
         f"data.{key}=[{','.join(map(str, before[key]))}]"
         for key in ("classes", "mean", "std", "range")

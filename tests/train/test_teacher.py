@@ -223,6 +223,11 @@ def test_a_teacher_of_another_split_is_warned_of(
 ) -> None:
     done = command(*tiny(*QUICK, f"teacher={teacher.path}", "data.seed=3", "trainer.max_epochs=1"))
     assert done.returncode == 0, done.stdout
-    assert "was trained with another data.seed: it may have seen images of this val or test" in (
-        " ".join(done.stdout.split())
-    )
+    leak = "it may have seen images of this val or test, which then say too much"
+    assert f"was trained with another data.seed: {leak}" in " ".join(done.stdout.split())
+    done = command(*tiny(*QUICK, f"init_from={teacher.path}", "train=false", "hydra.run.dir=same"))
+    assert done.returncode == 0 and "was trained with another" not in done.stdout
+    folds = ["data.folds=3", "data.fold=0", "trainer.max_epochs=1", "hydra.run.dir=fold"]
+    done = command(*tiny(*QUICK, f"init_from={teacher.path}", *folds))
+    assert done.returncode == 0, done.stdout
+    assert f"was trained with another data.folds: {leak}" in " ".join(done.stdout.split())
