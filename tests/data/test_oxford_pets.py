@@ -12,6 +12,7 @@ from fixture_types import Command
 from pet_folder import PetFolder
 from PIL import Image
 
+from segpets.build.objects import build_data
 from segpets.config import compose
 from segpets.data import OxfordPets, Sample
 from segpets.data.source import holdout
@@ -325,3 +326,18 @@ def test_the_nesting_of_other_programs_is_followed(
     assert [s.name for s in splits.train] == [s.name for s in expected.train]
     assert not splits.problems
     assert source.mask(splits.test[0]).shape == (pets.height, pets.width)
+
+
+def test_the_list_of_duplicates_that_comes_with_segpets_leaves_them_out(tmp_path: Path) -> None:
+    pets = PetFolder(tmp_path / "pets", trainval=20, test=3)
+    pets.draw("newfoundland_149")
+    with pets.listing("trainval").open("a") as listing:
+        listing.write("newfoundland_149 4 2 4\n")
+    shipped = "data.exclude=${package_dir:}/data/oxford_pets_duplicates.txt"
+    given = ["data=oxford_pets", f"data.root={pets.root}", "data.size=32", "data.cache=none"]
+    trained = {}
+    for words in ([], [shipped]):
+        data = build_data(compose([*given, *words, f"hydra.run.dir={tmp_path / 'run'}"]))
+        data.setup("fit")
+        trained[len(words)] = {*names(data.splits.train), *names(data.splits.val)}
+    assert trained[0] - trained[1] == {"newfoundland_149"}
