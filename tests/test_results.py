@@ -13,6 +13,7 @@ import yaml
 from fixture_types import Tiny
 from scipy import stats
 
+from segpets.config import compose, conf_dir
 from segpets.records.counts import read_counts
 from segpets.run.files import RunFiles
 
@@ -67,6 +68,26 @@ def test_the_page_is_what_the_summaries_say(tmp_path: Path) -> None:
         done = give(ROOT / "docs" / "results", "--write")
         assert done.returncode == 0, done.stdout
     assert pages[0] == pages[1], "python scripts/results.py --write"
+
+
+def test_the_rows_are_every_model_and_loss_at_both_protocols() -> None:
+    known = yaml.safe_load((ROOT / "docs" / "results" / "rows.yaml").read_text())["rows"]
+    names = [one["name"] for one in known]
+    assert len(set(names)) == len(names)
+    trained: dict[str, set[str]] = {"models": set(), "losses": set()}
+    by_article = {key: set[str]() for key in trained}
+    for one in known:
+        cfg = compose(one["command"])
+        kept = by_article if cfg.data.get("split") == "article" else trained
+        kept["models"].add(cfg.model._target_)
+        kept["losses"].add(cfg.loss._target_)
+    every = {
+        key: {
+            yaml.safe_load(file.read_text())["_target_"] for file in conf_dir().glob(f"{group}/*")
+        }
+        for key, group in (("models", "model"), ("losses", "loss"))
+    }
+    assert trained == by_article == every
 
 
 def test_means_intervals_and_the_share_of_the_ceiling(tmp_path: Path) -> None:
