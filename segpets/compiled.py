@@ -1,7 +1,8 @@
 """Net and loss of a training step by torch.compile."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -32,8 +33,8 @@ def wants_compile(choice: object) -> bool:
 class Compiled:
     """A function that runs compiled, or as it is where it can't be compiled.
 
-    Shapes are static, so arguments of another shape, as in the last batch of an epoch, run as they
-    are. Compiled code is kept in PyTorch's cache, which all trainings of a user share.
+    Shapes are static, so arguments of another shape, as where pictures keep sizes of their own, run
+    as they are. Compiled code is kept in PyTorch's cache, which all trainings of a user share.
 
     Args:
         function: What it does.
@@ -51,13 +52,18 @@ class Compiled:
             function, dynamic=False, mode=mode
         )
         self._shape: torch.Size | None = None
+        self._told = False
 
     def __call__(self, image: torch.Tensor, mask: torch.Tensor) -> Any:
         """Runs it; the first call compiles, which takes a minute or so."""
-        if self._compiled is None or self._shape not in (None, image.shape):
+        if self._compiled is None:
+            return self.function(image, mask)
+        if self._shape not in (None, image.shape):
+            self._tell_of(image.shape)
             return self.function(image, mask)
         try:
-            result = self._compiled(image, mask)
+            with _backward_at_once() if self._shape is None else nullcontext():
+                result = self._compiled(image, mask)
         except self._refusals as error:
             reason = next((line for line in str(error).splitlines() if line.strip()), "")
             log.warning(
@@ -70,3 +76,25 @@ class Compiled:
             return self.function(image, mask)
         self._shape = image.shape
         return result
+
+    def _tell_of(self, shape: torch.Size) -> None:
+        if not self._told and self._shape is not None:
+            self._told = True
+            log.warning(
+                "trainer.compile: batches have several shapes, %s and %s among them: only the "
+                "first runs compiled",
+                *(f"{height}x{width}" for height, width in (self._shape[-2:], shape[-2:])),
+            )
+
+
+@contextmanager
+def _backward_at_once() -> Iterator[None]:
+    """Has the backward pass compiled with the forward pass, so that both are refused here."""
+    from torch._functorch import config
+
+    name = "force_non_lazy_backward_lowering"
+    if not hasattr(config, name):  # of an early PyTorch
+        yield
+        return
+    with config.patch({name: True}):
+        yield
