@@ -6,7 +6,7 @@
 Both sides train the same net with the same loss and optimizer on the same images for the same
 number of epochs. They take turns, each in a process of its own, on all threads that PyTorch takes:
 an epoch to warm up, then two that are timed. The medians of all rounds are printed with their
-ratio, and the peak of the resident memory of either side.
+ratio, and the peak of the resident memory of either side. All of it runs on the CPU.
 
 - `article`: the recipe of "Efficient Image Segmentation Using PyTorch", written anew from its
   description: plain Lightning, each picture opened, made a float tensor, resized and jittered at
@@ -16,7 +16,8 @@ ratio, and the peak of the resident memory of either side.
 - `torchvision`: torchvision's OxfordIIITPet with v2 transforms and a loop in the style of its
   training references: float32, a confusion matrix, a schedule by the step.
 - `bare`: forward, backward and step over batches that lie in memory, decoded, augmented and
-  normalised, at segpets' own precision and memory format; forward alone over those of validation.
+  normalised, at segpets' own precision and memory format, with the same fused optimizer; forward
+  alone over those of validation.
   Nothing else is done: it is the limit.
 """
 
@@ -47,6 +48,7 @@ from segpets.build.objects import build_data, build_module, build_trainer
 from segpets.config import compose
 from segpets.data import SegmentationDataModule
 from segpets.hardware import device_name, forget_peak_memory, peak_memory_mb
+from segpets.optimizer import made_fused
 
 SIZE: Final = 128
 MINI: Final = Path(__file__).resolve().parents[1] / "segpets" / "data" / "pets_mini"
@@ -95,6 +97,7 @@ class Task:
         words = [f"model={model}", "data=oxford_pets", f"data.root={root}", f"data.size={SIZE}"]
         words += [f"data.cache_dir={folder / 'cache'}", f"hydra.run.dir={folder / 'run'}"]
         words += [f"trainer.max_epochs={TIMED + 2}", "loss=cross_entropy", "scheduler=none"]
+        words += ["trainer=cpu"]  # as the peers are
         self.cfg = compose([*words, "optimizer=adam", "optimizer.lr=1e-4"])
         self.data = self._few(images)
         self.batch = int(self.cfg.data.batch_size)
@@ -358,7 +361,8 @@ def bare(task: Task) -> list[float]:
             ("val", task.data.val_dataloader()),
         )
     }
-    net, loss_of, optimizer = module.net, module.loss, module.make_optimizer(module.parameters())
+    net, loss_of = module.net, module.loss
+    optimizer = made_fused(module.make_optimizer, module.parameters())
     bf16 = "bf16" in str(task.cfg.trainer.precision)
 
     def epoch() -> None:

@@ -4,15 +4,17 @@
                                     [--variants "" trainer.compile=true] [--json FILE]
                                     [OVERRIDES ...]
 
-Both train the same net, loss and optimizer at the same precision, in one process, on one device:
-the GPU if there is one. The bare loop runs over batches that lie on the device, decoded, augmented
-and normalised, and does nothing but forward, backward and step; on a GPU the same is also replayed
-as one CUDA graph, the fastest loop that can be written by hand. segpets' loop reads, augments,
-normalises, counts the training metrics, logs, and shows progress. Each is timed over several rounds
-in turn, after a warm-up; the medians are printed with their ratio.
+Both train the same net, loss and optimizer, fused where it can be, at the same precision, in one
+process, on one device: the GPU if there is one. The bare loop runs over batches that lie on the
+device, decoded, augmented and normalised, and does nothing but forward, backward and step; on a GPU
+the same is also replayed as one CUDA graph, the fastest loop that can be written by hand, unless it
+can't be captured, which is printed. segpets' loop reads, augments, normalises, counts the training
+metrics, logs, and shows progress. Each is timed over several rounds in turn, after a warm-up; the
+medians are printed with their ratio. Images are taken several times where an epoch has too few.
 """
 
 import argparse
+import functools
 import logging
 import statistics
 import tempfile
@@ -21,14 +23,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from facts import write_facts
 from lightning.pytorch import Callback, seed_everything
+from torch import nn
 
 from segpets.build.instantiate import build
 from segpets.build.objects import build_data, build_module, build_trainer
 from segpets.config import compose
 from segpets.hardware import device_name
+from segpets.optimizer import made_fused
 
 WARM_UP = 5
 Batches = list[tuple[torch.Tensor, torch.Tensor]]
@@ -67,19 +72,25 @@ class Alternate(Callback):
             self.speeds[name].append(loop())
 
 
-def bare_loop(cfg: Any, batches: Batches, device: torch.device, steps: int) -> float:
-    """Runs forward, backward and step over batches in memory; gives steps a second."""
+def parts(cfg: Any, device: torch.device) -> tuple[nn.Module, nn.Module, Any, Any]:
+    """Makes net, loss, optimizer and what casts automatically, as segpets does."""
     module = build_module(cfg, build(cfg.model, "model")).to(device)
-    net, loss_of = module.net.train(), module.loss
-    optimizer = module.make_optimizer(net.parameters())
+    optimizer = made_fused(module.make_optimizer, module.net.parameters())
     precision = str(cfg.trainer.precision)
     kind = torch.bfloat16 if "bf16" in precision else torch.float16
+    autocast = functools.partial(torch.autocast, device.type, kind, enabled="mixed" in precision)
+    return module.net.train(), module.loss, optimizer, autocast
+
+
+def bare_loop(cfg: Any, batches: Batches, device: torch.device, steps: int) -> float:
+    """Runs forward, backward and step over batches in memory; gives steps a second."""
+    net, loss_of, optimizer, autocast = parts(cfg, device)
     for step in range(WARM_UP + steps):
         if step == WARM_UP:
             since = now()
         image, mask = batches[step % len(batches)]
         optimizer.zero_grad()
-        with torch.autocast(device.type, kind, enabled="mixed" in precision):
+        with autocast():
             loss = loss_of(net(image), mask)
         loss.backward()
         optimizer.step()
@@ -91,14 +102,12 @@ def graph_loop(cfg: Any, batches: Batches, device: torch.device, steps: int) -> 
 
     Source: https://docs.pytorch.org/docs/stable/notes/cuda.html, whole-network capture.
     """
-    module = build_module(cfg, build(cfg.model, "model")).to(device)
-    net, loss_of = module.net.train(), module.loss
-    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, capturable=True, fused=True)
+    net, loss_of, optimizer, autocast = parts(cfg, device)
     image, mask = (one.clone() for one in batches[0])
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(device.type, torch.bfloat16):
+        with autocast():
             loss = loss_of(net(image), mask)
         loss.backward()
         optimizer.step()
@@ -129,6 +138,10 @@ def measure(words: list[str], *, rounds: int, steps: int) -> dict[str, float]:
         seed_everything(cfg.seed, verbose=False)
         datamodule = build_data(cfg)
         datamodule.setup()
+        train = datamodule.splits.train
+        times = -(-(WARM_UP + steps) * int(cfg.data.batch_size) // len(train))
+        object.__setattr__(datamodule.splits, "train", [*train] * times)
+        datamodule._rows["train"] = np.tile(datamodule._rows["train"], times)
         module = build_module(cfg, build(cfg.model, "model"))
         clock = Clock(steps)
         trainer = build_trainer(cfg, extra_callbacks=[clock])
@@ -139,7 +152,11 @@ def measure(words: list[str], *, rounds: int, steps: int) -> dict[str, float]:
         ]
         loops = {"bare": lambda: bare_loop(cfg, batches, device, steps)}
         if device.type == "cuda":
-            loops["cuda_graph"] = lambda: graph_loop(cfg, batches, device, steps)
+            try:
+                graph_loop(cfg, batches, device, 1)
+                loops["cuda_graph"] = lambda: graph_loop(cfg, batches, device, steps)
+            except RuntimeError as error:
+                print(f"no CUDA graph of {' '.join(words)}: {error}")
         alternate = Alternate(loops)
         trainer.callbacks.append(alternate)  # type: ignore[attr-defined]
         trainer.fit(module, datamodule=datamodule)
@@ -171,7 +188,7 @@ def main() -> None:
                 rest = ", ".join(f"{name} {speed:.2f}" for name, speed in speeds.items())
                 ratio = speeds["segpets"] / speeds["bare"]
                 print(f"{model:<11} {batch:>4}  {variant:<24} {rest}; {ratio:.3f} of bare")
-    write_facts(args.json, rows=rows)
+                write_facts(args.json, rows=rows)  # at once, as time may end what follows
 
 
 if __name__ == "__main__":

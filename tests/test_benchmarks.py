@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -40,11 +41,15 @@ def test_both_sides_of_an_epoch_are_measured(peer: str, model: str, tmp_path: Pa
 
 def test_steps_are_measured_beside_the_bare_loop(tmp_path: Path) -> None:
     words = ["--models", "unet", "--rounds", "1", "--steps", "2", "--variants", "augment=device"]
+    words += ["--batches", "8", "256"]  # of which an epoch of pets_mini has two
     file = tmp_path / "out.json"
-    done = script("train_step.py", *words, "--json", str(file), "model.widths=[4,8]")
+    small = ["model.widths=[4,8]", "data.size=32"]
+    done = script("train_step.py", *words, "--json", str(file), *small)
     assert done.returncode == 0, done.stderr
-    (row,) = json.loads(file.read_text())["rows"]
-    assert row["variant"] == "augment=device" and row["segpets"] > 0 and row["bare"] > 0
+    rows = json.loads(file.read_text())["rows"]
+    assert [row["batch"] for row in rows] == [8, 256]
+    for row in rows:
+        assert row["variant"] == "augment=device" and row["segpets"] > 0 and row["bare"] > 0
 
 
 def test_a_target_that_is_not_reached_is_an_error(tmp_path: Path) -> None:
@@ -76,12 +81,25 @@ def test_what_a_gpu_must_show_runs_dry_and_goes_on_where_it_was(tmp_path: Path) 
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
     assert done.returncode == 0, done.stdout
     parts = {file.stem for file in (tmp_path / "out").glob("*.done")}
-    assert parts >= {"smoke", "tests", "pets_mini_8", "efficient_to_target", "steps", "model_unet"}
-    assert "steps_fp32" in parts
+    assert parts >= {"smoke", "losses", "tests", "pets_mini_8", "efficient_to_target"}
+    assert parts >= {"steps", "steps_fp32", "steps_compiled", "steps_of_others"}
+    models = {f"model_{file.stem}" for file in (ROOT / "conf" / "model").glob("*.yaml")}
+    assert parts >= models and len(models) > 10
+    beside = (tmp_path / "out" / "losses.log").read_text()
+    first = re.search(r"step 0 loss there, here: (\S+) (\S+)", beside)
+    assert first is not None and first[1] == first[2], "of the same device"
     (tmp_path / "out" / "smoke.done").unlink()  # as if it had been cut off
     again = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
     assert again.returncode == 0, again.stdout
     assert again.stdout.count("done before") == len(parts) - 1
+    late = subprocess.run(
+        [command[0], str(tmp_path / "late")],
+        capture_output=True,
+        text=True,
+        env=env | {"SECONDS_IN_ALL": "0"},
+        check=False,
+    )
+    assert late.returncode == 1 and "smoke: NOT RUN, the time is over" in late.stdout
 
 
 def test_pieces_and_windows_are_measured_beside_the_whole() -> None:

@@ -23,7 +23,7 @@ from segpets.train.parts import seeded_parts
 from segpets.train.replay import replay
 from segpets.train.resume import checkpoint_to_resume, opened
 from segpets.train.summary import PointLatest, Summary
-from segpets.train.together import all_ready, connect, together
+from segpets.train.together import all_ready, check_shares, connect, together
 
 log = logging.getLogger("segpets.train")
 
@@ -66,6 +66,7 @@ def train(
                 datamodule, module, cost = seeded_parts(cfg, trust)
                 summary = Summary(run, cfg, datamodule, cost, module)
                 trainer = build_trainer(cfg, extra_callbacks=[summary, *callbacks])
+                check_shares(cfg, datamodule, trainer)
                 ready["other data"] = {"fingerprint": summary.fingerprint, **summary.protocol}
             connect(trainer)
             summary.begin(trainer)

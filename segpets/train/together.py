@@ -8,6 +8,7 @@ from typing import Any, Final
 from lightning.pytorch import Trainer
 from omegaconf import DictConfig
 
+from segpets.data import SegmentationDataModule
 from segpets.errors import UserError
 from segpets.run.directory import Run
 from segpets.run.ranks import current
@@ -68,6 +69,22 @@ def all_ready(run: Run, cfg: DictConfig) -> Iterator[dict[str, Any]]:
         same = {"other code": code_revision(), "other versions of packages": packages}
         commits = {"other code": f"{code_revision()} of commit {git_revision() or 'unknown'}"}
         ranks.agree(same | {"another config": _flat(_shared(cfg))} | facts, shown=commits)
+
+
+def check_shares(cfg: DictConfig, datamodule: SegmentationDataModule, trainer: Trainer) -> None:
+    """Checks that each process has an image of each stage.
+
+    Raises:
+        UserError: There are fewer images than processes.
+    """
+    for stage, word in (("train", "training"), ("val", "val"), ("test", "test")):
+        count, processes = len(datamodule.splits[stage]), trainer.world_size
+        if 0 < count < processes and cfg["test" if stage == "test" else "train"]:
+            otherwise = ", or leave the test for later by test=false" if stage == "test" else ""
+            raise UserError(
+                f"{processes} processes would share {count} {word} image{'s' * (count > 1)}: start "
+                f"fewer processes{otherwise}"
+            )
 
 
 def connect(trainer: Trainer) -> None:

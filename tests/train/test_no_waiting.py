@@ -5,6 +5,7 @@ result's shape depends on values, is an error: just what makes a GPU's queue run
 run by Lightning's own loops, with all callbacks of a training.
 """
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,8 +26,11 @@ from torch._subclasses.fake_tensor import (
 from segpets.build.objects import build_trainer
 from segpets.callback import EMA
 from segpets.config import compose
+from segpets.data.resident import Resident
 from segpets.labels import Batch
+from segpets.muon import all_orthogonalised
 from segpets.run.trust import Trust
+from segpets.train import Result
 from segpets.train.parts import seeded_parts
 
 WAITS = (DataDependentOutputException, DynamicOutputShapeException)
@@ -73,8 +77,10 @@ class FakesFromTheThirdBatch(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         if batch_idx == 2:
-            averages = [c._average_model for c in trainer.callbacks if isinstance(c, EMA)]
-            self._take([pl_module, *(one for one in averages if one is not None)], trainer)
+            others = [c._average_model for c in trainer.callbacks if isinstance(c, EMA)]
+            if (distillation := pl_module.distillation) is not None:
+                others.append(distillation.teacher)
+            self._take([pl_module, *(one for one in others if one is not None)], trainer)
             for one in (*self.loaded, batch):
                 one.update({k: self.mode.from_tensor(v) for k, v in one.items() if k != "name"})
             self.mode.__enter__()
@@ -166,32 +172,58 @@ def test_no_model_waits(tiny: Tiny, tmp_path: Path, name: str) -> None:
     assert steps([*tiny(*model), *without_reading(tmp_path)]) == ALL
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_no_loss_waits(tiny: Tiny, tmp_path: Path, name: str) -> None:
-    assert steps([*tiny(f"loss={name}"), *without_reading(tmp_path)]) == ALL
+PARTS = [
+    *([f"loss={name}"] for name in LOSSES),
+    *([f"optimizer={name}"] for name in ("muon", "adam", "adamw", "sgd")),
+    ["callback=ema"],
+    ["callback=early_stopping"],
+    ["trainer.gradient_clip_val=1", "trainer.precision=bf16-mixed"],
+    ["data.window=32"],
+    ["augment=device_crop"],
+    ["augment=torchvision"],
+    ["scheduler=plateau"],
+    ["+trainer.accumulate_grad_batches=2"],
+    ["freeze=[down]"],
+    ["model.auxiliary=1", "model.widths=[4,8,8]"],
+    ["teacher=RUN"],
+]
 
 
-@pytest.mark.parametrize("optimizer", ["muon", "adam", "adamw", "sgd"])
-def test_no_optimizer_waits(tiny: Tiny, tmp_path: Path, optimizer: str) -> None:
-    assert steps([*tiny(f"optimizer={optimizer}"), *without_reading(tmp_path)]) == ALL
+def with_a_teacher(options: list[str], finished: Result) -> list[str]:
+    return [option.replace("RUN", str(finished.path)) for option in options]
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        ["callback=ema"],
-        ["callback=early_stopping"],
-        ["trainer.gradient_clip_val=1", "trainer.precision=bf16-mixed"],
-        ["data.window=32"],
-        ["augment=device_crop"],
-        ["augment=torchvision"],
-        ["scheduler=plateau"],
-        ["+trainer.accumulate_grad_batches=2"],
-    ],
-    ids=lambda options: options[0],
-)
-def test_no_part_of_a_training_waits(tiny: Tiny, tmp_path: Path, options: list[str]) -> None:
-    assert steps([*tiny(*options), *without_reading(tmp_path)]) == ALL
+@pytest.mark.parametrize("options", PARTS, ids=lambda options: options[0])
+def test_no_part_of_a_training_waits(
+    tiny: Tiny, finished: Result, tmp_path: Path, options: list[str]
+) -> None:
+    words = tiny(*with_a_teacher(options, finished))
+    assert steps([*words, *without_reading(tmp_path)]) == ALL
+
+
+def test_no_bar_waits(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which without a terminal there is none."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert steps([*tiny(), *without_reading(tmp_path)]) == ALL
+
+
+def test_no_stack_of_matrices_waits() -> None:
+    """As on a GPU, where Muon turns matrices of as many rows together."""
+    shapes = [(8, 27), (8, 40), (16, 8), (16, 72)]
+    matrices = [torch.randn(shape) for shape in shapes]
+    with FakeTensorMode() as mode:
+        fakes = [mode.from_tensor(one) for one in matrices]
+        turned = all_orthogonalised(fakes, stacked=True)
+    assert [tuple(one.shape) for one in turned] == shapes
+
+
+def test_no_resident_batch_waits() -> None:
+    """As where all pictures lie on the device, and a batch is their numbers."""
+    images, masks = torch.zeros(5, 3, 8, 8, dtype=torch.uint8), torch.zeros(5, 8, 8)
+    with FakeTensorMode() as mode:
+        resident = Resident(mode.from_tensor(images), mode.from_tensor(masks))
+        image, mask = resident.batch(mode.from_tensor(torch.tensor([2, 0, 1])))
+    assert image.shape == (3, 3, 8, 8) and mask.shape == (3, 8, 8)
 
 
 class StrictFromTheThirdBatch(FakesFromTheThirdBatch):
@@ -211,6 +243,17 @@ class StrictFromTheThirdBatch(FakesFromTheThirdBatch):
 def test_no_model_waits_for_a_gpu(tiny: Tiny, tmp_path: Path, name: str) -> None:
     model = [f"model={name}", *TINY_MODELS.get(name, []), "trainer=gpu", "callback=ema"]
     overrides = [*tiny(*model), "trainer.precision=bf16-mixed", *without_reading(tmp_path)]
+    assert steps(overrides, taking=StrictFromTheThirdBatch, device="cuda") == ALL
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("options", PARTS, ids=lambda options: options[0])
+def test_no_part_of_a_training_waits_for_a_gpu(
+    tiny: Tiny, finished: Result, tmp_path: Path, options: list[str]
+) -> None:
+    words = tiny("trainer=gpu", *with_a_teacher(options, finished))
+    overrides = [*words, *without_reading(tmp_path)]
     assert steps(overrides, taking=StrictFromTheThirdBatch, device="cuda") == ALL
 
 

@@ -17,7 +17,13 @@ import pytest
 import torch
 from fixture_types import Start, Tiny
 
+from segpets.build.objects import build_trainer
+from segpets.config import compose
+from segpets.errors import UserError
 from segpets.run.checkpoint import read_checkpoint
+from segpets.run.trust import Trust
+from segpets.train.parts import seeded_parts
+from segpets.train.together import check_shares
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -252,12 +258,35 @@ def test_what_several_processes_cannot_do_is_refused(
     assert re.search(told, error), error
 
 
-def test_more_processes_than_images_are_refused(start: Start, tiny: Tiny) -> None:
-    words = tiny("trainer=ddp_sim", "data.overfit=2", "data.batch_size=2")
-    done = start(*by_torchrun(*words, processes=3), module=TORCHRUN).wait()
+@pytest.mark.parametrize(
+    ("words", "processes", "images"),
+    [(("data.overfit=2",), 3, "2 training"), ((), 4, "3 val")],
+)
+def test_more_processes_than_images_are_refused(
+    start: Start, tiny: Tiny, words: tuple[str, ...], processes: int, images: str
+) -> None:
+    given = tiny("trainer=ddp_sim", "data.batch_size=2", *words)
+    done = start(*by_torchrun(*given, processes=processes), module=TORCHRUN).wait()
     assert done.returncode == 1
     (error,) = errors(done.stdout)
-    assert "3 processes train together" in error and "start fewer processes" in error
+    told = f"{processes} processes would share {images} images: start fewer processes"
+    assert told in error
+
+
+@pytest.mark.parametrize("fewer", [["test=false"], []])
+def test_a_test_of_fewer_images_than_processes_is_refused_before_the_training(
+    tiny: Tiny, tmp_path: Path, fewer: list[str]
+) -> None:
+    cfg = compose([*tiny("trainer=ddp_sim", *fewer), f"hydra.run.dir={tmp_path / 'run'}"])
+    datamodule, *_ = seeded_parts(cfg, Trust())
+    object.__setattr__(datamodule.splits, "test", datamodule.splits.test[:1])
+    trainer = build_trainer(cfg)
+    assert trainer.world_size == 2
+    if fewer:
+        check_shares(cfg, datamodule, trainer)
+        return
+    with pytest.raises(UserError, match=r"2 processes would share 1 test image: .*test=false"):
+        check_shares(cfg, datamodule, trainer)
 
 
 @pytest.mark.parametrize(
