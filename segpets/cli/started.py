@@ -63,7 +63,10 @@ def place_by_torchrun(environ: Mapping[str, str]) -> Place | None:
         return None
     rank, world, local, address, port = (environ[key] for key in _TORCHRUN)
     attempt = int(environ.get("TORCHELASTIC_RESTART_COUNT", 0))
-    return Place("torchrun", int(rank), int(world), int(local), address, int(port), attempt)
+    machines = int(environ.get("GROUP_WORLD_SIZE", 1))
+    return Place(
+        "torchrun", int(rank), int(world), int(local), address, int(port), attempt, machines
+    )
 
 
 def place_by_srun(environ: Mapping[str, str]) -> Place | None:

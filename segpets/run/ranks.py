@@ -46,7 +46,8 @@ class Place:
         local_world: Number of those on this machine.
         address: Where process 0 or torchrun keeps the store.
         port: The store's port.
-        attempt: How often torchrun has started them again.
+        attempt: How often torchrun has started them again, as this machine counts it.
+        machines: Number of machines.
     """
 
     by: str
@@ -56,6 +57,7 @@ class Place:
     address: str
     port: int
     attempt: int = 0
+    machines: int = 1
 
     @property
     def leads(self) -> bool:
@@ -109,7 +111,10 @@ class Ranks:
                 f"machine connect to it, and is the port free there? {place.by}'s own settings say "
                 "both"
             ) from error
-        self._ours = PrefixStore(f"segpets/{place.attempt}", self._store)
+        self._attempt = place.attempt
+        if place.machines > 1:  # of which torchrun counts only those where a process has failed
+            self._attempt = self._store.add(f"segpets/started/{place.rank}", 1) - 1
+        self._ours = PrefixStore(f"segpets/{self._attempt}", self._store)
         self._tells, self._keeps_store = False, hosts_store and place.leads
 
     @property
@@ -119,7 +124,7 @@ class Ranks:
 
     def earlier_run(self) -> str | None:
         """The run that these processes had begun before torchrun started them again."""
-        if not self.place.attempt or not self._store.check([_RUN]):
+        if not self._attempt or not self._store.check([_RUN]):
             return None
         return str(self._store.get(_RUN).decode())
 

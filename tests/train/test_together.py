@@ -405,3 +405,28 @@ def test_two_machines_are_one_training(
     assert "epoch 2 of 2" in outputs[1].read_text()
     assert "epoch" not in outputs[0].read_text()
     assert summary(the_only_run(tmp_path))["status"] == "completed"
+
+
+def test_a_killed_process_goes_on_where_machines_meet_by_c10d(
+    start: Start, tiny: Tiny, tmp_path: Path
+) -> None:
+    """Only the machine whose process was killed counts that it was started again."""
+    words = tiny(
+        *("trainer=ddp_sim", "data.batch_size=2", "trainer.max_epochs=4"),
+        "callback.best_and_last.every_n_steps=2",
+    )
+    undisturbed = start(*by_torchrun(*words, "hydra.run.dir=a"), module=TORCHRUN).wait()
+    assert undisturbed.returncode == 0, undisturbed.stdout
+    where = ["--nnodes=2", "--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{free_port()}"]
+    where += ["--nproc-per-node=1", "--max-restarts=1", "-m", "segpets.train", *words]
+    machines = [start(*where, module=TORCHRUN) for _ in range(2)]
+    log = wait_for(tmp_path / "logs/train/runs", "*/metrics.csv")
+    run = log.parent
+    while "epoch 2" not in (run / "train.log").read_text():
+        time.sleep(0.05)
+    os.kill(of_rank(1, tmp_path), signal.SIGKILL)
+    done = [machine.wait() for machine in machines]
+    assert [one.returncode for one in done] == [0, 0], done[0].stdout + done[1].stdout
+    assert the_only_run(tmp_path) == run
+    for name, expected in trained(tmp_path / "a").items():
+        assert torch.equal(trained(run)[name], expected), name
