@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -357,6 +358,42 @@ def test_processes_that_differ_are_refused_before_the_first_step(
     assert told.replace("FOLDER", "nowhere") in error
     assert follower.wait().stdout == ""
     assert summary(the_only_run(tmp_path))["status"] == "failed"
+
+
+def test_other_code_on_another_machine_is_refused(start: Start, tiny: Tiny, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(ROOT / "segpets", copy / "segpets", ignore=shutil.ignore_patterns("pets_mini"))
+    (copy / "segpets" / "data" / "pets_mini").symlink_to(ROOT / "segpets" / "data" / "pets_mini")
+    (copy / "conf").symlink_to(ROOT / "conf")
+    with (copy / "segpets" / "module.py").open("a") as changed:
+        changed.write("\n# a line that the other machine hasn't\n")
+    words, port = tiny("trainer=ddp_sim", "data.batch_size=2"), free_port()
+    environment = os.environ | of_srun(1, port) | {"PYTHONPATH": str(copy)}
+    command = [sys.executable, "-m", "segpets.train", *words]
+    with (tmp_path / "follower.txt").open("w") as said:
+        follower = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=said)
+    leader = start(*words, **of_srun(0, port)).wait()
+    assert (leader.returncode, follower.wait(60)) == (1, 1), leader.stdout
+    (error,) = errors(leader.stdout)
+    assert "rank 1 of 2 processes" in error and "other code" in error
+    assert summary(the_only_run(tmp_path))["status"] == "failed"
+
+
+def test_in_a_batch_script_of_slurm_processes_are_started_as_elsewhere(
+    start: Start, tiny: Tiny, tmp_path: Path
+) -> None:
+    batch = {
+        **{"SLURM_JOB_ID": "77", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "1"},
+        **{"SLURM_NODEID": "0", "SLURM_NNODES": "1", "SLURM_NODELIST": "localhost"},
+        **{"SLURM_PROCID": "0", "SLURM_LOCALID": "0"},
+    }
+    done = start(*tiny("trainer=ddp_sim", "data.batch_size=2"), **batch).wait()
+    assert done.returncode == 0, done.stdout
+    run = the_only_run(tmp_path)
+    assert summary(run)["status"] == "completed"
+    with (run / "metrics.csv").open() as file:
+        steps = [row for row in csv.DictReader(file) if row["train/loss"]]
+    assert len(steps) == 2 * 3, "of 15 images, 2 for each of two processes a step"
 
 
 LINKED = """
