@@ -452,10 +452,7 @@ def main() -> None:
         one_side(args)
         return
     size = f"{args.images} images of {SIZE}x{SIZE}"
-    print(
-        f"epochs of {size} with validation, {os.cpu_count()} cores, {torch.get_num_threads()} "
-        f"thread{'s' * (torch.get_num_threads() > 1)}"
-    )
+    print(f"epochs of {size} with validation, {device_name(torch.device('cpu'))} of {os.cpu_count()} cores")
     print(f"{'peer':<12} {'net':<11} {'segpets':>9} {'peer':>9} {'ratio':>6}   peak memory, MB")
     rows = []
     for row in compared(args):
