@@ -452,7 +452,8 @@ def main() -> None:
         one_side(args)
         return
     size = f"{args.images} images of {SIZE}x{SIZE}"
-    print(f"epochs of {size} with validation, {device_name(torch.device('cpu'))} of {os.cpu_count()} cores")
+    device = device_name(torch.device("cpu"))
+    print(f"epochs of {size} with validation, {device} of {os.cpu_count()} cores")
     print(f"{'peer':<12} {'net':<11} {'segpets':>9} {'peer':>9} {'ratio':>6}   peak memory, MB")
     rows = []
     for row in compared(args):
