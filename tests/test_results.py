@@ -70,6 +70,7 @@ def test_the_page_is_what_the_summaries_say(tmp_path: Path) -> None:
     assert pages[0] == pages[1], "python scripts/results.py --write"
 
 
+@pytest.mark.slow
 def test_the_rows_are_every_model_and_loss_at_both_protocols() -> None:
     known = yaml.safe_load((ROOT / "docs" / "results" / "rows.yaml").read_text())["rows"]
     names = [one["name"] for one in known]
@@ -117,6 +118,7 @@ def test_means_intervals_and_the_share_of_the_ceiling(tmp_path: Path) -> None:
     assert "| net c | needs a GPU |" in page and "| net d | not yet |" in page
 
 
+@pytest.mark.slow
 def test_a_row_that_is_none_and_a_missing_folder_are_answered(tmp_path: Path) -> None:
     store = made_store(tmp_path, [row("a", command=["data=oxford_pets", "data.root=FOLDER"])])
     assert "there is no row b: choose one of a" in give(store, "--row", "b").stdout

@@ -25,8 +25,10 @@ def scores(
 @pytest.mark.parametrize(
     ("first", "second", "spreads"),
     [
-        *((3, 3, (0.01, 0.01)), (3, 3, (0.002, 0.02)), (2, 2, (0.002, 0.02))),
-        *((5, 3, (0.01, 0.01)), (5, 2, (0.002, 0.02)), (10, 2, (0.01, 0.01))),
+        *((3, 3, (0.01, 0.01)), (3, 3, (0.002, 0.02)), (5, 2, (0.002, 0.02))),
+        pytest.param(2, 2, (0.002, 0.02), marks=pytest.mark.slow),
+        pytest.param(5, 3, (0.01, 0.01), marks=pytest.mark.slow),
+        pytest.param(10, 2, (0.01, 0.01), marks=pytest.mark.slow),
     ],
 )
 def test_chance_is_called_significant_in_at_most_a_twentieth_of_the_cases(

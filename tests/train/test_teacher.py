@@ -115,6 +115,7 @@ def test_a_sweep_over_teachers(
     assert len({one["teacher"]["weights"] for one in found}) == 2
 
 
+@pytest.mark.slow
 def test_teachers_that_cannot_teach_are_answered(
     teacher: Result, tiny: Tiny, tmp_path: Path, command: Command
 ) -> None:
