@@ -14,7 +14,7 @@ TEMPLATE = Path(__file__).with_name("results.template.md")
 ROWS, CEILING = "rows.yaml", "ceiling.json"
 RUNS = Path("logs/results")
 WAYS = {
-    "tta": "... and mirrored, averaged",
+    "tta": "... and {views}, averaged",
     "decision": "... with decision weights of val",
     "decision and tta": "... with both",
 }
@@ -205,6 +205,18 @@ def lines_of(
     yield f"| {' | '.join(cells)} |"
 
 
+def _views(words: Sequence[str]) -> str:
+    """Describes what `tta=[flip,1.25]` adds to the plain image."""
+    given = next((word for word in words if word.startswith("tta=")), "tta=[]")
+    names = given.removeprefix("tta=").strip("[]").split(",")
+    scales = " and ".join(name for name in names if name != "flip")
+    parts = [
+        *(["mirrored"] if "flip" in names else []),
+        *([f"at {scales} times the size"] if scales else []),
+    ]
+    return " and ".join(parts)
+
+
 def _judged(one: Judged, found: Mapping[str, Any], ceiling: Mapping[str, Any]) -> Iterator[str]:
     for name in ("plain", *WAYS):
         if (metrics := found["lines"].get(name)) is None:
@@ -215,7 +227,7 @@ def _judged(one: Judged, found: Mapping[str, Any], ceiling: Mapping[str, Any]) -
         )
         mean = metrics["test/mean_iou"]
         cells = [
-            one.title if name == "plain" else WAYS[name],
+            one.title if name == "plain" else WAYS[name].format(views=_views(one.words)),
             f"**{mean:.4f}**",
             change,
             f"{metrics['test/pixel_accuracy']:.4f}",

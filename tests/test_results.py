@@ -149,7 +149,7 @@ def test_what_is_missing_is_trained_and_goes_on_after_the_time_is_over(
     (root,) = (word for word in given if word.startswith("data.root="))
     folder = root.removeprefix("data.root=")
     command = ["data.root=FOLDER" if word == root else word for word in given]
-    words = ["tta=[flip]", "decide=[1,1,1.2]", "resamples=99"]
+    words = ["tta=[flip,1.25]", "decide=[1,1,1.2]", "resamples=99"]
     judged = [{"name": "more", "title": "net a", "of": ["a"], "seeds": [1], "words": words}]
     changes = [{"name": "teacher", "title": "taught", "of": ["taught", "a"]}]
     rows = [
