@@ -72,7 +72,7 @@ cat "$out/machine.txt"
 
 part smoke 40 bash -c "train smoke $device debug=smoke model.widths=[4,8]"
 part losses 40 bash -c "side_by_side $([ -n "$dry" ] && echo 2 || echo 20) '${dry:+$little}' $device"
-part tests 100 "$python" -m pytest -q -p no:cacheprovider -m "$tests" tests/gpu $([ -n "$dry" ] || echo tests)
+part tests 100 "$python" -m pytest -q -p no:cacheprovider -m "$tests" $([ -n "$dry" ] && echo tests/gpu || echo tests)
 step steps 60 $words --models unet --batches $batches --variants "" "augment=torchvision_crop" "trainer.benchmark=true"
 step steps_fp32 30 $words --models unet --batches $([ -n "$dry" ] && echo 4 || echo 64) --variants trainer.precision=32-true "trainer.precision=32-true trainer.float32_matmul=high"
 part efficient_to_target 60 "$python" benchmarks/seconds_to.py --target $target --json "$out/pets_mini.json" $device experiment=efficient data=pets_mini $of_efficient
