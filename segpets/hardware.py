@@ -6,14 +6,18 @@ import os
 import platform
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from threading import Barrier
+from typing import Final, TypeVar
 
 import torch
 
 from segpets.errors import UserError
+
+T = TypeVar("T")
 
 _STATUS: Final = Path("/proc/self/status")
 _CLEAR_REFS: Final = Path("/proc/self/clear_refs")
@@ -54,6 +58,35 @@ def threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def one_thread_each(function: Callable[[T], object], items: Sequence[T]) -> None:
+    """Calls a function with each item, as many at a time as PyTorch has threads, each on one.
+
+    That is faster for computations which are too small to be shared among threads.
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else sys.maxsize
+    count = min(torch.get_num_threads(), allowed)
+    alone = count == 1 or len(items) == 1
+    for _ in map(function, items) if alone else _pool(count, os.getpid()).map(function, items):
+        pass
+
+
+@functools.lru_cache(maxsize=1)
+def _pool(count: int, process: int) -> ThreadPoolExecutor:
+    """Starts threads that compute on one core each; a forked process has none of its parent's."""
+    before, started = torch.get_num_threads(), Barrier(count)
+
+    def begin() -> None:
+        torch.set_num_threads(1)
+        torch.get_num_threads()  # a thread's first call takes over the number of the others
+        started.wait()
+
+    pool = ThreadPoolExecutor(count, initializer=begin)
+    for _ in pool.map(lambda _: None, range(count)):
+        pass
+    torch.set_num_threads(before)  # for this thread and later ones: those of the pool keep theirs
+    return pool
 
 
 @contextmanager

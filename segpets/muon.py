@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.adamw import adamw
 
-from segpets.hardware import fastest_precision
+from segpets.hardware import fastest_precision, one_thread_each
 
 _A, _B, _C = 3.4445, -4.7750, 2.0315  # of the iteration, as K. Jordan chose them
 _ITERATIONS: Final = 5
@@ -81,7 +81,20 @@ class Muon(Optimizer):
         return loss
 
     def _turn(self, weights: list[Tensor], group: dict[str, Any]) -> None:
-        """Steps by the orthogonal parts of the matrices' momenta."""
+        """Steps by the orthogonal parts of the matrices' momenta.
+
+        On a CPU most matrices are too small for several threads: each gets one, beside others.
+        """
+        if weights[0].device.type != "cpu":
+            self._turn_together(weights, group)
+            return
+        large, small = _by_work(weights, torch.get_num_threads())
+        for weight in large:
+            self._turn_together([weight], group)
+        one_thread_each(lambda weight: self._turn_together([weight], group), small)
+
+    @torch.no_grad()  # which isn't said to other threads
+    def _turn_together(self, weights: list[Tensor], group: dict[str, Any]) -> None:
         gradients = [weight.grad for weight in weights if weight.grad is not None]
         for weight in weights:
             if not self.state[weight]:
@@ -89,9 +102,7 @@ class Muon(Optimizer):
         means = [self.state[weight]["momentum_buffer"] for weight in weights]
         torch._foreach_lerp_(means, gradients, 1 - group["momentum"])
         ahead = torch._foreach_lerp(gradients, means, group["momentum"])
-        # A stack takes one launch for all of it; a CPU, which has none, loses in copying it.
-        stacked = weights[0].device.type != "cpu"
-        steps = all_orthogonalised([one.flatten(1) for one in ahead], stacked=stacked)
+        steps = all_orthogonalised([one.flatten(1) for one in ahead])
         torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
         for weight, step in zip(weights, steps, strict=True):
             step = step.mul_(_RMS * math.sqrt(max(step.shape)))
@@ -132,16 +143,28 @@ def is_matrix(weight: Tensor) -> bool:
     return weight.ndim != 3 and weight.ndim >= 2 and weight.shape[0] > 1 and weight.shape[1] > 1
 
 
-def all_orthogonalised(matrices: Sequence[Tensor], *, stacked: bool) -> list[Tensor]:
-    """Does what `orthogonalised` does to each.
+def _by_work(weights: Sequence[Tensor], threads: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Parts those that alone take longer than the rest on the other threads; most work first."""
+    work = {weight: weight.numel() * min(weight.flatten(1).shape) for weight in weights}
+    small, left = sorted(weights, key=lambda weight: -work[weight]), sum(work.values())
+    large = []
+    while small and work[small[0]] * threads > left:
+        left -= work[small[0]]
+        large.append(small.pop(0))
+    return large, small
+
+
+def all_orthogonalised(matrices: Sequence[Tensor]) -> list[Tensor]:
+    """Does what `orthogonalised` does to each, with few launches.
+
+    Those with as many rows (or columns, if these are fewer) and of similar length are done
+    together, with zeros beside the shorter ones, which changes nothing.
 
     Args:
         matrices: Of any shapes, on one device.
-        stacked: Whether those with as many rows (or columns, if these are fewer) and of similar
-            length are done together, with zeros beside the shorter ones, which changes nothing.
     """
-    if not stacked:
-        return [orthogonalised(matrix) for matrix in matrices]
+    if len(matrices) == 1:
+        return [orthogonalised(matrices[0])]
     wide = [m.mT if m.shape[0] > m.shape[1] else m for m in matrices]
     turned = [*matrices]
     for group in _alike(wide):

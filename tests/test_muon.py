@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim import Muon as MuonOfTorch
 
+from segpets.hardware import threads
 from segpets.model.vit import ViT
 from segpets.muon import Muon, _alike, all_orthogonalised, is_matrix, orthogonalised
 from segpets.optimizer import made_fused
@@ -64,12 +65,28 @@ def test_matrices_may_be_done_together() -> None:
     shapes = [(8, 20), (30, 6), (8, 12), (6, 6), (6, 40), (8, 8)]
     matrices = [drawn(*shape, seed=seed) for seed, shape in enumerate(shapes)]
     matrices[2] *= 1e-3
-    apart = all_orthogonalised(matrices, stacked=False)
-    together = all_orthogonalised(matrices, stacked=True)
-    for one, other, shape in zip(apart, together, shapes, strict=True):
-        assert other.shape == shape
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-2)
-    torch.testing.assert_close(apart[0], orthogonalised(matrices[0]), rtol=0, atol=0)
+    for matrix, together in zip(matrices, all_orthogonalised(matrices), strict=True):
+        assert together.shape == matrix.shape
+        torch.testing.assert_close(together, orthogonalised(matrix), rtol=0, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    "shapes", [[(20, 5, 3, 3), (7, 90), (64, 32), (9, 9)], [(64, 300), (3, 9)]]
+)
+def test_threads_change_nothing(shapes: list[tuple[int, ...]]) -> None:
+    """The second time one matrix takes longer than the rest, and gets all threads."""
+    sides = []
+    for count in (1, 2):
+        weights = [nn.Parameter(drawn(*shape)) for shape in shapes]
+        optimizer = Muon(weights, lr=0.1)
+        with threads(count):
+            for seed in range(1, 4):
+                for weight in weights:
+                    weight.grad = drawn(*weight.shape, seed=seed)
+                optimizer.step()
+        sides.append(weights)
+    for one, two in zip(*sides, strict=True):
+        torch.testing.assert_close(one, two, rtol=0, atol=1e-3)
 
 
 def test_no_stack_is_mostly_zeros() -> None:

@@ -1,4 +1,4 @@
-"""Decoded pixels in one memory-mapped file, which processes share.
+"""Decoded pixels in one file, which processes share.
 
     SEGPETS4 | length of the header | header (JSON) | table | records
 
@@ -18,6 +18,7 @@ import os
 import re
 import shutil
 import threading
+import weakref
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
@@ -45,7 +46,6 @@ TABLE: Final = np.dtype(
 )
 _PAGE: Final = 4096
 _TABLE_START: Final = len(MAGIC) + 4 + _PAGE
-_RELEASE_AFTER: Final = 2**20  # a system maps a few times as much, since it adds neighbours
 _OURS: Final = re.compile(r"\w+-[0-9a-f]{16}\.(pixels|tmp)")
 
 
@@ -101,13 +101,14 @@ class PixelCache:
 
     def __init__(self, path: Path, shape: Shape) -> None:
         self.path, self.shape = path, shape
-        self._read = 0
         self._whole = np.zeros(shape.images, dtype=np.bool_)
         self._open()
 
     def _open(self) -> None:
         shape = self.shape
-        with self.path.open("rb") as file:
+        self._file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self._file)
+        with open(self._file, "rb", closefd=False) as file:
             if file.read(len(MAGIC)) != MAGIC:
                 raise ValueError("it is from another version")
             length = int.from_bytes(file.read(4), "little")
@@ -121,8 +122,8 @@ class PixelCache:
             size = os.fstat(file.fileno()).st_size
             if size != whole or size < shape.bytes:
                 raise ValueError("it is incomplete")
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            self.table = np.frombuffer(self._map, TABLE, shape.images, offset=_TABLE_START)
+            start = mmap.mmap(self._file, shape.start, access=mmap.ACCESS_READ)
+            self.table = np.frombuffer(start, TABLE, shape.images, offset=_TABLE_START)
             actual = _table_checksum(self.table, self.fingerprint)
             if known != shape[:3] or actual != checksum or not self._fits(size):
                 raise ValueError("its table is damaged")
@@ -144,20 +145,15 @@ class PixelCache:
         """Copies an image, (C, H, W), and its mask, (H, W); None if the record is damaged."""
         entry, shape = self.table[row], self.shape
         height, width = int(entry["height"]), int(entry["width"])
-        length = shape.record(height, width)
-        begin = int(entry["offset"])
-        record = np.frombuffer(self._map, dtype=np.uint8, count=length, offset=begin).copy()
-        # What was touched counts as this process's memory until it is given back; it stays in the
-        # system's cache of files.
-        self._read += length
-        if self._read > _RELEASE_AFTER and hasattr(self._map, "madvise"):
-            self._map.madvise(mmap.MADV_DONTNEED)
-            self._read = 0
+        # Not from a map of the file: its pages would count as this process's memory.
+        record = np.empty(shape.record(height, width), dtype=np.uint8)
+        if not _read(self._file, record.data, int(entry["offset"])):
+            return None
         if not self._whole[row]:  # once in each process: it takes longer than the copy
             if zlib.crc32(record.data) != entry["checksum"]:
                 return None
             self._whole[row] = True
-        pixels = length - height * width
+        pixels = len(record) - height * width
         image = record[:pixels].view(shape.dtype).reshape(shape.channels, height, width)
         return image, record[pixels:].reshape(height, width)
 
@@ -283,6 +279,15 @@ def _write(file: int, content: bytes, offset: int) -> None:
     while view:
         written = os.pwrite(file, view, offset)
         view, offset = view[written:], offset + written
+
+
+def _read(file: int, into: memoryview, offset: int) -> bool:
+    """Fills a buffer; returns False where the file ends before."""
+    while into:
+        if not (length := os.preadv(file, [into], offset)):
+            return False
+        into, offset = into[length:], offset + length
+    return True
 
 
 def _table_checksum(table: NDArray[np.void], fingerprint: str) -> int:

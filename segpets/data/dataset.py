@@ -99,6 +99,7 @@ class SegmentationDataset(Dataset[Item]):
     ) -> None:
         self.samples, self.rows, self.pixels = samples, rows, pixels
         self.augment, self.seed, self.classes = augment, seed, classes
+        self._by_batch = isinstance(augment, BatchAugment)  # which takes a while to tell
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -110,7 +111,7 @@ class SegmentationDataset(Dataset[Item]):
         name = self.samples[key[1]].name
         if self.augment is None:
             return Item(image=image, mask=mask, name=name)
-        if isinstance(self.augment, BatchAugment):
+        if self._by_batch:
             return Item(image=image, mask=mask, name=name, seed=self.seed_of(key))
         try:
             image, mask = self.augment(image, mask, seed=self.seed_of(key))

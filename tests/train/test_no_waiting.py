@@ -213,7 +213,7 @@ def test_no_stack_of_matrices_waits() -> None:
     matrices = [torch.randn(shape) for shape in shapes]
     with FakeTensorMode() as mode:
         fakes = [mode.from_tensor(one) for one in matrices]
-        turned = all_orthogonalised(fakes, stacked=True)
+        turned = all_orthogonalised(fakes)
     assert [tuple(one.shape) for one in turned] == shapes
 
 
