@@ -313,11 +313,6 @@ class SegmentationDataModule(LightningDataModule):
             # Lightning says it once more, but after worker processes have been given their first
             # batches: those of a resumed run would be of epoch 0.
             sampler.set_epoch(epochs_done(trainer))
-        if train and not len(sampler):
-            raise UserError(
-                f"{sampler.world} processes train together, and there are fewer training images: "
-                "start fewer processes"
-            )
         if train and len(sampler) < self.batch_size:
             raise UserError(
                 f"data.batch_size={self.batch_size} is larger than the {len(sampler)} training "

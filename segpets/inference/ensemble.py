@@ -19,6 +19,7 @@ from segpets.inference.trained import Segmenter, Trained, load
 from segpets.run.directory import read_summary
 from segpets.run.files import shown
 from segpets.run.find import find_runs
+from segpets.run.protocol import labels_of
 from segpets.run.stored import StoredRun, open_run
 from segpets.run.trust import Trust
 
@@ -145,7 +146,7 @@ def _check_alike(first: Trained, other: Trained) -> None:
         data = one.config["data"]
         return {
             "data.classes": list(one.classes),
-            "data.labels": data.get("labels", "trimap"),
+            "data.labels": labels_of(data),
             "data.size": list(one.size),
             "data.fit": one.reader.fit,
             "data.channels": one.reader.channels,

@@ -12,7 +12,7 @@ from segpets.reading import in_one_line, read_csv, read_json
 from segpets.records.counts import Counts, read_counts
 from segpets.run.directory import read_summary
 from segpets.run.files import BENCHMARK, CONFIG, COUNTS, METRICS, RunFiles
-from segpets.run.protocol import BORDER, pet_rules, tested_weights
+from segpets.run.protocol import BORDER, labels_of, pet_rules, tested_weights
 from segpets.run.schema import MOST_CLASSES, read_plain
 from segpets.run.stored import upgraded
 
@@ -243,7 +243,7 @@ def _whole_protocol(path: Path, summary: Mapping[str, Any]) -> dict[str, Any]:
     if "masks" not in whole and whole.get("data") == "OxfordPets":
         with suppress(FileError, AttributeError):
             data = read_plain(RunFiles(path).config).get("data") or {}
-            labels = str(data.get("labels", "trimap"))
+            labels = labels_of(data)
             whole |= {"labels": labels, "masks": pet_rules(labels), "border": BORDER.get(labels)}
     return whole
 

@@ -4,6 +4,7 @@ Only runs whose protocols are equal may be ranked together.
 """
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 from segpets.labels import IGNORE_INDEX
@@ -15,6 +16,14 @@ BORDER: Final = {
     "species": "ignored: where the truth is border, no pixel counts",
 }
 """What a border between pet and background counts as, by `data.labels`."""
+
+
+def labels_of(data: Mapping[str, Any]) -> str:
+    """Returns what the keys of `data` make of the pets' three labels.
+
+    Until 0.1.0 there was no such key.
+    """
+    return str(data.get("labels", "trimap"))
 
 
 class Data(Protocol):

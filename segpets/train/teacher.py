@@ -19,6 +19,7 @@ from segpets.inference.ensemble import load_runs, open_runs
 from segpets.inference.trained import Trained
 from segpets.report.grid import number
 from segpets.run.files import shown
+from segpets.run.protocol import labels_of
 from segpets.run.trust import Trust
 from segpets.settings import table
 from segpets.train.leaks import warn_of_leaks
@@ -118,9 +119,7 @@ def _check_alike(cfg: DictConfig, teacher: Trained, datamodule: SegmentationData
             f"teacher={_named(cfg)} knows the classes {', '.join(teacher.classes)}, but the data "
             f"have {', '.join(classes)}: its probabilities would mean something else"
         )
-    here, there = (
-        data.get("labels", "trimap") for data in (table(cfg.data), teacher.config["data"])
-    )
+    here, there = labels_of(table(cfg.data)), labels_of(teacher.config["data"])
     if here != there:
         raise UserError(
             f"teacher={_named(cfg)} was trained with data.labels={there}, but the data have "
