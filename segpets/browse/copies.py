@@ -122,7 +122,7 @@ def _with_interval(estimate: Estimate) -> str:
 
 def _caption(found: Survey, pair: Pair) -> str:
     names = " | ".join(
-        f"{found.samples[row].name} ({', '.join(found.stages_of[row])})"
+        f"{found.title(row)} ({', '.join(found.stages_of[row])})"
         for row in (pair.first, pair.second)
     )
     return f"{names}  {pair.alike:.3f}{' mirrored' if pair.mirrored else ''}"
@@ -135,9 +135,8 @@ def _straddles(found: Survey, pair: Pair) -> bool:
 def _as_csv(copies: Copies, found: Survey) -> str:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(
-        ["first", "second", "first_in", "second_in", "alike", "mirrored", "moved", "difference"]
-    )
+    head = ["first", "second", "first_in", "second_in", "alike", "mirrored", "moved", "difference"]
+    table.writerow([*head, "first_file", "second_file"])
     for pair in copies.pairs:
         rows = (pair.first, pair.second)
         cells = [found.samples[row].name for row in rows]
@@ -148,7 +147,8 @@ def _as_csv(copies: Copies, found: Survey) -> str:
             f"{pair.moved:.3f}",
             f"{pair.difference:.2f}",
         ]
-        table.writerow([*map(csv_cell, cells), *numbers])
+        files = [csv_cell(found.files[row]) for row in rows]
+        table.writerow([*map(csv_cell, cells), *numbers, *files])
     return text.getvalue()
 
 
@@ -165,6 +165,6 @@ def _exclusions(copies: Copies, found: Survey) -> str:
         name = found.samples[row].name
         if name not in listed:
             listed.add(name)
-            other_stage = found.stages_of[other][-1]
-            lines.append(f"{name}  # as {found.samples[other].name} of {other_stage}")
+            also = f"{found.files[other]} of {found.stages_of[other][-1]}"
+            lines.append(f"{name}  # {found.files[row]}, as {also}")
     return "\n".join(lines) + "\n"

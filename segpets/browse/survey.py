@@ -3,7 +3,7 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -47,6 +47,7 @@ class Survey:
             (N, C + 1).
         findings: What is wrong, the serious things first.
         pairs: Images of one photograph, the likest first; none if they weren't looked for.
+        files: The image file of each row, within the data set's folder.
     """
 
     samples: list[Sample]
@@ -56,6 +57,11 @@ class Survey:
     counts: NDArray[np.int64]
     findings: list[Finding]
     pairs: list[Pair]
+    files: list[str]
+
+    def title(self, row: int) -> str:
+        """Returns the name of a sample, or its file where that says more."""
+        return _title(self.samples[row], self.files[row])
 
 
 def survey(
@@ -87,6 +93,10 @@ def survey(
     facts = np.zeros(len(samples), dtype=FACTS)
     thumbnails = np.zeros((len(samples) if duplicates else 0, SIDE, SIDE), dtype=np.float16)
     findings = list(_of_the_list(splits, source.root))
+    # Thumbnails of small images lack details, and those of padded ones have edges in common.
+    small = reader.fit != "none" and min(reader.size) < 2 * SIDE
+    small = small or reader.fit == "letterbox"
+    viewer = replace(reader, size=(2 * SIDE, 2 * SIDE), fit="stretch") if small else reader
 
     def one(row: int) -> FileError | Finding | None:
         sample = samples[row]
@@ -106,18 +116,28 @@ def survey(
         counts[row] = [*of_each[: len(classes)], of_each[IGNORE_INDEX]]
         pixels[row] = _hashed(image)
         if duplicates:
-            thumbnails[row] = thumbnail(image)
+            seen = decoded if viewer is reader else read_sample(sample, source, viewer)
+            thumbnails[row] = thumbnail(seen.image)
         return misnamed
 
     errors: list[FileError | Finding | None] = list(in_threads(one, len(samples), "Examining"))
     findings += _judged(samples, errors)
     findings += _of_single_classes(samples, counts, classes)
     stages_of, pairs = _stages_of(splits, stages), near_duplicates(thumbnails)
-    findings += _of_copies(samples, stages_of, pixels, sizes)
+    files = [_within(source.root, sample.image) for sample in samples]
+    findings += _of_copies(samples, files, stages_of, pixels, sizes)
     findings += _noticed(facts, sizes[:, 0] > 0, stages, classes, reader, str(source.root))
-    findings += _of_pairs(samples, stages_of, pixels, pairs)
+    findings += _of_pairs(samples, files, stages_of, pixels, pairs)
     findings.sort(key=lambda found: not found.serious)
-    return Survey(samples, stages, stages_of, sizes, counts, findings, pairs)
+    return Survey(samples, stages, stages_of, sizes, counts, findings, pairs, files)
+
+
+def _within(root: Path, file: Path) -> str:
+    return file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file)
+
+
+def _title(sample: Sample, file: str) -> str:
+    return sample.name if sample.name == Path(file).stem else file
 
 
 def _noticed(
@@ -230,6 +250,7 @@ def _stages_of(splits: Splits, stages: dict[str, Rows]) -> dict[int, list[str]]:
 
 def _of_copies(
     samples: list[Sample],
+    files: list[str],
     stages_of: dict[int, list[str]],
     pixels: NDArray[np.uint64],
     sizes: NDArray[np.int64],
@@ -243,7 +264,8 @@ def _of_copies(
         ranked = sorted(group.tolist(), key=lambda row: _last(stages_of, row))
         for row in ranked[:-1]:
             kept = ranked[-1]
-            yield _copy(samples[row], stages_of[row][-1], samples[kept], stages_of[kept][-1])
+            other = _title(samples[kept], files[kept])
+            yield _copy(samples[row], stages_of[row][-1], other, stages_of[kept][-1])
 
 
 def _last(stages_of: dict[int, list[str]], row: int) -> int:
@@ -252,6 +274,7 @@ def _last(stages_of: dict[int, list[str]], row: int) -> int:
 
 def _of_pairs(
     samples: list[Sample],
+    files: list[str],
     stages_of: dict[int, list[str]],
     pixels: NDArray[np.uint64],
     pairs: Sequence[Pair],
@@ -259,16 +282,19 @@ def _of_pairs(
     """Describes images of one photograph whose pixels aren't the same."""
     for pair in pairs:
         if pixels[pair.first] != pixels[pair.second]:
-            yield _nearly(samples, stages_of, pair)
+            yield _nearly(samples, files, stages_of, pair)
 
 
-def _nearly(samples: list[Sample], stages_of: dict[int, list[str]], pair: Pair) -> Finding:
+def _nearly(
+    samples: list[Sample], files: list[str], stages_of: dict[int, list[str]], pair: Pair
+) -> Finding:
     """Describes two images of one photograph; what is nearest to the training may be left out."""
     row, other = sorted((pair.first, pair.second), key=lambda row: _last(stages_of, row))
     stage, other_stage = stages_of[row][-1], stages_of[other][-1]
-    how = "mirrored" if pair.mirrored else "cropped" if pair.moved >= CROPPED else "encoded anew"
+    how = "mirrored" if pair.mirrored else "cropped" if pair.moved >= CROPPED else "the same view"
+    title = _title(samples[other], files[other])
     problem = (
-        f"of {stage} is nearly the same image as {samples[other].name} of {other_stage}: {how}, "
+        f"of {stage} is nearly the same image as {title} of {other_stage}: {how}, "
         f"details correlate to {pair.alike:.3f}"
     )
     remedy = (
@@ -279,9 +305,9 @@ def _nearly(samples: list[Sample], stages_of: dict[int, list[str]], pair: Pair) 
     return Finding(False, str(samples[row].image), problem, remedy, samples[row].name, False)
 
 
-def _copy(sample: Sample, stage: str, other: Sample, other_stage: str) -> Finding:
+def _copy(sample: Sample, stage: str, other: str, other_stage: str) -> Finding:
     leaks = stage != other_stage
-    problem = f"of {stage} is the same image as {other.name} of {other_stage}"
+    problem = f"of {stage} is the same image as {other} of {other_stage}"
     remedy = (
         f"exclude one of them: what is measured on {other_stage} was learnt or chosen by"
         if leaks

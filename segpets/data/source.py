@@ -282,7 +282,8 @@ def parted(samples: Sequence[Sample], names: Collection[str]) -> tuple[list[Samp
 def leave_out(splits: Splits, exclude: Path | None) -> Splits:
     """Leaves out the samples that a file names, with their problems.
 
-    A line holds a sample's name, or the name of its image's file; `#` begins a comment.
+    A line holds a sample's name, or the name of its image's file; `#` begins a comment, unless
+    the whole line is such a name.
 
     Raises:
         UserError: The file can't be read.
@@ -296,7 +297,10 @@ def leave_out(splits: Splits, exclude: Path | None) -> Splits:
             f"data.exclude={exclude} can't be read ({error}): give a text file with the name of "
             "one image a line"
         ) from error
-    named = {line.partition("#")[0].strip() for line in lines} - {""}
+    known = {n for stage in STAGES for one in splits[stage] for n in (one.name, one.image.name)}
+    known |= {n for one in splits.problems for n in (one.name, one.error.file.name)}
+    whole = (line.strip() for line in lines)
+    named = {n if n in known else n.partition("#")[0].strip() for n in whole} - {""}
     matched: set[str] = set()
 
     def kept(samples: Sequence[Sample]) -> list[Sample]:

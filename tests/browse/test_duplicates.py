@@ -77,6 +77,24 @@ def test_scenes_that_only_look_alike_are_no_copies() -> None:
     assert (pair.first, pair.second) == (3, 9)
 
 
+@pytest.mark.parametrize("frame", ["circle", "bars and a caption"])
+@pytest.mark.parametrize("contrast", [1.0, 0.3])
+def test_a_frame_that_all_share_makes_no_copies(frame: str, contrast: float) -> None:
+    """As in endoscopy, or in stills of a film; a copy in such a frame is one."""
+    rows, columns = np.mgrid[-1:1:128j, -1:1:128j]
+    inside = rows**2 + columns**2 < 0.9 if frame == "circle" else abs(rows) < 0.7
+    framed = []
+    for image in photographs(60):
+        pixels = np.asarray(image.resize((128, 128)), dtype=np.float32)
+        pixels = np.where(inside[..., None], 128 + contrast * (pixels - 128), 0)
+        if frame != "circle":
+            pixels[112:120, 5:60:4], pixels[8:14, 70:110:3] = 255, 255
+        framed.append(Image.fromarray(pixels.astype(np.uint8)))
+    assert pairs_of(framed) == []
+    (pair,) = pairs_of([*framed, encoded(framed[3])])
+    assert (pair.first, pair.second) == (3, 60)
+
+
 def test_plain_images_and_those_that_cannot_be_read_are_like_nothing() -> None:
     plain = [Image.new("RGB", (64, 64), (level,) * 3) for level in (0, 0, 128, 255)]
     assert pairs_of(plain) == []
@@ -176,7 +194,10 @@ def test_the_doctor_shows_pairs_and_lists_those_that_straddle(
     assert all(pair in expected for pair in stages)
     lines = (out / "duplicates.txt").read_text().splitlines()
     listed = [line for line in lines if not line.startswith("#")]
-    assert sorted(listed) == [f"beagle_{i}  # as beagle_{i + 100} of test" for i in range(6)]
+    assert sorted(listed) == [
+        f"beagle_{i}  # images/beagle_{i}.jpg, as images/beagle_{i + 100}.jpg of test"
+        for i in range(6)
+    ]
     ceiling = json.loads((out / "ceiling.json").read_text())
     assert ceiling["pairs"] == 6
     assert ceiling["protocol"]["resolution"] == [128, 128]
@@ -190,6 +211,37 @@ def test_the_doctor_shows_pairs_and_lists_those_that_straddle(
         *overrides, exclude, "doctor=true", "hydra.run.dir=again", module="segpets.browse"
     )
     assert "train 0 images" in re.sub(r"[\s│]+", " ", again.stdout)
+
+
+@pytest.mark.parametrize("size", ["32", "64", "48 data.fit=letterbox"])
+def test_the_size_of_the_training_hides_no_copy(
+    command: Command, tmp_path: Path, size: str
+) -> None:
+    """A folder of its own: a name that is no safe one is shown by its file, too."""
+    for stage in ("train", "val", "test"):
+        for kind in ("images", "masks"):
+            (tmp_path / "set" / stage / kind).mkdir(parents=True)
+    images = photographs(12)
+    stages = ["train", "val", "test"]
+    for i, image in enumerate([*images, cut(images[0], 0.06, 0, 1, 0.94), encoded(images[3])]):
+        folder = tmp_path / "set" / stages[i % 3]
+        image.save(folder / "images" / f"a photo {i}.png")
+        annotated(i % 3, other=True).point(lambda v: v - 1).resize(image.size, 0).save(
+            folder / "masks" / f"a photo {i}.png"
+        )
+    words = ["data=folder", f"data.root={tmp_path / 'set'}", "data.classes=[pet,rest]"]
+    words += [f"data.size={size.split()[0]}", *size.split()[1:], "doctor=true"]
+    done = command(*words, "hydra.run.dir=out", module="segpets.browse")
+    assert done.returncode == 0, done.stdout
+    with (tmp_path / "out" / "duplicates.csv").open() as table:
+        rows = list(csv.DictReader(table))
+    files = {frozenset((row["first_file"], row["second_file"])) for row in rows}
+    assert files == {
+        frozenset(("train/images/a photo 0.png", "train/images/a photo 12.png")),
+        frozenset(("train/images/a photo 3.png", "val/images/a photo 13.png")),
+    }
+    listed = (tmp_path / "out" / "duplicates.txt").read_text()
+    assert "# train/images/a photo 3.png, as val/images/a photo 13.png of val" in listed
 
 
 @pytest.mark.slow
@@ -212,7 +264,7 @@ def test_all_copies_of_the_whole_set_are_found() -> None:
     assert len(oracle) == 42
     found = pairs_of(images)
     assert oracle <= {(pair.first, pair.second) for pair in found}
-    assert len(found) == 48, "six more were looked at: cropped, mirrored, grey, cut out"
+    assert len(found) == 49, "seven more were looked at: cropped, mirrored, grey, cut out"
     names = [file.stem for file in files if file.stem in listed]
     test = {
         line.split()[0] for line in (WHOLE / "annotations" / "test.txt").read_text().splitlines()
