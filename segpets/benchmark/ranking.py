@@ -9,7 +9,8 @@ from typing import Any, Final
 from matplotlib.figure import Figure
 
 from segpets.benchmark.report import ModelReport, cell, keep
-from segpets.records.group import Configuration, Group, grouped, heading
+from segpets.records.group import Configuration, Group, grouped
+from segpets.records.heading import heading
 from segpets.records.record import read_record
 from segpets.report.figure import as_png
 from segpets.report.grid import Cell, Column, Grid, as_csv, as_markdown, markdown_text, number

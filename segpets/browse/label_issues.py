@@ -63,7 +63,7 @@ def find_issues(words: object, found: Survey, log_dir: Path, classes: Sequence[s
             other classes.
     """
     listed = [words] if isinstance(words, str) else list(words)  # type: ignore[call-overload]
-    paths, _ = find_runs([str(word) for word in listed], log_dir=log_dir)
+    paths, _ = find_runs([str(word) for word in listed], log_dir=log_dir, key="predictions")
     rows = {sample.name: row for row, sample in enumerate(found.samples)}
     issues: dict[int, Issue] = {}
     for run in paths:

@@ -132,7 +132,8 @@ def browse(cfg: DictConfig) -> Result:
         ranked = {issue.row for issue in issues}
         own = {row for stage in ("train", "val") for row in contents.stages[stage]}
         without = len(own - ranked)
-        rest = f"; {without} of train and val have no prediction" if without else ""
+        other = " (were the runs' data.seed, folds or data others?)" if without else ""
+        rest = f"; {without} of train and val have no prediction{other}" if without else ""
         log.info(
             "%d masks ranked by contradiction: %s/label_issues.csv%s",
             len(issues),
@@ -264,7 +265,8 @@ def _say(
     log.info("%s/browse.html shows all of it", folder)
     if cfg.doctor:
         log.info("%s/doctor.csv lists what was found", folder)
-        log.info("data.exclude=%s/exclude.txt leaves out what it names", folder)
+        if any(f.name and f.leave_out for f in findings):
+            log.info("data.exclude=%s/exclude.txt leaves out what it names", folder)
 
 
 def main(cfg: DictConfig, trust: Trust) -> Path:

@@ -14,7 +14,7 @@ from PIL import Image
 from segpets.browse.duplicates import CROPPED, SIDE, Pair, near_duplicates, thumbnail
 from segpets.browse.finding import Finding
 from segpets.data.decode import open_image
-from segpets.data.decoded import FACTS, read_sample
+from segpets.data.decoded import FACTS, Pixels, read_sample
 from segpets.data.notices import notices
 from segpets.data.picture import DepthError
 from segpets.data.pixels import in_threads
@@ -93,10 +93,6 @@ def survey(
     facts = np.zeros(len(samples), dtype=FACTS)
     thumbnails = np.zeros((len(samples) if duplicates else 0, SIDE, SIDE), dtype=np.float16)
     findings = list(_of_the_list(splits, source.root))
-    # Thumbnails of small images lack details, and those of padded ones have edges in common.
-    small = reader.fit != "none" and min(reader.size) < 2 * SIDE
-    small = small or reader.fit == "letterbox"
-    viewer = replace(reader, size=(2 * SIDE, 2 * SIDE), fit="stretch") if small else reader
 
     def one(row: int) -> FileError | Finding | None:
         sample = samples[row]
@@ -116,13 +112,11 @@ def survey(
         counts[row] = [*of_each[: len(classes)], of_each[IGNORE_INDEX]]
         pixels[row] = _hashed(image)
         if duplicates:
-            seen = decoded if viewer is reader else read_sample(sample, source, viewer)
-            thumbnails[row] = thumbnail(seen.image)
+            thumbnails[row] = _thumbnail(image, sample, source, reader)
         return misnamed
 
     errors: list[FileError | Finding | None] = list(in_threads(one, len(samples), "Examining"))
-    findings += _judged(samples, errors)
-    findings += _of_single_classes(samples, counts, classes)
+    findings += [*_judged(samples, errors), *_of_single_classes(samples, counts, classes)]
     stages_of, pairs = _stages_of(splits, stages), near_duplicates(thumbnails)
     files = [_within(source.root, sample.image) for sample in samples]
     findings += _of_copies(samples, files, stages_of, pixels, sizes)
@@ -130,6 +124,17 @@ def survey(
     findings += _of_pairs(samples, files, stages_of, pixels, pairs)
     findings.sort(key=lambda found: not found.serious)
     return Survey(samples, stages, stages_of, sizes, counts, findings, pairs, files)
+
+
+def _thumbnail(
+    image: Pixels, sample: Sample, source: Source, reader: Reader
+) -> NDArray[np.float16]:
+    """Reads a small image anew, since it lacks details, and a padded one, since all have edges."""
+    small = reader.fit != "none" and min(reader.size) < 2 * SIDE
+    if small or reader.fit == "letterbox":
+        viewer = replace(reader, size=(2 * SIDE, 2 * SIDE), fit="stretch")
+        image = read_sample(sample, source, viewer).image
+    return thumbnail(image)
 
 
 def _within(root: Path, file: Path) -> str:

@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 from segpets.cli.explain import EXAMPLES, FULL_ERROR, explain, explain_config, fail
 from segpets.cli.help import help_text
 from segpets.cli.started import NO_SWEEP, OF_TORCHRUN, follow, join_others
-from segpets.cli.suggest import config_dirs, groups, meant, quoted, spaced
+from segpets.cli.suggest import config_dirs, groups, meant, quoted, spaced, superfluous
 from segpets.config import DATA_OF_A_RUN, conf_dir, data_changes, register_resolvers
 from segpets.errors import UserError, nearest, overlong
 from segpets.run.confine import check_links
@@ -65,6 +65,8 @@ def run_command(name: str, *, example: str, needs: str | None = None) -> None:
         _check_options(argv, name)
         if needs is not None and not any(word.startswith(f"{needs}=") for word in argv):
             fail(f"{needs} has no value: give one, as in {needs}={EXAMPLES.get(needs, '...')}")
+        if (told := superfluous(name, argv)) is not None:
+            fail(told)
         try:
             _complete(argv, name)
         except (UserError, OSError) as error:

@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, InstantiationException, OverrideParseException
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    InstantiationException,
+    OverrideParseException,
+)
 from omegaconf import OmegaConf
 from omegaconf.errors import (
     InterpolationResolutionError,
@@ -108,6 +113,11 @@ def explain_config(error: BaseException, name: str, argv: Sequence[str]) -> str:
         folders = [f"--config-dir={folder}" for folder in config_dirs(argv)[1:]]
         why = explain_config(error.__cause__, name, [*folders, *error.overrides])
         return f"{error}, so none was started. {why}"
+    if isinstance(error, ConfigCompositionException) and "Ambiguous value" in str(error):
+        word = next((word for word in argv if "," in word and word in str(error)), "an override")
+        key, _, values = word.partition("=")
+        listed = f", or {key}=[{values}] for one list" if "." in key else ""
+        return f"{word} lists values: add -m to run each of them{listed}"
     if isinstance(error, OverrideParseException):
         return unreadable(str(error.override), str(error).splitlines()[0])
     if (mended := _in_own_words(error)) is not None:

@@ -173,10 +173,27 @@ def suggest(name: str, argv: Sequence[str]) -> str | None:
             continue
         near = nearest_key(key, ordered, list(known_groups))
         hint = f" Did you mean {near}?" if near else ""
-        return (
-            f"{key} is no key of the config.{hint} `--cfg job` prints all keys; "
-            f"+{override} adds a new one"
-        )
+        may_add = name == "train" or key.partition(".")[0] in keys
+        more = f"; +{override} adds a new one" if may_add else ""
+        return f"{key} is no key of the config.{hint} `--cfg job` prints all keys{more}"
+    return None
+
+
+def superfluous(name: str, argv: Sequence[str]) -> str | None:
+    """Finds a key that is added to a command's config, and that the command would ignore.
+
+    A training's config may name components of one's own, whose keys nobody knows.
+    """
+    added = [word for word in argv if word.startswith("+") and "=" in word]
+    if name == "train" or not added:
+        return None
+    known = {*_keys(composed(name, [], argv)), *groups(config_dirs(argv))}
+    for word in added:
+        key = word.lstrip("+").partition("=")[0].partition("@")[0]
+        if key.partition(".")[0].strip("/") not in known:
+            near = nearest(key, known, 0.6)
+            hint = f" Did you mean {near}?" if near else ""
+            return f"segpets.{name} has no key {key}, and would ignore it.{hint}"
     return None
 
 

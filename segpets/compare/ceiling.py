@@ -44,7 +44,10 @@ def add_shares(groups: Sequence[Group], file: Path) -> None:
         ceiling = _Ceiling.model_validate(read_json(file))
         if not 0 < ceiling.mean_iou.low <= ceiling.mean_iou.mean <= ceiling.mean_iou.high <= 1:
             raise ValueError("its mean IoU isn't between 0 and 1")
-    except (OSError, ValueError, ValidationError) as error:
+    except ValidationError as error:
+        key = ".".join(map(str, error.errors()[0]["loc"]))
+        raise FileError(file, f"is no ceiling: its {key} is missing or wrong", remedy) from error
+    except (OSError, ValueError) as error:
         raise FileError(file, f"can't be read ({in_one_line(error)[:100]})", remedy) from error
     found = ceiling.mean_iou
     for group in groups:

@@ -11,7 +11,8 @@ from segpets.compare.words import (
     sentences,
     unranked_lines,
 )
-from segpets.records.group import Group, heading
+from segpets.records.group import Group
+from segpets.records.heading import heading
 from segpets.report.grid import as_csv, as_latex, as_markdown, latex_text, markdown_text
 from segpets.run.find import Unranked
 

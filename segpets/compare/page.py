@@ -11,7 +11,8 @@ from segpets.compare.paired import Comparison
 from segpets.compare.settings import CompareSettings
 from segpets.compare.table import NAMES, notes_of, stage_of, table_of
 from segpets.compare.words import name_of, p_text, sentences
-from segpets.records.group import COSTS, Configuration, Group, cost_points, heading
+from segpets.records.group import COSTS, Configuration, Group, cost_points
+from segpets.records.heading import heading
 from segpets.report.page import embedded, render
 from segpets.report.paint import painted
 from segpets.report.palette import palette

@@ -19,7 +19,8 @@ from segpets.compare.table import notes_of, table_of
 from segpets.compare.words import run_notes, sentences, unranked_lines
 from segpets.errors import UserError, did_you_mean
 from segpets.reading import printable
-from segpets.records.group import Group, grouped, heading
+from segpets.records.group import Group, grouped
+from segpets.records.heading import heading
 from segpets.records.record import Record, read_record
 from segpets.report.grid import Grid
 from segpets.report.page import encodable

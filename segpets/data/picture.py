@@ -21,6 +21,8 @@ STRIP: Final = 1 << 20
 
 _GREY: Final = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as Pillow has it
 
+_DARKEST: Final = 0.25  # of a range, what a picture of 8 bits must be able to reach
+
 Pixels = Image.Image | NDArray[Any]
 Exif = Literal["auto", "apply", "ignore"]
 Pages = Literal["each", "channels"]
@@ -236,6 +238,12 @@ class Picture:
                 self.path,
                 f"holds {bad:,} values that are NaN or infinite",
                 "replace them by a number; in its mask, their pixels can be ignored",
+            )
+        if values.dtype == np.uint8 and (255 - low) / (high - low) < _DARKEST:
+            raise FileError(
+                self.path,
+                f"has 8 bits, and its white would be nearly black in the range {low:g} to {high:g}",
+                "convert it to the depth of the pictures that the range is for",
             )
         self.clipped += int(((values < low) | (values > high)).sum())
         scaled = (values.astype(np.float32) - np.float32(low)) / np.float32(high - low)

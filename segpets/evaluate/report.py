@@ -21,6 +21,7 @@ log = logging.getLogger("segpets.evaluate")
 Record = Mapping[str, Any]
 
 _SHOWN = 10
+_FEW = 10  # images; below, an interval of the percentile bootstrap is too narrow to say much
 _MOST_COLUMNS = 6  # classes, whose scores stand side by side
 
 
@@ -88,6 +89,12 @@ def lines(record: Record) -> list[str]:
         f"Pixel accuracy {accuracy['value']:.4f} (95 %: {accuracy['low']:.3f}-"
         f"{accuracy['high']:.3f}); intervals are over images",
     ]
+    images = protocol["images"].get(stage, _FEW)
+    if images < _FEW:
+        said.append(
+            f"Over {images} image{'s' if images > 1 else ''} an interval is too narrow: believe "
+            f"those over {_FEW} and more"
+        )
     if protocol["classes"] != protocol["trained_classes"]:
         said.append(f"Predicted is {protocol['prediction']}")
     calibration = record["calibration"]
@@ -250,7 +257,8 @@ def _slice_grid(parts: Sequence[Record], by: str) -> Grid:
     rows = []
     for part in parts:
         iou, accuracy = (part["metrics"][name] for name in ("mean_iou", "pixel_accuracy"))
-        row = [Cell(part["value"]), Cell(f"{part['images']:,}"), _cell(iou["value"]), _ends(iou)]
+        ends = _ends(iou if part["images"] > 1 else None)
+        row = [Cell(part["value"]), Cell(f"{part['images']:,}"), _cell(iou["value"]), ends]
         rows.append([*row, _cell(accuracy["value"])])
     return Grid(heads, rows)
 

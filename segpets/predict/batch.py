@@ -16,7 +16,7 @@ from torch import Tensor
 
 from segpets.data.decode import LARGE, alone
 from segpets.data.geometry import Geometry, Size
-from segpets.data.picture import Picture
+from segpets.data.picture import DepthError, Picture
 from segpets.errors import FileError, UserError
 from segpets.hardware import threads
 from segpets.inference.layers import Layers, Net, whole_layers
@@ -176,6 +176,11 @@ def _alone(net: Net, source: PictureFile, wanted: Wanted) -> Outcome:
 
 
 def _failed(source: PictureFile, error: FileError) -> Outcome:
+    if isinstance(error, DepthError):  # whose remedy is a training's
+        remedy = (
+            "the model was trained on 8 bits: convert it to them as you would for looking at it"
+        )
+        error = FileError(error.file, error.problem, remedy)
     log.error("%s", error)
     return Outcome(source, error=error)
 

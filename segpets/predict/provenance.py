@@ -104,7 +104,8 @@ def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None
     keys = list(_SETTINGS)
     if not _no_composites(before) and not _no_composites(now):
         keys += _COMPOSITES
-    differs = [f"{key}={before.get(key)}" for key in keys if before.get(key) != now[key]]
+    plain = {key: "null" if before.get(key) is None else before[key] for key in keys}
+    differs = [f"{key}={plain[key]}" for key in keys if before.get(key) != now[key]]
     return f"with {', '.join(differs)}" if differs else None
 
 

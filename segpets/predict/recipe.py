@@ -97,8 +97,6 @@ def predict(cfg: DictConfig, *, trust: Trust | None = None) -> Result:
 def _predicted(
     cfg: DictConfig, settings: PredictSettings, output: Path, words: Sequence[str], trust: Trust
 ) -> Result:
-    for folder in (output, *(output / name for name in settings.folders)):
-        make_ready(folder, OTHERWISE, key=f"output={output}: ")
     with claiming(settings.max_pixels):
         background = read_background(settings.background, max_pixels=settings.max_pixels)
         runs = open_runs(cfg.run, log_dir=cfg.train_log_dir, trust=trust)
@@ -123,6 +121,8 @@ def _predicted(
         if net.reader.pages == "each":
             sources = list(each_page(sources))
         _check_own(sources, wanted, table)
+        for name in settings.folders:
+            make_ready(output / name, OTHERWISE, key=f"output={output}: ")
         provenance.claim(
             output,
             _provenance(settings, net, wanted),

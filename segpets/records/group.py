@@ -291,17 +291,3 @@ def cost_points(
         if price is not None and value is not None:
             points[str(configuration.rank)] = (price, better * value)
     return points
-
-
-def heading(groups: Sequence[Group], index: int) -> str:
-    """Says what a group's metrics mean, as far as that distinguishes it from the others."""
-    group = groups[index]
-    if group.peculiar:
-        words = "; ".join(f"{key}: {value}" for key, value in group.peculiar.items())
-        return f"Protocol {index + 1} of {len(groups)}: {words}"
-    resolution = group.protocol.get("resolution")
-    size = "x".join(map(str, resolution if isinstance(resolution, list) else [resolution]))
-    return (
-        f"{group.protocol.get('data')}, split {group.protocol.get('split')}, {size}, "
-        f"classes {', '.join(group.classes)}"
-    )

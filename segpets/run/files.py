@@ -38,6 +38,12 @@ RECORDS: Final = {
 }
 """What shows that a command has ended in a folder, and what to do instead."""
 
+NEVER_BEGAN: Final = (
+    "holds a run that failed before its first checkpoint: delete the folder, or choose another "
+    "hydra.run.dir"
+)
+"""The same for a run that can't go on."""
+
 OTHER_FOLDER: Final = "choose another by hydra.run.dir=FOLDER or paths.log_dir=FOLDER"
 """The remedy where results can't be written."""
 

@@ -30,7 +30,9 @@ class Unranked:
     reason: str
 
 
-def find_runs(runs: Sequence[str], *, log_dir: Path) -> tuple[list[Path], list[Unranked]]:
+def find_runs(
+    runs: Sequence[str], *, log_dir: Path, key: str = "runs"
+) -> tuple[list[Path], list[Unranked]]:
     """Finds run directories, each once.
 
     Args:
@@ -39,6 +41,7 @@ def find_runs(runs: Sequence[str], *, log_dir: Path) -> tuple[list[Path], list[U
             exists isn't a pattern. In a folder of runs, hidden folders, failed tries that were
             set aside, and anything that isn't a run are skipped.
         log_dir: Where `latest` and sweeps by their names are looked for.
+        key: By which the user named them, for messages.
 
     Returns:
         The run directories, and those that were runs once and have lost their summary.
@@ -50,7 +53,7 @@ def find_runs(runs: Sequence[str], *, log_dir: Path) -> tuple[list[Path], list[U
     lost: dict[Path, Unranked] = {}
     for word in runs:
         seen = False
-        for folder in _folders(word, log_dir):
+        for folder in _folders(word, log_dir, key):
             for run in _runs_in(folder):
                 seen = True
                 if (run / SUMMARY).exists():
@@ -60,17 +63,17 @@ def find_runs(runs: Sequence[str], *, log_dir: Path) -> tuple[list[Path], list[U
                     lost.setdefault(run.resolve(), Unranked(run, "unreadable", reason))
         if not seen:
             raise UserError(
-                f"runs={word} holds no run: give a run directory, a sweep's folder, or a pattern "
+                f"{key}={word} holds no run: give a run directory, a sweep's folder, or a pattern "
                 "that finds some, such as 'logs/train/multiruns/*'"
             )
     return list(found.values()), list(lost.values())
 
 
-def _folders(word: str, log_dir: Path) -> list[Path]:
+def _folders(word: str, log_dir: Path, key: str) -> list[Path]:
     if word == LATEST:
         if not (log_dir / LATEST).is_dir():
             place = (log_dir / LATEST).absolute()
-            raise UserError(f"runs=latest: there is no {place}: {train_first('train_log_dir')}")
+            raise UserError(f"{key}=latest: there is no {place}: {train_first('train_log_dir')}")
         return [(log_dir / LATEST).resolve()]
     path = Path(word).expanduser()
     try:
@@ -80,12 +83,12 @@ def _folders(word: str, log_dir: Path) -> list[Path]:
             return [sweep]
         matches = sorted(Path(m) for m in glob.glob(str(path), recursive=True))
     except (OSError, ValueError, re.error) as error:  # such as a name that is too long
-        raise UserError(f"runs={word} can't be looked for: {error}") from error
+        raise UserError(f"{key}={word} can't be looked for: {error}") from error
     folders = [m for m in matches if m.is_dir() and not ASIDE.search(m.name)]
     if not folders:
         what = "is a file" if path.is_file() else f"finds no folder from {Path.cwd()}"
         raise UserError(
-            f"runs={word} {what}: give a run directory, a sweep's folder, latest, or a list"
+            f"{key}={word} {what}: give a run directory, a sweep's folder, latest, or a list"
         )
     return folders
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from segpets.errors import UserError
-from segpets.reading import in_one_line
-from segpets.run.files import OTHER_FOLDER, RECORDS, TRIAL, RunFiles
+from segpets.reading import in_one_line, read_json
+from segpets.run.files import NEVER_BEGAN, OTHER_FOLDER, RECORDS, SUMMARY, TRIAL, RunFiles
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +127,7 @@ def check_new(folder: Path, task: str, *, before_hydra: bool = False) -> None:
         raise UserError(f"{folder} can't be read ({error.strerror}): {OTHER_FOLDER}") from error
     for record, what in RECORDS.items():
         if record in names:
+            what = NEVER_BEGAN if record == SUMMARY and _never_began(RunFiles(folder)) else what
             raise UserError(f"{folder} {what}")
     if RunFiles(folder).lock.name in names:
         return
@@ -138,6 +139,15 @@ def check_new(folder: Path, task: str, *, before_hydra: bool = False) -> None:
             f"{folder} isn't empty, it holds {in_one_line(others[0])}: choose a new or empty "
             "folder by hydra.run.dir=FOLDER"
         )
+
+
+def _never_began(files: RunFiles) -> bool:
+    """Tells whether a run failed before its first checkpoint, so that nothing can go on."""
+    try:
+        failed = read_json(files.summary).get("status") == "failed"
+    except (OSError, ValueError):
+        return False
+    return failed and not any(files.checkpoints.glob("*.ckpt"))
 
 
 @contextmanager

@@ -226,7 +226,8 @@ def conclude(folder: Path, names: Sequence[str], *, broken: Exception | None = N
     for line in failures(now, folder, names):
         log.info("%s", line)
     log.info("%s", now)
-    log.info("Compare them: python -m segpets.compare runs=%s", shown(folder))
+    if State.COMPLETED in now.states.values():
+        log.info("Compare them: python -m segpets.compare runs=%s", shown(folder))
     failed = [name for name in names if now.states[name] == State.FAILED]
     unrun = [name for name in names if now.states[name] in (State.NEW, State.INTERRUPTED)]
     if running := [name for name in names if now.states[name] == State.RUNNING]:

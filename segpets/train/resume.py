@@ -79,7 +79,8 @@ def opened(cfg: DictConfig, trust: Trust) -> tuple[DictConfig, Run, dict[str, An
         key = override.lstrip("+").partition("=")[0]
         if key in ("resume", "allow") or key.startswith("paths."):  # where the run lies is known
             continue
-        moves_teacher = key == "teacher" and stored.config.get("teacher") is not None
+        taught = stored.config.get("teacher") is not None and cfg.get("teacher") is not None
+        moves_teacher = key == "teacher" and taught
         if not key.startswith(CHANGEABLE) and not moves_teacher:  # whose weights are compared
             raise UserError(
                 f"resume={cfg.resume} continues a run as it was, so {override} can't change it. "

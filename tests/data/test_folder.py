@@ -14,7 +14,7 @@ from PIL import Image
 from segpets.build.objects import build_source
 from segpets.config import compose
 from segpets.data import Folder, SegmentationDataModule
-from segpets.data.source import Sample
+from segpets.data.source import Sample, leave_out
 from segpets.errors import FileError, UserError
 from segpets.train import train
 
@@ -223,6 +223,16 @@ def test_missing_and_doubtful_partners_are_listed_and_can_be_excluded(tmp_path: 
         started(None)
     (tmp_path / "exclude.txt").write_text("\n".join(told))
     assert len(started(tmp_path / "exclude.txt").pixels) == 3
+
+
+def test_a_name_in_the_list_may_hold_a_number_sign(tmp_path: Path) -> None:
+    for name in ("#1.png", "c 2 # b.png", "c.png", "d.png", "e.png"):
+        pair(tmp_path, name, name)
+    splits = folder(tmp_path).splits()
+    (tmp_path / "list.txt").write_text("#1.png\nc 2 # b.png\nc.png  # a comment\n# d.png\n")
+    left = leave_out(splits, tmp_path / "list.txt")
+    stages = (*left.train, *left.val, *left.test)
+    assert sorted(sample.image.name for sample in stages) == ["d.png", "e.png"]
 
 
 def test_what_is_no_picture_is_left_alone_or_named(

@@ -105,6 +105,16 @@ def test_what_a_killed_command_left_is_its_own(tmp_path: Path) -> None:
         check_new(tmp_path, "train")
 
 
+def test_a_run_that_failed_before_it_saved_may_be_deleted(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text('{"status": "failed"}')
+    with pytest.raises(UserError, match="failed before its first checkpoint: delete the folder"):
+        check_new(tmp_path, "train")
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    with pytest.raises(UserError, match="or continue it with resume=RUN"):
+        check_new(tmp_path, "train")
+
+
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
 def test_without_locks_a_command_goes_on_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int

@@ -148,6 +148,9 @@ def test_teachers_that_cannot_teach_are_answered(
     assert taught.returncode == 0, taught.stdout
     again = ["resume=run", "trainer.max_epochs=2"]
     elsewhere = other.rename(tmp_path / "elsewhere")
+    untaught = command(*again, "teacher=null")
+    assert untaught.returncode == 1
+    assert "so teacher=null can't change it" in " ".join(untaught.stdout.split())
     gone = command(*again)
     assert gone.returncode == 1
     assert "needs its teacher at each start, also when it goes on" in " ".join(gone.stdout.split())
