@@ -129,7 +129,7 @@ def tiles_of(
         predicted = _fitted(predicted, mask)
         painted = [colourise(ids, classes) for ids in (mask, predicted)]
         row = [image, *painted, mixed(image, painted[1])]
-        caption = f"{sample.name}: contradicted by {issue.contradiction:.3f}"
+        caption = f"{found.title(issue.row)}: contradicted by {issue.contradiction:.3f}"
         tiles.append((f"{caption}, mean IoU {issue.mean_iou:.3f}", row))
     return tiles
 

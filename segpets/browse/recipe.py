@@ -240,9 +240,9 @@ def _augmented(
                         drawn = np.asarray(Image.fromarray(drawn).resize(size))
                     tiles.append(drawn)
             except Exception as error:  # somebody else's transform can raise anything
-                log.warning("augment fails on %s: %s", sample.name, error)
+                log.warning("augment fails on %s: %s", found.title(row), error)
                 continue
-            shown.append((f"{sample.name}: {backend}", tiles))
+            shown.append((f"{found.title(row)}: {backend}", tiles))
     return shown
 
 

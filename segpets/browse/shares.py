@@ -72,6 +72,6 @@ def extremes(found: Survey) -> dict[str, str]:
         return {}
     wanted = {"smallest": order[0], "median": order[len(order) // 2], "largest": order[-1]}
     return {
-        word: "{1}x{0}".format(*found.sizes[row].tolist()) + f" ({found.samples[row].name})"
+        word: "{1}x{0}".format(*found.sizes[row].tolist()) + f" ({found.title(row)})"
         for word, row in wanted.items()
     }

@@ -187,7 +187,10 @@ def superfluous(name: str, argv: Sequence[str]) -> str | None:
     added = [word for word in argv if word.startswith("+") and "=" in word]
     if name == "train" or not added:
         return None
-    known = {*_keys(composed(name, [], argv)), *groups(config_dirs(argv))}
+    own = OmegaConf.load(conf_dir() / f"{name}.yaml")
+    assert isinstance(own, DictConfig)
+    chosen = [str(key) for one in own.defaults if isinstance(one, DictConfig) for key in one]
+    known = {"hydra", *map(str, own), *(key.split()[-1].partition("@")[0] for key in chosen)}
     for word in added:
         key = word.lstrip("+").partition("=")[0].partition("@")[0]
         if key.partition(".")[0].strip("/") not in known:

@@ -84,9 +84,9 @@ class UNet(nn.Module):
         between = len(widths) - 2
         if not 0 <= auxiliary <= between:
             raise ValueError(
-                f"model.auxiliary is {auxiliary}, but {len(widths)} model.widths leave {between} "
-                f"levels between full size and the smallest for heads: {auxiliary} need "
-                f"{auxiliary + 2} widths or more"
+                f"model.auxiliary is {auxiliary}, but {len(widths)} widths have {between} levels "
+                "between full size and the smallest: give at most as many heads as model.widths "
+                "has levels less two"
             )
         self.stride = 2 ** (len(widths) - 1)
         self.first = DoubleConv(in_channels, widths[0], separable=separable)

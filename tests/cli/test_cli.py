@@ -113,6 +113,7 @@ TYPOS = [
     (["seed=-1"], "seed=-1 must be a whole number"),
     (["train=false"], "add init_from=RUN"),
     (["-m", "seed=1,2", "sweep=a,b"], "sweep= names one folder"),
+    (["data.fold=0,1"], "add -m to run each of them, or data.fold=[0,1] for one list"),
 ]
 
 
@@ -136,6 +137,23 @@ def test_a_typo_is_answered_in_words(command: Command, words: list[str], answer:
     assert answer in done.stdout
     assert "Traceback" not in done.stdout
     assert len(done.stdout.splitlines()) <= 3
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["+tta=[flip]"], "segpets.predict has no key tta, and would ignore it"),
+        (["++batchsize=3"], "Did you mean batch_size?"),
+        (["+data.range=[0,4095]"], "segpets.predict has no key data.range"),
+        (["tta=[flip]"], "tta is no key of the config. `--cfg job` prints all keys\n"),
+    ],
+)
+def test_a_command_takes_no_key_that_it_would_ignore(
+    command: Command, words: list[str], answer: str
+) -> None:
+    done = command("run=a", "source=b", "output=c", *words, module="segpets.predict")
+    assert done.returncode == 1
+    assert answer in done.stdout and "adds a new one" not in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,15 @@ def test_what_is_deeper_than_8_bits_asks_for_its_range(tmp_path: Path) -> None:
     assert (caught.value.low, caught.value.high) == (-3.5, 7.25)
 
 
+def test_8_bits_would_be_nearly_black_in_a_range_of_more(tmp_path: Path) -> None:
+    Image.fromarray(np.full(SIZE, 255, dtype=np.uint8)).save(tmp_path / "a.png")
+    reader = Reader((32, 32), fit="none", channels=1, range=(0, 4095))
+    with pytest.raises(FileError, match="8 bits, and its white would be nearly black"):
+        values(read(tmp_path / "a.png", reader))
+    wide = Reader((32, 32), fit="none", channels=1, range=(0, 510))
+    assert np.allclose(values(read(tmp_path / "a.png", wide)), 0.5)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_numbers_that_are_none_are_counted_and_refused(tmp_path: Path, bad: float) -> None:
     array = np.zeros(SIZE, dtype=np.float32)

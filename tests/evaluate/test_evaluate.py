@@ -141,6 +141,7 @@ def test_the_command_prints_a_table_and_says_where_everything_is(
     assert done.returncode == 0, done.stdout
     for words in ("test, 7 images at 64x64, labels trimap", "boundary", "ECE"):
         assert words in done.stdout
+    assert "Over 7 images an interval is too narrow" in done.stdout
     pixels = np.concatenate(
         [finished.datamodule.pixels.of(s.name)[1].numpy() for s in finished.datamodule.splits.test]
     )

@@ -210,7 +210,7 @@ def test_a_folder_holds_the_predictions_of_one_model(
 
 def test_a_folder_holds_predictions_of_one_setting(config: Config, tmp_path: Path) -> None:
     predict(config("outputs=[masks]"))
-    with pytest.raises(UserError, match="holds predictions with tile=None"):
+    with pytest.raises(UserError, match="holds predictions with tile=null"):
         predict(config("outputs=[masks]", "tile=64"))
     with pytest.raises(UserError, match=r"with foreground=\['pet', 'border'\]"):
         predict(config("foreground=[pet]"))
@@ -398,3 +398,15 @@ def test_stacks_and_bands_are_predicted_as_they_are_trained_on(tmp_path: Path) -
     assert masks[:2] == ["v0-page1.png", "v0-page2.png"]
     assert predict(cfg).skipped == 24
     assert len((tmp_path / "p" / "predictions.csv").read_text().splitlines()) == 25
+
+
+def test_a_picture_of_more_bits_than_the_models_is_to_be_converted(
+    config: Config, photos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its remedy is no key of a training, which a prediction hasn't."""
+    deep = np.linspace(0, 4095, 64 * 64).reshape(64, 64).astype(np.uint16)
+    Image.fromarray(deep).save(photos / "deep.png")
+    result = predict(config("outputs=[masks]"))
+    (failed,) = [outcome for outcome in result.outcomes if outcome.error]
+    assert "the model was trained on 8 bits: convert it" in str(failed.error)
+    assert "data.range" not in caplog.text
