@@ -208,7 +208,7 @@ def _tiles(
         held = zip([*classes, "ignored"], parts.tolist(), strict=True)
         about = ", ".join(f"{name} {part:.0%}" for name, part in held if part > 0)
         overlay = mixed(image, painted)
-        yield Tile(sample.name, f"{width}x{height}: {about}", image, painted, overlay)
+        yield Tile(found.title(row), f"{width}x{height}: {about}", image, painted, overlay)
 
 
 def _augmented(
