@@ -26,7 +26,9 @@ class TopKLoss(SegmentationLoss):
         num_classes: C.
         class_weights: w; null stands for ones, `auto` for those of `balanced`.
         ignore_index: The target value of pixels that don't count.
-        share: The size of K as a part of the pixels that count, in (0, 1]; 1 is cross-entropy.
+        share: The size of K as a part of the pixels that count, in (0, 1]; 1 is cross-entropy. A
+            small one suits weights that are brought: a net that begins at random makes all pixels
+            equally bad instead, and stays there.
 
     Raises:
         ValueError: If the weights don't fit the classes, or share its range.
@@ -38,7 +40,7 @@ class TopKLoss(SegmentationLoss):
         num_classes: int,
         class_weights: Sequence[float] | str | None = None,
         ignore_index: int = IGNORE_INDEX,
-        share: float = 0.2,
+        share: float = 0.5,
     ) -> None:
         super().__init__(
             num_classes=num_classes, class_weights=class_weights, ignore_index=ignore_index
