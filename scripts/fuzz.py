@@ -179,9 +179,9 @@ def _array(file: Path) -> list[bool]:
 def _picture(file: Path) -> list[bool]:
     rules = (
         Reader((32, 32)),
-        Reader((32, 48), fit="letterbox", channels=1, range=(0, 4095)),
+        Reader((32, 48), fit="letterbox", channels=1, range=(0, 1000)),
         Reader((32, 32), fit="shorter", channels=4, range=(0, 1), pages="channels"),
-        *(Reader((32, 32), channels=n, range=(0, 4095), pages="each") for n in (3, 4, 7)),
+        *(Reader((32, 32), channels=n, range=(0, 1000), pages="each") for n in (3, 4, 7)),
     )
     return _every(*(lambda r=r: _seen(file, r) for r in rules))
 

@@ -78,21 +78,20 @@ def test_scenes_that_only_look_alike_are_no_copies() -> None:
 
 
 @pytest.mark.parametrize("frame", ["circle", "bars and a caption"])
-@pytest.mark.parametrize("contrast", [1.0, 0.3])
-def test_a_frame_that_all_share_makes_no_copies(frame: str, contrast: float) -> None:
+def test_a_frame_that_all_share_makes_no_copies(frame: str) -> None:
     """As in endoscopy, or in stills of a film; a copy in such a frame is one."""
     rows, columns = np.mgrid[-1:1:128j, -1:1:128j]
     inside = rows**2 + columns**2 < 0.9 if frame == "circle" else abs(rows) < 0.7
     framed = []
-    for image in photographs(60):
+    for image in photographs(20):
         pixels = np.asarray(image.resize((128, 128)), dtype=np.float32)
-        pixels = np.where(inside[..., None], 128 + contrast * (pixels - 128), 0)
+        pixels = np.where(inside[..., None], 128 + 0.3 * (pixels - 128), 0)
         if frame != "circle":
             pixels[112:120, 5:60:4], pixels[8:14, 70:110:3] = 255, 255
         framed.append(Image.fromarray(pixels.astype(np.uint8)))
     assert pairs_of(framed) == []
     (pair,) = pairs_of([*framed, encoded(framed[3])])
-    assert (pair.first, pair.second) == (3, 60)
+    assert (pair.first, pair.second) == (3, 20)
 
 
 def test_plain_images_and_those_that_cannot_be_read_are_like_nothing() -> None:

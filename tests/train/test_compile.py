@@ -84,6 +84,7 @@ def test_only_the_first_shape_is_compiled_and_that_is_said(
     ]
 
 
+@pytest.mark.slow
 def test_a_backward_pass_that_cannot_be_compiled_runs_as_it_is(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

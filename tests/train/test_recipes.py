@@ -12,7 +12,11 @@ from segpets.train import train
 
 
 @pytest.mark.parametrize(
-    ("name", "make"), [("cityscapes", made_data.cityscapes), ("voc", made_data.voc)]
+    ("name", "make"),
+    [
+        ("cityscapes", made_data.cityscapes),
+        pytest.param("voc", made_data.voc, marks=pytest.mark.slow),
+    ],
 )
 def test_a_recipe_trains_on_crops_and_judges_whole_pictures(
     name: str, make: Callable[[Path], Path], tmp_path: Path
