@@ -53,6 +53,7 @@ def changed(run: Path, name: str, *, iou: float, **protocol: object) -> Path:
     return copy
 
 
+@pytest.mark.slow
 def test_a_model_without_a_run_is_measured_with_random_weights(tmp_path: Path) -> None:
     words = [*SMALL, "variants=[eager,bf16,onnx]", "batch_sizes=[3,1]"]
     assert measured(tmp_path, *words).path == tmp_path

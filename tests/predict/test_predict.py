@@ -303,6 +303,7 @@ def test_a_table_of_another_kind_is_left_alone(config: Config, tmp_path: Path) -
     assert len(predict(config()).outcomes) == 2
 
 
+@pytest.mark.slow
 def test_a_folder_of_other_classes_is_left_alone(
     command: Command, config: Config, finished: Result, photos: Path, tmp_path: Path
 ) -> None:

@@ -113,6 +113,7 @@ def trials(tmp_path: Path) -> list[optuna.trial.FrozenTrial]:
     return open_study(tmp_path / "logs" / "train" / "multiruns" / "s").get_trials()
 
 
+@pytest.mark.slow
 def test_failed_and_nan_trials_are_recorded_and_passed_over(
     command: Command, words: list[str], tmp_path: Path
 ) -> None:

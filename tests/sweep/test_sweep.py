@@ -258,6 +258,7 @@ def test_two_commands_share_a_sweep(
     assert all("resumed" not in summary for summary in jobs(tmp_path).values())
 
 
+@pytest.mark.slow
 def test_names_of_folders_are_short_and_safe_whatever_the_overrides(
     command: Command, words: list[str], own: Path, tmp_path: Path
 ) -> None:
