@@ -47,9 +47,10 @@ def _said(group: Group, *, fully: bool) -> list[str]:
             continue
         short = _size(value) if key == "resolution" else value.strip("[]").replace(",", ", ")
         short = short if len(short) <= _LONGEST else f"{short[:_LONGEST]} ..."
-        words.append(
-            _WORDS.get(key, f"{key.replace('.', ' ').replace('_', ' ')}: {{}}").format(short)
-        )
+        if key in _WORDS:
+            words.append(_WORDS[key].format(short))
+        else:  # a summary of others may have any key
+            words.append(f"{key.replace('.', ' ').replace('_', ' ')}: {short}")
     return words
 
 

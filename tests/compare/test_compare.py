@@ -197,6 +197,14 @@ def test_half_letters_and_steering_signs_do_no_harm(
     assert "model=? ?[2J ? ?1" in caplog.text
 
 
+def test_a_protocol_may_have_any_key(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    runs = [make_run(tmp_path / "a", "model=a")]
+    runs.append(make_run(tmp_path / "b", "model=b", protocol={"{x}{0}": "{y}"}))
+    with caplog.at_level("INFO", logger="segpets.compare"):
+        compared(*runs, folder=tmp_path / "out")
+    assert "{x}{0}: {y}" in caplog.text
+
+
 def test_protocols_are_ranked_apart_and_the_difference_is_said(
     sweep: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
