@@ -9,7 +9,7 @@ import hydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from segpets.errors import nearest
+from segpets.errors import did_you_mean, nearest
 from segpets.paths import conf_dir
 
 _NAME = re.compile(r"[\w./@]+")
@@ -194,8 +194,7 @@ def superfluous(name: str, argv: Sequence[str]) -> str | None:
     for word in added:
         key = word.lstrip("+").partition("=")[0].partition("@")[0]
         if key.partition(".")[0].strip("/") not in known:
-            near = nearest(key, known, 0.6)
-            hint = f" Did you mean {near}?" if near else ""
+            hint = did_you_mean(key, known, cutoff=0.6)
             return f"segpets.{name} has no key {key}, and would ignore it.{hint}"
     return None
 
