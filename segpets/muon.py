@@ -14,6 +14,8 @@ from segpets.hardware import fastest_precision, one_thread_each
 
 _A, _B, _C = 3.4445, -4.7750, 2.0315  # of the iteration, as K. Jordan chose them
 _ITERATIONS: Final = 5
+_GATHERED: Final = 3, 2  # of them; four at once give tiny singular values a size of their own
+_LARGE, _WIDE = 128, 4  # rows, and columns by rows, from where that is faster; see docs/LOG.md
 _FEW_ZEROS: Final = 1 << 20
 _RMS: Final = 0.2  # of a step, as it is of AdamW's
 
@@ -102,11 +104,15 @@ class Muon(Optimizer):
         means = [self.state[weight]["momentum_buffer"] for weight in weights]
         torch._foreach_lerp_(means, gradients, 1 - group["momentum"])
         ahead = torch._foreach_lerp(gradients, means, group["momentum"])
-        steps = all_orthogonalised([one.flatten(1) for one in ahead])
+        orders = [_order(weight) for weight in weights]
+        steps = all_orthogonalised(
+            [one.permute(order).flatten(1) for one, order in zip(ahead, orders, strict=True)]
+        )
         torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
-        for weight, step in zip(weights, steps, strict=True):
-            step = step.mul_(_RMS * math.sqrt(max(step.shape)))
-            weight.add_(step.reshape(weight.shape), alpha=-group["lr"])
+        for weight, order, step in zip(weights, orders, steps, strict=True):
+            size = _RMS * math.sqrt(max(step.shape))
+            inner = weight.permute(order)
+            inner.add_(step.reshape(inner.shape), alpha=-group["lr"] * size)
 
     def _step_of_adamw(self, weights: list[Tensor], group: dict[str, Any]) -> None:
         for weight in weights:
@@ -141,6 +147,13 @@ def is_matrix(weight: Tensor) -> bool:
     Positions of tokens, (H, W, D) or (1, N, D), aren't.
     """
     return weight.ndim != 3 and weight.ndim >= 2 and weight.shape[0] > 1 and weight.shape[1] > 1
+
+
+def _order(weight: Tensor) -> tuple[int, ...]:
+    """Tells how a weight's dimensions lie in memory; the order of a matrix's columns is free."""
+    if weight.ndim == 4 and weight.is_contiguous(memory_format=torch.channels_last):
+        return 0, 2, 3, 1
+    return (*range(weight.ndim),)
 
 
 def _by_work(weights: Sequence[Tensor], threads: int) -> tuple[list[Tensor], list[Tensor]]:
@@ -200,7 +213,8 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     """Computes about U V^T of a matrix U S V^T, by an iteration of Newton and Schulz.
 
     Five rounds of a polynomial of odd degree bring all but tiny singular values into 0.7 to 1.2.
-    They run in bfloat16 where the hardware multiplies in it.
+    They run in bfloat16 where the hardware multiplies in it. Of large matrices that are much wider
+    than high, or higher than wide, rounds are gathered into one factor.
 
     Args:
         matrix: (rows, columns), or a stack of such.
@@ -213,10 +227,33 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     turned = turned.mT if tall else turned
     turned = turned / turned.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
     multiply = torch.addmm if matrix.ndim == 2 else torch.baddbmm
-    for _ in range(_ITERATIONS):
-        gram = turned @ turned.mT
-        turned = multiply(turned, multiply(gram, gram, gram, beta=_B, alpha=_C), turned, beta=_A)
+    rows, columns = turned.shape[-2:]
+    if rows >= _LARGE and columns >= _WIDE * rows:
+        for rounds in _GATHERED:
+            turned = _gathered(turned @ turned.mT, rounds, multiply) @ turned
+    else:
+        for _ in range(_ITERATIONS):
+            gram = turned @ turned.mT
+            change = multiply(gram, gram, gram, beta=_B, alpha=_C)
+            turned = multiply(turned, change, turned, beta=_A)
     return (turned.mT if tall else turned).to(matrix.dtype)
+
+
+def _gathered(gram: Tensor, rounds: int, multiply: Callable[..., Tensor]) -> Tensor:
+    """Computes what some rounds multiply X by, from G = XX^T.
+
+    One round multiplies X by F = aI + bG + cGG, and so G by FF, as all of them commute. That takes
+    products of rows by rows only, but what rounding adds to G grows from round to round.
+    """
+    product = _A * torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    for left in reversed(range(rounds)):
+        change = multiply(gram, gram, gram, beta=_B, alpha=_C)
+        first = left == rounds - 1
+        product = product + change if first else multiply(product, change, product, beta=_A)
+        if left:
+            half = multiply(gram, change, gram, beta=_A)
+            gram = multiply(half, half, change, beta=_A)
+    return product
 
 
 @functools.cache
