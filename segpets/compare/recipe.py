@@ -110,7 +110,12 @@ def _nothing(cfg: DictConfig, records: Sequence[Record], unranked: Sequence[Unra
     known = sorted({name for r in records if r.status == "completed" for name in r.values})
     if known and cfg.metric not in known:
         hint = did_you_mean(cfg.metric, known, "metric=")
-        return f"no completed run has metric={cfg.metric}.{hint} They have: {', '.join(known)}"
+        whole = [name for name in known if name.count("/") == 1] or known
+        parts = [name for name in reversed(known) if name not in whole]
+        more = f", and {len(parts)} more, such as {parts[0]}" if parts else ""
+        return (
+            f"no completed run has metric={cfg.metric}.{hint} They have: {', '.join(whole)}{more}"
+        )
     first = unranked[0]
     others = f", and {len(unranked) - 1} more like it or worse" if unranked[1:] else ""
     return (

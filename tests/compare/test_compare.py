@@ -462,6 +462,11 @@ def test_latest_and_patterns_pass_hydra(command: Command, sweep: Path, tmp_path:
         (["nowhere"], {}, "runs=nowhere finds no folder"),
         ([], {}, "runs names nothing"),
         (["SWEEP"], {"metric": "test/mean_io"}, "Did you mean metric=test/mean_iou?"),
+        (
+            ["SWEEP"],
+            {"metric": "boundary"},
+            "_images_iou, and 9 more, such as test/iou/pet",
+        ),
         (["SWEEP"], {"metric": 3}, "metric=3 must be a text"),
         (["SWEEP"], {"resamples": 3}, "resamples=3 must be a whole number of at least 99"),
         (["SWEEP"], {"pairs": "few"}, "pairs=few must be a whole number of at least 0"),
