@@ -17,8 +17,8 @@ class _Average(AveragedModel):
         steps: As many as `n_averaged`.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        super().__init__(model, use_buffers=True)
+    def __init__(self, model: nn.Module, decay: float, device: torch.device) -> None:
+        super().__init__(model, device, use_buffers=True)
         self.decay, self.steps = decay, 0
 
     @torch.no_grad()
@@ -62,7 +62,9 @@ class EMA(WeightAveraging):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Starts an average for a training; for a test, the loaded weights are the average."""
-        self._average_model = _Average(pl_module, self.decay) if stage == "fit" else None
+        self._average_model = None
+        if stage == "fit":  # the weights aren't on the device yet, but its name is known
+            self._average_model = _Average(pl_module, self.decay, pl_module.device)
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException

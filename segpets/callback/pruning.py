@@ -27,12 +27,19 @@ class PruneHopeless(Callback):
         self.file, self.monitor = RunFiles(Path(folder)).trial, monitor
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Asks the search."""
-        if trainer.sanity_checking or not trainer.is_global_zero or not self.file.is_file():
+        """Asks the search; of several processes the first one, for all."""
+        if trainer.sanity_checking:
             return
+        hopeless = trainer.is_global_zero and self._is_hopeless(trainer)
+        if trainer.strategy.broadcast(hopeless):
+            trainer.should_stop = True
+
+    def _is_hopeless(self, trainer: Trainer) -> bool:
+        if not self.file.is_file():
+            return False
         value = trainer.callback_metrics.get(self.monitor)
         if value is None:
-            return
+            return False
         from segpets.run.study import trial_of
 
         noted = read_json(self.file)
@@ -40,7 +47,8 @@ class PruneHopeless(Callback):
         epoch = trainer.current_epoch + 1
         if epoch not in trial.storage.get_trial(trial._trial_id).intermediate_values:
             trial.report(float(value), epoch)
-        if trial.should_prune() and epoch != trainer.max_epochs:
-            log.info("Epoch %d is worse than that of other trials: the trial ends", epoch)
-            write_atomically(self.file, json.dumps(noted | {"pruned_at_epoch": epoch}) + "\n")
-            trainer.should_stop = True
+        if not trial.should_prune() or epoch == trainer.max_epochs:
+            return False
+        log.info("Epoch %d is worse than that of other trials: the trial ends", epoch)
+        write_atomically(self.file, json.dumps(noted | {"pruned_at_epoch": epoch}) + "\n")
+        return True

@@ -6,8 +6,10 @@ import pytest
 import torch
 from fixture_types import TakePart, Train
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.demos.boring_classes import BoringModel
 from torch import Tensor
 
+from segpets.callback import EMA
 from segpets.metric import SegmentationMetrics, confusion_matrices
 from segpets.train import Result
 
@@ -92,3 +94,13 @@ def test_what_looks_on_changes_nothing(train_tiny: Train) -> None:
     ).module.state_dict()
     for name, value in plain.items():  # a decay of 0 is the weights themselves
         assert torch.equal(value, averaged[name]), name
+
+
+def test_the_average_lies_where_the_weights_will_lie() -> None:
+    """They are moved after setup. A GPU is played by the device of tensors without content."""
+    module = BoringModel()
+    module._device = torch.device("meta")  # as Lightning says before it moves them
+    callback = EMA()
+    callback.setup(Trainer(accelerator="cpu", logger=False), module, "fit")
+    assert callback._average_model is not None
+    assert {one.device.type for one in callback._average_model.parameters()} == {"meta"}

@@ -24,13 +24,17 @@ class Clock(Callback):
         self.now += 100
 
 
+@pytest.mark.parametrize(
+    "words", [[], ["+trainer.val_check_interval=1"], ["trainer.max_steps=5"]], ids=str
+)
 def test_the_clock_stops_before_validation(
-    train_tiny: Train, take_part: TakePart, monkeypatch: pytest.MonkeyPatch
+    train_tiny: Train, take_part: TakePart, monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:
+    """At the end of an epoch or in its midst; and the last one may be cut."""
     clock = Clock()
     take_part(clock)
     monkeypatch.setattr(throughput, "time", SimpleNamespace(perf_counter=lambda: clock.now))
-    summary = train_tiny("logger=[csv]", "test=false").path / "metrics.csv"
+    summary = train_tiny("logger=[csv]", "test=false", *words).path / "metrics.csv"
     header, *rows = (line.split(",") for line in summary.read_text().splitlines())
     column = header.index("train/images_per_second")
     assert [row[column] for row in rows if row[column]] == ["8", "8"]  # 3 batches of 4 in 1.5 s

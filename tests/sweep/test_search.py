@@ -191,9 +191,12 @@ def test_values_that_give_no_config_are_named_or_passed_over(
 
 @pytest.mark.slow
 def test_hopeless_trials_end_early(command: Command, words: list[str], tmp_path: Path) -> None:
-    words = [word for word in words if not word.startswith("trainer.max_epochs")]
+    """Rates that are far too low learn nothing."""
+    words = [w for w in words if not w.startswith(("trainer.max_epochs", "optimizer.lr"))]
     options = ["hydra.sweeper.startup_trials=2", "hydra.sweeper.prune_after=1", "optimizer=adamw"]
-    done = command(*words, *options, "trainer.max_epochs=4", "n_trials=6", **environment(tmp_path))
+    rates = ["optimizer.lr=tag(log,interval(1e-9,1e-1))", "scheduler=none"]
+    sizes = ["trainer.max_epochs=4", "n_trials=8"]
+    done = command(*words, *options, *rates, *sizes, **environment(tmp_path))
     assert done.returncode == 0, done.stdout
     pruned = [t for t in trials(tmp_path) if t.state == TrialState.PRUNED]
     assert pruned, "another seed would do"

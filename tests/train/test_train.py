@@ -216,6 +216,7 @@ def test_the_trainers_of_every_machine_train(train_tiny: Train, trainer: str) ->
         ["callback=ema"],
         ["callback=early_stopping"],
         ["callback=[early_stopping,ema]"],
+        ["callback=early_stopping", "trainer.max_steps=4"],  # of 3 an epoch
         ["logger=[]"],
         ["logger=[csv]"],
         ["test=false"],
