@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from omegaconf import DictConfig
 
 from segpets.build.cost import Cost
@@ -77,6 +78,8 @@ class Summary(Callback):
         self.notices = datamodule.notices(list(cfg.data.classes))
         meant = protocol(datamodule, table(cfg.data), classes=list(cfg.data.classes))
         self.protocol = meant | {"limits": self._limits()}
+        if self.splits.val_is_test and cfg.train:  # also of a run that ends before its test
+            self.protocol["tested_weights"] = {"checkpoint": "last"}
         self.fingerprint = datamodule.pixels.fingerprint
         self.taught = {} if module.distillation is None else {"teacher": module.distillation.facts}
         if self.taught:
@@ -187,7 +190,7 @@ class Summary(Callback):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Takes over what a resumed run has measured; it may have nothing left to train."""
-        if trainer.testing:
+        if trainer.state.fn != TrainerFn.FITTING:  # but a test, or predictions of a fold
             return
         metrics = checkpoint.get("metrics", {})
         facts = ("lr-", "epochs", "peak_memory_mb")

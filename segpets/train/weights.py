@@ -8,8 +8,9 @@ from omegaconf import DictConfig
 from segpets.errors import UserError
 from segpets.module import SegmentationModule
 from segpets.run.checkpoint import read_checkpoint
-from segpets.run.directory import find_run
+from segpets.run.directory import find_run, read_summary
 from segpets.run.files import RunFiles
+from segpets.run.protocol import tested_weights
 from segpets.run.schema import read_plain
 from segpets.run.stored import upgraded
 from segpets.settings import table
@@ -19,7 +20,9 @@ log = logging.getLogger(__name__)
 
 
 def start_from(cfg: DictConfig, module: SegmentationModule) -> list[str]:
-    """Loads the best weights of the run `init_from`, and says which of them don't fit.
+    """Loads the weights of the run `init_from` that it tested, and says which don't fit.
+
+    Those are the best by val, or the last where val must not choose.
 
     Args:
         cfg: The config; where `train` is false, weights that don't fit are an error.
@@ -34,10 +37,12 @@ def start_from(cfg: DictConfig, module: SegmentationModule) -> list[str]:
     run = cfg.init_from
     files = RunFiles(find_run(run, log_dir=Path(cfg.paths.log_dir), key="init_from"))
     _check_meaning(cfg, files)
-    file = files.best
-    if not file.is_file():
+    tested = tested_weights(read_summary(files.path)).get("checkpoint")
+    wanted = [files.last, files.best] if tested == "last" else [files.best, files.last]
+    file = next((file for file in wanted if file.is_file()), None)
+    if file is None:
         raise UserError(
-            f"init_from={run}: {file} is missing; that run has no weights to start from"
+            f"init_from={run}: {wanted[0]} is missing; that run has no weights to start from"
         )
     try:
         saved = read_checkpoint(file)["state_dict"]

@@ -1,13 +1,16 @@
 """Predictions of folds, and the masks that they contradict."""
 
 import csv
+import json
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from fixture_types import Command, Tiny
+from fixture_types import Command, Tiny, Train
+from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 
 import segpets
@@ -21,6 +24,23 @@ def test_the_contradiction_by_hand() -> None:
     logits = probs.log().view(1, 3, 1, 3)
     assert contradiction(logits, torch.tensor([[[1, 1, 255]]])) == pytest.approx(0.25)
     assert contradiction(logits, torch.full((1, 1, 3), 255)) == 0
+
+
+class Slow(Callback):
+    """Takes longer than all that is before the training."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        time.sleep(4)
+
+
+def test_the_seconds_of_a_fold_count_once(train_tiny: Train) -> None:
+    """Its predictions load a checkpoint, which knows the seconds until then."""
+    begun = time.monotonic()
+    words = ["data.folds=2", "data.fold=0", "logger=[]", "test=false"]
+    result = train_tiny(*words, callbacks=[Slow()])
+    passed = time.monotonic() - begun
+    summary = json.loads((result.path / "summary.json").read_text())
+    assert 0 < summary["seconds"] <= passed
 
 
 def own_pets(tiny_pets: Path, root: Path) -> Path:

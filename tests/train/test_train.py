@@ -249,6 +249,10 @@ def test_the_article_split_reports_the_last_epoch(train_tiny: Train) -> None:
     assert protocol["tested_weights"] == {"checkpoint": "last"}
     assert protocol["selected_on_test"] is False
     assert same(dict(result.module.state_dict()), weights(result, "last"))
+    assert not same(weights(result, "best"), weights(result, "last")), "another seed would do"
+    words = ["data.split=article", f"init_from={result.path}", "train=false", "logger=[]"]
+    again = train_tiny(*words, folder="again")
+    assert again.metrics["test/mean_iou"] == result.metrics["test/mean_iou"]
 
 
 @pytest.mark.slow
