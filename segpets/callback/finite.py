@@ -38,7 +38,7 @@ class StopOnNaN(Callback):
         self._number = 0
         self._weights: dict[str, nn.Parameter] = {}
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Lists the weights, as to walk through all layers takes a while."""
         self._weights = dict(pl_module.named_parameters())
 

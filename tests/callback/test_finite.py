@@ -14,7 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from segpets.config import compose
 from segpets.errors import UserError
 from segpets.run.trust import Trust
-from segpets.train import Result
+from segpets.train import Result, train
 from segpets.train.replay import replay
 
 NAN_LOSS = """
@@ -154,6 +154,22 @@ def test_it_names_layer_and_images_and_the_step_can_be_run_again(
         rows = {row["value"]: row for row in csv.DictReader(file)}
     assert math.isfinite(float(rows["output net.first (Conv2d)"]["float32"]))
     assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
+
+
+def test_it_stops_at_the_step_after_a_resume_in_mid_epoch(
+    train_tiny: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_net(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    searchpath = f"hydra.searchpath=[{tmp_path / 'mine'}]"
+    said = r"a gradient is no number at step 5 \(epoch 2\)"
+    words = ["model=sours", "model.part=gradient", *SOURED, "callback.best_and_last.every_n_steps=4"]
+    with pytest.raises(UserError, match=said):
+        train_tiny(*words, searchpath)
+    saved = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert (saved["global_step"], saved["batches"]) == (4, 1)
+    with pytest.raises(UserError, match=said):
+        train(compose([f"resume={tmp_path / 'run'}", "allow=[sours_net.SoursNet]"]))
 
 
 def test_a_replayed_step_is_that_of_the_training(train_tiny: Train, tmp_path: Path) -> None:
