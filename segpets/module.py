@@ -24,7 +24,7 @@ from segpets.hardware import keep_freed_memory
 from segpets.labels import Batch
 from segpets.metric import SegmentationMetrics, confusion_matrices, soft_iou
 from segpets.model.windows import by_windows
-from segpets.optimizer import freeze, keep_statistics, made_fused, with_rates
+from segpets.optimizer import freeze, keep_statistics, made_fused, rate_of, with_rates
 
 
 class Preprocess(nn.Module):
@@ -170,7 +170,7 @@ class SegmentationModule(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Computes the loss of a batch, and counts its pixels."""
         if self._step is None:  # made here, as processes that are spawned can't be given it
-            self._step = Compiled(self._losses) if self.compile_step else self._losses
+            self._step = Compiled(self.losses) if self.compile_step else self.losses
         logits, loss = self._step(batch["image"], batch["mask"])
         if self.distillation is not None:
             soft = self.distillation.logits(batch["image"])
@@ -191,7 +191,13 @@ class SegmentationModule(LightningModule):
         due = every and (trainer.global_step + 1) % every == 0
         return bool(due or trainer.is_last_batch or getattr(trainer, "fast_dev_run"))  # noqa: B009
 
-    def _losses(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def losses(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Computes a training batch's logits and loss, that of further outputs included.
+
+        Args:
+            image: uint8 or float32 (B, C, H, W).
+            mask: uint8 (B, H, W).
+        """
         outputs: Tensor | Sequence[Tensor] = self.net(self.preprocess(image))
         logits, *others = [outputs] if isinstance(outputs, Tensor) else outputs
         target = mask.long()
@@ -244,9 +250,8 @@ class SegmentationModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Makes the optimizer and its schedule; the schedule is told the number of steps."""
-        weights = self._trained()
         try:
-            optimizer = made_fused(self.make_optimizer, weights)
+            optimizer = made_fused(self.make_optimizer, self._trained())
         except ValueError as error:
             raise UserError(f"optimizer: {error}") from error
         steps = self.trainer.estimated_stepping_batches
@@ -267,7 +272,7 @@ class SegmentationModule(LightningModule):
     def _trained(self) -> list[Any]:
         """Lists what is trained, in groups where rates differ."""
         if self.lr_factors:
-            lr = float(getattr(self.make_optimizer, "keywords", {}).get("lr", 1e-3))
+            lr = rate_of(self.make_optimizer)
             return with_rates(self.net, self.lr_factors, lr=lr, brought=self.brought)
         return [weight for weight in self.net.parameters() if weight.requires_grad]
 

@@ -106,6 +106,19 @@ def with_rates(
     return [group for group in groups.values() if group["params"]]
 
 
+def rate_of(make: Callable[..., Optimizer]) -> float:
+    """Finds the rate of an optimizer that is to be made: the one given, or its default.
+
+    Raises:
+        ValueError: It knows no `lr`.
+    """
+    known = inspect.signature(getattr(make, "func", make)).parameters.get("lr")
+    rate = getattr(make, "keywords", {}).get("lr", known.default if known else None)
+    if not isinstance(rate, int | float):
+        raise ValueError(f"lr_factors multiplies optimizer.lr, which is {rate}")
+    return float(rate)
+
+
 def made_fused(
     make: Callable[..., Optimizer], weights: Iterable[nn.Parameter] | list[dict[str, Any]]
 ) -> Optimizer:

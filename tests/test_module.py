@@ -184,7 +184,7 @@ def test_further_outputs_add_their_mean_loss() -> None:
     for other in (half, quarter):
         large = nn.functional.interpolate(other, size=(32, 32), mode="bilinear")
         expected = expected + 0.3 / 2 * module.loss(large, masks.long())
-    logits, loss = module._losses(images, masks)
+    logits, loss = module.losses(images, masks)
     torch.testing.assert_close(loss, expected)
     assert torch.equal(logits, plain)
     assert isinstance(module.net.eval()(module.preprocess(images)), Tensor)

@@ -11,7 +11,8 @@ from torch import nn
 from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 
 from segpets.errors import UserError
-from segpets.optimizer import freeze, made_fused, with_rates
+from segpets.muon import Muon
+from segpets.optimizer import freeze, made_fused, rate_of, with_rates
 
 
 def weights() -> list[nn.Parameter]:
@@ -158,3 +159,17 @@ def test_a_rate_of_its_own_moves_weights_by_as_much_less(train_tiny: Train) -> N
         plain, slow = (nets[name][weight] - nets["start"][weight] for name in ("plain", "slow"))
         assert plain.abs().max() > 1e-4
         torch.testing.assert_close(slow, factor * plain, rtol=1e-2, atol=1e-6)
+
+
+def test_an_optimizer_keeps_its_own_rate_where_none_is_given(train_tiny: Train) -> None:
+    words = ["optimizer=adam", "~optimizer.lr", "scheduler=none", "lr_factors={head:0.5}"]
+    result = train_tiny(*words, "trainer.max_epochs=1", "test=false", "logger=[tensorboard]")
+    groups = result.module.trainer.optimizers[0].param_groups
+    assert {group["name"]: group["lr"] for group in groups} == {"others": 1e-3, "head": 5e-4}
+
+
+def test_the_rate_of_an_optimizer_that_is_to_be_made() -> None:
+    assert rate_of(partial(Muon, momentum=0.9)) == 5e-3
+    assert rate_of(partial(SGD, lr=0.2)) == 0.2
+    with pytest.raises(ValueError, match=r"lr_factors multiplies optimizer\.lr, which is None"):
+        rate_of(lambda params: SGD(params))

@@ -29,6 +29,7 @@ from segpets.run.ranks import current
 from segpets.settings import table
 
 OURS: Final = ("compile", "float32_matmul")
+_WHOLE: Final = ("bf16-true", "16-true", "64-true", "64")  # of the weights, too
 """Keys of `trainer` that Lightning's Trainer hasn't."""
 
 
@@ -178,6 +179,12 @@ def build_trainer(cfg: DictConfig, *, extra_callbacks: Sequence[Callback] = ()) 
     if not loggers:  # it refuses to work without one
         callbacks = [c for c in callbacks if not isinstance(c, LearningRateMonitor)]
     parts = {"callbacks": [*callbacks, *extra_callbacks], "logger": loggers}
+    precision = str(cfg.trainer.precision)
+    if cfg.trainer.accelerator != "tpu" and precision in _WHOLE:
+        raise UserError(
+            f"trainer.precision={precision} has the weights in it, too, which is for TPUs: choose "
+            "bf16-mixed, 16-mixed or 32-true"
+        )
     try:
         own = {key: value for key, value in cfg.trainer.items() if key not in OURS}
         trainer: Trainer = build(own, "trainer", **parts, **_for_several(own))

@@ -101,6 +101,11 @@ class BestAndLast(Checkpoint):
         for name, every in (("steps", every_n_steps), ("minutes", every_n_minutes)):
             if every is not None and not every > 0:
                 raise ValueError(f"every_n_{name} is {every}: give a number above 0, or null")
+        if not monitor.startswith("val/"):
+            raise ValueError(
+                f"monitor is {monitor}, which isn't measured on val images: give optimized_metric="
+                "val/mean_iou, or another of val"
+            )
         self.folder = Path(folder)
         self.monitor = monitor
         self.every_n_steps, self.every_n_minutes = every_n_steps, every_n_minutes

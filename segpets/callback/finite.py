@@ -107,11 +107,12 @@ class StopOnNaN(Callback):
         shown = ", ".join(images[:_MOST_IMAGES])
         more = f" and {len(images) - _MOST_IMAGES} more" if len(images) > _MOST_IMAGES else ""
         of = f", for the images {shown}{more}" if images else ""
+        again = f"python -m segpets.train debug=replay run={run.path} runs this step again and "
         raise UserError(
             f"{what} at step {step} (epoch {epoch}){where}{of}. Try a lower optimizer.lr, "
             "trainer.gradient_clip_val=1, trainer.precision=32-true, or another loss. The "
-            "checkpoints of before are kept; python -m segpets.train debug=replay "
-            f"run={run.path} runs this step again and looks at each layer"
+            "checkpoints of before are kept"
+            + (f"; {again}looks at each layer" if trainer.world_size == 1 else "")
         )
 
 

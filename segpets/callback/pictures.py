@@ -26,6 +26,10 @@ class Pictures(Callback):
     """
 
     def __init__(self, *, folder: str, count: int = 8, every_n_epochs: int = 5) -> None:
+        if every_n_epochs < 1:
+            raise ValueError(
+                f"every_n_epochs is {every_n_epochs}: give 1 or more; ~callback.pictures draws none"
+            )
         self.folder = Path(folder)
         self.count = count
         self.every_n_epochs = every_n_epochs

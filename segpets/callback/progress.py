@@ -49,7 +49,8 @@ class Progress(RichProgressBar):
         Values are read as often as they are logged, as reading them waits for the device.
         """
         every: int = getattr(trainer, "log_every_n_steps")  # noqa: B009
-        if not trainer.training or trainer.global_step % every == 0 or trainer.is_last_batch:
+        due = every > 0 and trainer.global_step % every == 0
+        if due or not trainer.training or trainer.is_last_batch:
             metrics = trainer.callback_metrics
             self._shown |= {w: metrics[name].item() for name, w in BAR.items() if name in metrics}
         return self._shown

@@ -20,11 +20,12 @@ def log_hparams(cfg: DictConfig, run: Run, metrics: dict[str, float]) -> None:
     chosen: dict[str, Any] = {
         "model": cfg.model._target_.rpartition(".")[2],
         "loss": cfg.loss._target_.rpartition(".")[2],
-        "optimizer.lr": cfg.optimizer.lr,
         "data.batch_size": cfg.data.batch_size,
         "trainer.max_epochs": cfg.trainer.max_epochs,
         "seed": cfg.seed,
     }
+    if "lr" in cfg.optimizer:
+        chosen["optimizer.lr"] = cfg.optimizer.lr
     for key, word in (o.lstrip("+~").partition("=")[::2] for o in run.summary["overrides"]):
         if not key.startswith(("hydra.", "paths.", "sweep")):
             value = OmegaConf.select(cfg, key) if "[" not in key else None

@@ -94,18 +94,22 @@ class _Step(Callback):
 
 def _run(module: SegmentationModule, batch: Any, *, bf16: bool) -> Seen:
     """Computes loss and gradients of a batch on a copy, with the step's random numbers."""
-    seen, own = Seen(), copy.deepcopy((module.net, module.loss, module.preprocess))
-    parts = torch.nn.ModuleDict(dict(zip(("net", "loss", "preprocess"), own, strict=True)))
-    reduced = next(module.net.parameters()).dtype == torch.bfloat16
-    parts = parts if bf16 else parts.float()
+    seen, own, teacher = Seen(), (module.net, module.loss, module.preprocess), module.distillation
+    copies = dict(zip(("net", "loss", "preprocess"), copy.deepcopy(own), strict=True))
+    parts = torch.nn.ModuleDict(copies)
     device = module.device.type
     devices = [module.device] if device == "cuda" else []
-    with torch.random.fork_rng(devices=devices), watched(parts, _noting(seen.outputs)):
-        with torch.autocast(device, torch.bfloat16, enabled=bf16 and not reduced):
-            image = parts["preprocess"](batch["image"])
-            logits = parts["net"](image.to(torch.bfloat16) if bf16 and reduced else image)
-            loss: Tensor = parts["loss"](logits, batch["mask"].long())
-    loss.backward()  # type: ignore[no-untyped-call]
+    image, mask = batch["image"], batch["mask"]
+    try:
+        module.net, module.loss, module.preprocess = copies.values()
+        with torch.random.fork_rng(devices=devices), watched(parts, _noting(seen.outputs)):
+            with torch.autocast(device, torch.bfloat16, enabled=bf16):
+                logits, loss = module.losses(image, mask)
+                if teacher is not None:
+                    loss = loss + teacher.term(logits, teacher.logits(image), mask)
+        loss.backward()  # type: ignore[no-untyped-call]
+    finally:
+        module.net, module.loss, module.preprocess = own
     seen.loss = loss.item()
     seen.gradients = {
         name: _largest(weight.grad)
@@ -153,6 +157,11 @@ def replay(cfg: DictConfig, trust: Trust) -> Path:
     with threads(thread_count(read_summary(run))):
         datamodule, module, _ = seeded_parts(own, trust)
         trainer = build_trainer(own, extra_callbacks=[watcher])
+        if trainer.world_size > 1:
+            raise UserError(
+                f"{shown(run)} was trained by {trainer.world_size} processes, whose steps one "
+                "can't run again: begin it with trainer.devices=1, and replay that run"
+            )
         with suppress(_DoneError), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`")  # no summary
             trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)

@@ -163,7 +163,12 @@ def test_it_stops_at_the_step_after_a_resume_in_mid_epoch(
     monkeypatch.syspath_prepend(tmp_path)
     searchpath = f"hydra.searchpath=[{tmp_path / 'mine'}]"
     said = r"a gradient is no number at step 5 \(epoch 2\)"
-    words = ["model=sours", "model.part=gradient", *SOURED, "callback.best_and_last.every_n_steps=4"]
+    words = [
+        "model=sours",
+        "model.part=gradient",
+        *SOURED,
+        "callback.best_and_last.every_n_steps=4",
+    ]
     with pytest.raises(UserError, match=said):
         train_tiny(*words, searchpath)
     saved = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
@@ -172,9 +177,18 @@ def test_it_stops_at_the_step_after_a_resume_in_mid_epoch(
         train(compose([f"resume={tmp_path / 'run'}", "allow=[sours_net.SoursNet]"]))
 
 
-def test_a_replayed_step_is_that_of_the_training(train_tiny: Train, tmp_path: Path) -> None:
-    words = ("model=vit_tiny", "model.width=24", "model.depth=1", "model.dropout=0.3")
-    train_tiny(*words, "callback=ema", "trainer.precision=32", folder="run")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["model=vit_tiny", "model.width=24", "model.depth=1", "model.dropout=0.3", "callback=ema"],
+        ["model.auxiliary=1", "model.widths=[4,8,16]", "teacher=TEACHER"],
+    ],
+)
+def test_a_replayed_step_is_that_of_the_training(
+    train_tiny: Train, tmp_path: Path, finished: Result, words: list[str]
+) -> None:
+    words = [word.replace("TEACHER", str(finished.path)) for word in words]
+    train_tiny(*words, "trainer.precision=32", folder="run")
     with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
         losses = {int(row["step"]) + 1: row["train/loss"] for row in csv.DictReader(file)}
     for step in (2, 5):  # from the start, and from the checkpoint of the first epoch

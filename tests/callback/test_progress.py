@@ -7,12 +7,16 @@ import pytest
 from fixture_types import Train
 
 
+@pytest.mark.parametrize("every", [2, 0])
 def test_a_bar_in_a_terminal_shows_loss_and_iou(
-    train_tiny: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    train_tiny: Train,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    every: int,
 ) -> None:
     monkeypatch.setenv("COLUMNS", "150")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    metrics = train_tiny("test=false", "trainer.log_every_n_steps=2").metrics
+    metrics = train_tiny("test=false", f"trainer.log_every_n_steps={every}").metrics
     shown = capsys.readouterr().out
     lines = [line for line in re.split(r"[\r\n]", shown) if "Epoch 2/2" in line]
     assert lines

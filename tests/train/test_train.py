@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -234,6 +235,20 @@ def test_a_variant_trains(train_tiny: Train, words: list[str]) -> None:
     result = train_tiny(*words)
     assert summary_of(result)["status"] == "completed"
     assert ("test/mean_iou" in result.metrics) == ("test=false" not in words)
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("trainer.precision=bf16-true", "has the weights in it, too, which is for TPUs"),
+        ("trainer.precision=64-true", "choose bf16-mixed, 16-mixed or 32-true"),
+        ("callback.pictures.every_n_epochs=0", "callback.pictures: every_n_epochs is 0: give 1"),
+        ("optimized_metric=train/mean_iou", "train/mean_iou, which isn't measured on val images"),
+    ],
+)
+def test_values_that_cannot_be_are_refused(train_tiny: Train, word: str, said: str) -> None:
+    with pytest.raises(UserError, match=re.escape(said)):
+        train_tiny(word)
 
 
 def test_early_stopping_stops(train_tiny: Train) -> None:
