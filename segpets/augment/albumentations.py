@@ -4,6 +4,7 @@ import os
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Final
 
 import cv2
 import numpy as np
@@ -16,12 +17,17 @@ from segpets.labels import IGNORE_INDEX
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks a server for news
 import albumentations as A
 
+_RESIZES: Final = (
+    *(A.Resize, A.RandomScale, A.LongestMaxSize, A.SmallestMaxSize),
+    *(A.RandomResizedCrop, A.RandomSizedCrop),
+)
+
 
 class AlbumentationsAugment:
     """Applies Albumentations' transforms to image and mask, one after the other.
 
     The transforms' `fill_mask` and `mask_interpolation` are overruled: the mask is filled with
-    `IGNORE_INDEX` and resampled by nearest neighbour.
+    `IGNORE_INDEX` and resampled by nearest neighbour, from centre to centre.
 
     Args:
         transforms: The transforms. Containers such as `A.OneOf` may hold further ones.
@@ -42,6 +48,8 @@ class AlbumentationsAugment:
         self.compose = A.Compose(
             list(transforms), mask_interpolation=cv2.INTER_NEAREST, strict=True
         )
+        for transform in self.compose.transforms:
+            _resize_by_centres(transform)
 
     def __call__(self, image: Tensor, mask: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:
         """Returns the pair that belongs to the seed, an integer from 0 on.
@@ -80,6 +88,18 @@ def _fill_mask_with_ignore(transform: A.BasicTransform | A.BaseCompose) -> None:
             _fill_mask_with_ignore(child)
     elif getattr(transform, "fill_mask", None) is not None:
         transform.fill_mask = IGNORE_INDEX
+
+
+def _resize_by_centres(transform: A.BasicTransform | A.BaseCompose) -> None:
+    """Replaces OpenCV's INTER_NEAREST, which in a resize lies half a pixel beside the image.
+
+    Warps know no other, and take the centres.
+    """
+    if isinstance(transform, A.BaseCompose):
+        for child in transform.transforms:
+            _resize_by_centres(child)
+    elif isinstance(transform, _RESIZES):
+        transform.mask_interpolation = cv2.INTER_NEAREST_EXACT
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
 
 from segpets.augment.pair import check_pair
 from segpets.augment.scale_crop import ScaleCrop
@@ -63,13 +64,38 @@ class TorchvisionAugment:
             mask: uint8 (H, W).
             seed: Chooses among the possible pairs.
         """
-        pair = tv_tensors.Image(image), tv_tensors.Mask(mask)
+        pair = tv_tensors.Image(image), _Labels(mask)
         with _isolated(seed):
             if self._cuts is None:  # a transform may work in place; what cuts copies its piece only
                 pair = pair[0].clone(), pair[1].clone()
             for transform in self.transforms:
                 pair = transform(*pair)
             return check_pair(*pair, image)
+
+
+class _Labels(tv_tensors.Mask):  # type: ignore[misc]  # torchvision has no types
+    """A mask that resizes choose from by the centres of pixels, as they do from images.
+
+    torchvision's own lies half a pixel beside its image then.
+    """
+
+
+@F.register_kernel(F.resize, _Labels)  # type: ignore[untyped-decorator]
+def _resized(
+    mask: _Labels, size: list[int] | None, max_size: int | None = None, **_: Any
+) -> _Labels:
+    nearest = v2.InterpolationMode.NEAREST_EXACT
+    plain = mask.as_subclass(Tensor).unsqueeze(0)
+    resized = F.resize_image(plain, size, interpolation=nearest, max_size=max_size)
+    return _Labels(resized.squeeze(0))
+
+
+@F.register_kernel(F.resized_crop, _Labels)  # type: ignore[untyped-decorator]
+def _cropped_and_resized(
+    mask: _Labels, top: int, left: int, height: int, width: int, size: list[int], **_: Any
+) -> _Labels:
+    resized: _Labels = _resized(F.crop(mask, top, left, height, width), size)
+    return resized
 
 
 class ColorJitter(v2.ColorJitter):  # type: ignore[misc]  # torchvision has no types
@@ -86,7 +112,7 @@ def _prepare(transform: v2.Transform) -> None:
         transform.__class__ = ColorJitter
     # v2 takes a fill for each type, but only as a dict whose keys are the types: YAML has no such.
     if hasattr(transform, "_fill"):
-        transform._fill = {**transform._fill, tv_tensors.Mask: IGNORE_INDEX}
+        transform._fill = {**transform._fill, _Labels: IGNORE_INDEX}
     for child in getattr(transform, "transforms", ()):
         if isinstance(child, v2.Transform):
             _prepare(child)

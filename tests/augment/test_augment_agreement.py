@@ -11,7 +11,9 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from segpets.augment.albumentations import AlbumentationsAugment
+from segpets.augment.scale_crop import ScaleCrop
 from segpets.augment.torchvision import TorchvisionAugment
+from segpets.config import register_resolvers
 from segpets.labels import IGNORE_INDEX
 
 import albumentations as A  # isort: skip  # after ours, which keeps it from the network
@@ -54,13 +56,43 @@ def test_shifted_rotated_and_scaled_masks_agree_pixel_by_pixel() -> None:
     assert torch.equal(ours, by_albumentations(shift)[1])
 
 
-@pytest.mark.parametrize("size", [16, 40, 64])
+@pytest.mark.parametrize("size", [16, 32, 64])  # where no pixel's centre falls between two
 def test_cropped_and_resized_masks_agree_pixel_by_pixel(size: int) -> None:
     _, ours = by_torchvision(v2.CenterCrop([24, 32]), v2.Resize([size, size]))
     _, theirs = by_albumentations(
         A.CenterCrop(height=24, width=32, p=1), A.Resize(height=size, width=size, p=1)
     )
     assert torch.equal(ours, theirs)
+
+
+RESIZES = {
+    "crop": v2.RandomResizedCrop([48, 64], scale=(0.4, 1), antialias=True),
+    "resize": v2.RandomApply([v2.RandomResize(50, 120)], p=1),
+    "scale_crop": ScaleCrop([48, 64], scale=[0.6, 2.2]),
+    "affine": v2.RandomAffine(degrees=0, scale=[1.1, 1.9], interpolation=2),
+    "crop_a": A.RandomResizedCrop((48, 64), scale=(0.4, 1), p=1),
+    "resize_a": A.OneOf([A.RandomScale((0.3, 1.2), p=1)], p=1),
+    "affine_a": A.Affine(scale=(1.1, 1.9), p=1),
+}
+
+
+@pytest.mark.parametrize("kind", RESIZES)
+def test_masks_lie_on_their_images(kind: str) -> None:
+    """An edge is where it is in the image, on average over what is drawn, to a tenth of a pixel."""
+    image = torch.zeros(3, 70, 90, dtype=torch.uint8)
+    image[..., 44:] = 255
+    mask = (image[0] > 0).byte()
+    backend = AlbumentationsAugment if kind.endswith("_a") else TorchvisionAugment
+    augment = backend(transforms=[RESIZES[kind]])  # type: ignore[operator]
+    beside = []
+    for seed in range(200):
+        moved, labels = augment(image, mask, seed=seed)
+        row = labels.shape[0] // 2
+        if labels[row].max() < 2 and len(labels[row].unique()) == 2:
+            dark = (1 - moved[0, row].float() / 255).sum()
+            beside.append(float(dark - (labels[row] == 0).sum()))
+    assert len(beside) > 20
+    assert abs(sum(beside) / len(beside)) < 0.1
 
 
 @pytest.mark.parametrize("channel", ["brightness", "contrast", "saturation"])
@@ -82,6 +114,8 @@ def test_blurs_agree_to_rounding() -> None:
 
 @pytest.mark.parametrize("kind", ["", "_strong"])
 def test_the_shipped_configs_have_the_same_ranges(kind: str) -> None:
+    register_resolvers()
+
     def transforms(backend: str) -> dict[str, list[object]]:
         root = OmegaConf.create({"augment": OmegaConf.load(CONF / f"{backend}{kind}.yaml")})
         root.data = {"size": 64}
