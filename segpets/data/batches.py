@@ -107,13 +107,24 @@ class TrainLoader(DataLoader[Item]):
         self.trainer, self.order = trainer, sampler
 
     def state_dict(self) -> dict[str, int]:
-        """Returns the epoch and its samples that have been trained on."""
+        """Returns the epoch, and how many samples each of the processes has trained on."""
         assert self.trainer is not None and self.batch_size is not None
-        batches = batches_done(self.trainer)
-        return {"epoch": self.trainer.current_epoch, "samples": batches * self.batch_size}
+        samples = batches_done(self.trainer) * self.batch_size
+        return {"epoch": self.trainer.current_epoch, "samples": samples, "world": self.order.world}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Goes on after those samples."""
+        """Goes on after those samples.
+
+        Raises:
+            UserError: So many processes as there are now would divide them otherwise.
+        """
+        before, now = state.get("world", self.order.world), self.order.world
+        if state["samples"] and before != now:
+            raise UserError(
+                f"the run stopped within epoch {state['epoch'] + 1} of {before} processes, and "
+                f"{now} would train some of its images twice and others never: go on with "
+                f"trainer.devices={before}"
+            )
         self.order.go_on(state["epoch"], state["samples"])
 
 

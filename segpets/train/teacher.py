@@ -12,6 +12,7 @@ from torch import nn
 
 from segpets.build.cost import cost_of
 from segpets.data import SegmentationDataModule
+from segpets.data.geometry import trained_size
 from segpets.distillation import Distillation
 from segpets.errors import UserError
 from segpets.hardware import threads
@@ -58,7 +59,8 @@ def distillation_of(
     for run in runs:
         warn_of_leaks(run.path, run.config["data"], table(cfg.data))
     with threads(1):
-        cost = cost_of(teacher.segmenter.net, datamodule.size, datamodule.reader.channels)
+        size = trained_size(cfg.data)
+        cost = cost_of(teacher.segmenter.net, size, datamodule.reader.channels)
     names = ", ".join(shown(run.path) for run in runs)
     log.info(
         "Taught by %s: %s parameters and %s mult-adds more for each training image",

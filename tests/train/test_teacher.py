@@ -45,6 +45,14 @@ def teacher(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Result:
     return train(compose([*words, f"hydra.run.dir={folder}"]))
 
 
+def test_the_cost_is_that_of_what_is_trained_on(teacher: Result, train_tiny: Train) -> None:
+    """Here of a crop, which is smaller than the images; student and teacher are alike."""
+    words = [f"teacher={teacher.path}", "augment=scale_crop", "data.crop=32", "data.fit=none"]
+    result = train_tiny(*QUICK, *words, "trainer.max_steps=1", "test=false", "logger=[]")
+    summary = json.loads((result.path / "summary.json").read_text())
+    assert summary["teacher"]["mult_adds"] == summary["mult_adds"]
+
+
 @pytest.mark.slow
 def test_a_student_comes_nearer_to_its_teacher(teacher: Result, train_tiny: Train) -> None:
     images = next(iter(teacher.datamodule.plain_dataloader("test")))["image"]
