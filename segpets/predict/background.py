@@ -103,9 +103,10 @@ class Background:
         if self.image is not None:
             # As large as it may be inside the image, in the middle.
             scale = min(self.image.width / width, self.image.height / height)
-            x = (self.image.width - scale * width) / 2
-            y = (self.image.height - scale * height) / 2
-            box = (x, y, x + scale * width, y + scale * height)
+            wide = min(scale * width, self.image.width)  # rounding may make it larger
+            high = min(scale * height, self.image.height)
+            x, y = (self.image.width - wide) / 2, (self.image.height - high) / 2
+            box = (x, y, x + wide, y + high)
             return Stretched(self.image, box, picture.size)
         small, weight = _small(picture, alpha)
         around = _as_image(filled(small, weight))

@@ -57,23 +57,21 @@ def finish(folder: Path) -> None:
     write_atomically(folder / FILE, json.dumps(origin, indent=2, ensure_ascii=False) + "\n")
 
 
-def claim(
+def checked(
     folder: Path,
     origin: Mapping[str, Any],
     *,
     there: Collection[str],
     wanted: Collection[str],
-    names: Collection[str],
     overwrite: bool,
-) -> None:
-    """Records what predicts a folder's pictures, before the first is predicted.
+) -> dict[str, Any]:
+    """Checks that a folder's pictures may be predicted so, and returns what is to be noted.
 
     Args:
         folder: The output's folder.
         origin: `run`, `epoch`, `weights` (a fingerprint) and the settings, as plain data.
         there: The pictures that already have predictions in the folder.
         wanted: The pictures that are to be predicted now.
-        names: The names of their outputs.
         overwrite: Whether they are made anew.
 
     Raises:
@@ -92,8 +90,19 @@ def claim(
     kept = dict(origin)
     if before is not None and reason is None and _no_composites(origin):
         kept |= {key: before.get(key) for key in _COMPOSITES}
-    kept["begun"] = sorted({*names, *begun(folder)})
-    write_atomically(folder / FILE, json.dumps(kept, indent=2, ensure_ascii=False) + "\n")
+    return kept
+
+
+def claim(folder: Path, origin: Mapping[str, Any], names: Collection[str]) -> None:
+    """Notes what predicts a folder's pictures, before the first is predicted.
+
+    Args:
+        folder: The output's folder.
+        origin: As `checked` returns it.
+        names: The names of the pictures' outputs.
+    """
+    noted = {**origin, "begun": sorted({*names, *begun(folder)})}
+    write_atomically(folder / FILE, json.dumps(noted, indent=2, ensure_ascii=False) + "\n")
 
 
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:

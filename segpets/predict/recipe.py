@@ -119,18 +119,20 @@ def _predicted(
             words, output=output, known=table.names(), bands=net.config["data"].get("bands")
         )
         if net.reader.pages == "each":
-            sources = list(each_page(sources))
+            sources = list(each_page(sources, known=table.names()))
         _check_own(sources, wanted, table)
         for name in settings.folders:
             make_ready(output / name, OTHERWISE, key=f"output={output}: ")
-        provenance.claim(
+        origin = provenance.checked(
             output,
             _provenance(settings, net, wanted),
             there=[path for path, row in table.rows.items() if not row["error"]],
             wanted=[source.source for source in sources],
-            names=[source.name for source in sources],
             overwrite=settings.overwrite,
         )
+        if settings.overwrite:  # if this is interrupted, none counts as predicted by the new model
+            table.doubt([source.source for source in sources])
+        provenance.claim(output, origin, [source.name for source in sources])
         done = [s for s in sources if not settings.overwrite and _is_done(s, wanted, table.rows)]
         missing = [source for source in sources if source not in done]
         outcomes = []

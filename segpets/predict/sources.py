@@ -118,8 +118,17 @@ def find_sources(
     ]
 
 
-def each_page(sources: Iterable[PictureFile]) -> Iterator[PictureFile]:
-    """Yields a picture for each page of files with several."""
+def each_page(
+    sources: Sequence[PictureFile], *, known: Mapping[str, str] | None = None
+) -> Iterator[PictureFile]:
+    """Yields a picture for each page of files with several.
+
+    Args:
+        sources: The files, each with a name of its own.
+        known: Names that are taken, by the source that has them.
+    """
+    names = known or {}
+    taken = {one.name.casefold() for one in sources} | {name.casefold() for name in names.values()}
     for one in sources:
         try:
             count = page_count(one.path)
@@ -128,8 +137,12 @@ def each_page(sources: Iterable[PictureFile]) -> Iterator[PictureFile]:
         if count == 1:
             yield one
             continue
-        for page in range(count):
-            yield replace(one, name=f"{one.name}-page{page + 1}", page=page)
+        pages = [replace(one, name=f"{one.name}-page{n + 1}", page=n) for n in range(count)]
+        free = all(names.get(p.source) == p.name or p.name.casefold() not in taken for p in pages)
+        if not free:
+            base = f"{one.name}-{_digest(one.path)}"
+            pages = [replace(page, name=f"{base}-page{n}") for n, page in enumerate(pages, 1)]
+        yield from pages
 
 
 def _of_first_band(path: Path, bands: Sequence[str]) -> str | None:
@@ -222,10 +235,13 @@ def _named(found: Mapping[Path, str], known: Mapping[str, str]) -> list[PictureF
 
 
 def _candidates(path: Path, relative: str, stem: str) -> Iterable[str]:
-    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
     yield stem
     yield _shortened(relative)
-    yield f"{stem}-{digest}"
+    yield f"{stem}-{_digest(path)}"
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
 
 
 def _shortened(name: str) -> str:

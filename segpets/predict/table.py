@@ -91,11 +91,18 @@ class Table:
         with self.path.open("ab") as file:
             file.write(self._lines([full], header=new))
 
+    def doubt(self, sources: Sequence[str]) -> None:
+        """Notes that the predictions of some sources are to be made anew."""
+        doubted = [self.rows[source] for source in sources if source in self.rows]
+        for row in doubted:
+            row["error"] = "is to be predicted anew"
+        if doubted:
+            self.tidy()
+
     def tidy(self) -> None:
         """Leaves one row for each source, sorted."""
         rows = [self.rows[source] for source in sorted(self.rows)]
-        text = self._lines(rows, header=True).decode(errors="surrogateescape")
-        write_atomically(self.path, text)
+        write_atomically(self.path, self._lines(rows, header=True))
 
     def _lines(self, rows: Sequence[Row], *, header: bool) -> bytes:
         text = io.StringIO()

@@ -148,12 +148,14 @@ class RunFiles:
         return self.path / ".lock"
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a file so that a reader, or a power cut, sees the old text or the new one."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Writes a file so that a reader, or a power cut, sees the old content or the new one."""
+    if isinstance(content, str):
+        content = content.encode(errors="backslashreplace")
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~umask())

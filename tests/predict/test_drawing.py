@@ -127,6 +127,15 @@ def test_a_picture_stands_behind_the_foreground_and_fills_it(tmp_path: Path) -> 
     assert (drawn[12:, 10:] == 255).all()
 
 
+def test_a_picture_of_any_size_has_the_background_in_its_middle() -> None:
+    """Rounding makes the part of the background larger than it is by 1e-13, of some widths."""
+    behind = Background(image=Image.new("RGB", (1600, 1200)))
+    for width in range(100, 1200, 5):
+        picture = Picture(Image.new("RGB", (width, 185)), Path("a"), SMALL)
+        strip = behind.behind(picture, Image.new("L", (width, 185))).strip(100, 185)
+        assert strip.size == (width, 85)
+
+
 def test_a_blur_leaves_the_foreground_and_holds_nothing_of_it() -> None:
     backdrop = Background(blur=True).behind(PICTURE, alpha())
     drawn = pixels(drawing.composite(PICTURE, alpha(), backdrop))

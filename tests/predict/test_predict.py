@@ -7,8 +7,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,8 @@ from segpets.config import compose
 from segpets.errors import UserError
 from segpets.inference.logits import class_ids
 from segpets.inference.trained import Trained
-from segpets.predict import predict
+from segpets.predict import predict, recipe
+from segpets.predict.batch import Outcome, predict_all
 from segpets.predict.recipe import PredictSettings, _foreground
 from segpets.train import Result, train
 
@@ -206,6 +208,37 @@ def test_a_folder_holds_the_predictions_of_one_model(
     }
     assert len(predict(config(f"run={other}", "overwrite=true")).outcomes) == 2
     assert predict(config(f"run={other}")).skipped == 2
+
+
+def test_what_an_interrupted_overwrite_leaves_is_predicted_by_the_new_model(
+    config: Config, finished: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict(config())
+    other = tmp_path / "other"
+    shutil.copytree(finished.path, other)
+    weights = torch.load(other / "checkpoints" / "best.ckpt", weights_only=True)
+    for name in weights["state_dict"]:
+        weights["state_dict"][name] = weights["state_dict"][name] * 0.5
+    torch.save(weights, other / "checkpoints" / "best.ckpt")
+
+    def one_and_no_more(*args: Any) -> Iterator[Outcome]:
+        yield next(iter(predict_all(*args)))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(recipe, "predict_all", one_and_no_more)
+        predict(config(f"run={other}", "overwrite=true"))
+    result = predict(config(f"run={other}"))
+    assert (len(result.outcomes), result.skipped) == (1, 1)
+    found = {name: row["confidence"] for name, row in rows(tmp_path / "out").items()}
+    predict(config(f"run={other}", f"output={tmp_path / 'fresh'}"))
+    assert found == {n: row["confidence"] for n, row in rows(tmp_path / "fresh").items()}
+
+
+def test_a_name_that_is_no_utf8_is_known_again(config: Config, photos: Path) -> None:
+    os.rename(photos / "a.jpg", os.fsencode(photos) + b"/caf\xe9.jpg")
+    assert len(predict(config()).outcomes) == 2
+    assert predict(config()).skipped == 2
 
 
 def test_a_folder_holds_predictions_of_one_setting(config: Config, tmp_path: Path) -> None:

@@ -3,10 +3,13 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
+from PIL import Image
 
 from segpets.errors import UserError
-from segpets.predict.sources import PictureFile, find_sources
+from segpets.predict.sources import PictureFile, each_page, find_sources
 
 
 @pytest.fixture
@@ -123,3 +126,24 @@ def test_a_folder_that_cannot_be_listed_is_an_error(photos: Path, tmp_path: Path
     (photos / "sub").chmod(0)
     with pytest.raises(UserError, match="can't be listed"):
         find_sources([str(photos)], output=tmp_path / "out")
+
+
+def test_no_page_has_the_name_of_another_picture(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    tifffile.imwrite(
+        photos / "x.tif", np.zeros((2, 8, 8), dtype=np.uint8), photometric="minisblack"
+    )
+    Image.new("L", (8, 8)).save(photos / "X-page1.png")
+    Image.new("L", (8, 8)).save(photos / "y.png")
+    whole = find_sources([str(photos)], output=tmp_path / "out")
+    pages = {source.source: source.name for source in each_page(whole)}
+    assert len(pages) == 4 and len({name.casefold() for name in pages.values()}) == 4
+    assert pages[f"{photos}/X-page1.png"] == "X-page1"
+    again = {source.source: source.name for source in each_page(whole, known=pages)}
+    assert again == pages
+    (photos / "X-page1.png").unlink()  # what was predicted keeps its name
+    left = find_sources([str(photos)], output=tmp_path / "out", known=pages)
+    assert {source.source: source.name for source in each_page(left, known=pages)}.items() <= (
+        pages.items()
+    )
