@@ -13,7 +13,8 @@ from segpets.browse.finding import Finding
 from segpets.browse.shares import extremes, frequencies, groups
 from segpets.browse.survey import Survey
 from segpets.data import SegmentationDataModule
-from segpets.report.figure import as_picture, sheet, size_figure
+from segpets.data.geometry import by
+from segpets.report.figure import as_picture, in_columns, sheet, size_figure
 from segpets.report.page import embedded, render
 from segpets.report.paint import RGB
 from segpets.report.palette import palette
@@ -52,9 +53,8 @@ class Drawn:
 def save_sheets(folder: Path, drawn: Drawn, classes: Sequence[str]) -> None:
     """Writes the contact sheets as PNG."""
     for part, tiles in drawn.sheets.items():
-        columns = [np.stack([getattr(t, kind) for t in tiles]) for kind in _KINDS]
         picture = sheet(
-            columns,
+            in_columns([[getattr(tile, kind) for kind in _KINDS] for tile in tiles]),
             heading=f"{part}: image | mask | mask over image",
             captions=[f"{tile.name} {tile.about}" for tile in tiles],
             classes=classes,
@@ -62,7 +62,7 @@ def save_sheets(folder: Path, drawn: Drawn, classes: Sequence[str]) -> None:
         Image.fromarray(picture).save(folder / f"{part}.png")
     if rows := [tiles for _, tiles in drawn.augmented]:
         picture = sheet(
-            [np.stack(column) for column in zip(*rows, strict=True)],
+            in_columns(rows),
             heading="as it is | augmented eight times, with the edges of the mask",
             captions=[caption for caption, _ in drawn.augmented],
             classes=classes,
@@ -79,12 +79,14 @@ def page(
 ) -> str:
     """Renders the page of a data set."""
     sizes = found.sizes[found.sizes[:, 0] > 0]
+    whole = datamodule.reader.fit in ("stretch", "letterbox")
     return render(
         "segpets.browse",
         "browse.html.j2",
         title=str(datamodule.source.root),
         counts={stage: len(rows) for stage, rows in found.stages.items()},
-        size=datamodule.size,
+        seen=f"shown at {by(datamodule.size)}" if whole else "shown",
+        width=3 * datamodule.size[1],
         classes=[
             (name, "#{:02x}{:02x}{:02x}".format(*colour))
             for name, colour in zip(cfg.data.classes, palette(cfg.data.classes), strict=True)
@@ -96,14 +98,19 @@ def page(
         doctor=cfg.doctor,
         findings=findings,
         ceiling=drawn.copies.ceiling,
-        doubted=[(caption, embedded(np.hstack(tiles))) for caption, tiles in drawn.doubted],
+        doubted=[(caption, _beside(tiles)) for caption, tiles in drawn.doubted],
         copies=[(caption, embedded(tile)) for caption, tile in drawn.copies.tiles],
         sheets={
             part: [
-                (tile.name, tile.about, embedded(np.hstack([tile.image, tile.mask, tile.overlay])))
+                (tile.name, tile.about, _beside([tile.image, tile.mask, tile.overlay]))
                 for tile in tiles
             ]
             for part, tiles in drawn.sheets.items()
         },
-        augmented=[(caption, embedded(np.hstack(tiles))) for caption, tiles in drawn.augmented],
+        augmented=[(caption, _beside(tiles)) for caption, tiles in drawn.augmented],
     )
+
+
+def _beside(tiles: Sequence[RGB]) -> str:
+    """Embeds pictures side by side, which may differ in size."""
+    return embedded(np.hstack([column[0] for column in in_columns([tiles])]))

@@ -116,7 +116,6 @@ def browse(cfg: DictConfig) -> Result:
         copies,
         label_issues.tiles_of(issues, contents, datamodule, classes),
     )
-    write_atomically(folder / BROWSING, page(cfg, datamodule, contents, findings, drawn))
     save_sheets(folder, drawn, classes)
     before = read_text(datamodule.exclude) if datamodule.exclude else ""
     if settings.doctor:
@@ -127,6 +126,7 @@ def browse(cfg: DictConfig) -> Result:
         save(copies, contents, folder, classes=classes, protocol=meant, before=before)
     if issues:
         label_issues.save(issues, drawn.doubted, contents, folder, classes, before=before)
+    write_atomically(folder / BROWSING, page(cfg, datamodule, contents, findings, drawn))
     _say(cfg, datamodule, contents, findings)
     if issues:
         ranked = {issue.row for issue in issues}

@@ -191,7 +191,7 @@ def _loss(task: Task) -> Loss | None:
     node = task.trained.config.get("loss")
     if node is None or not task.as_trained:
         return None
-    loss = build(OmegaConf.create(node), "loss").to(task.trained.device)
+    loss = build(OmegaConf.create(node), "loss")  # on the CPU, where images are judged
     weights = task.trained.summary.get("class_weights")
     for part in weighted_parts(loss):
         if not isinstance(weights, list) or len(weights) != part.num_classes:

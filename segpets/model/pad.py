@@ -54,5 +54,6 @@ def continued(image: Tensor, height: int, width: int) -> Tensor:
     """
     for dim, least in ((-2, height), (-1, width)):
         if (length := image.shape[dim]) < least:
-            image = image.index_select(dim, torch.arange(least).clamp(max=length - 1))
+            places = torch.arange(least, device=image.device).clamp(max=length - 1)
+            image = image.index_select(dim, places)
     return image

@@ -63,6 +63,7 @@ def test_the_page_shows_everything_and_fetches_nothing(own_pets: Path, tmp_path:
     for shown in ("Abyssinian", "beagle", "Bombay", "cat", "pet", "background", "border"):
         assert shown in page.text
     assert "augmented eight times" in page.text
+    assert "images, shown at 64x64 as a training sees them." in page.text
     swatch = '<span class="swatch" style="background: {}"></span>{}'
     written = (result.path / "browse.html").read_text()
     for name, colour in (("pet", "#e69f00"), ("background", "#000000"), ("border", "#56b4e9")):
@@ -75,6 +76,25 @@ def test_the_page_shows_everything_and_fetches_nothing(own_pets: Path, tmp_path:
         assert sheet.size == (3 * (64 + 4), 2 * 16 + 5 * (64 + 16))
     with Image.open(result.path / "augmented.png") as sheet:  # 3 images by 2 backends
         assert sheet.size == (2 * 9 * (64 + 4), 2 * 16 + 3 * (64 + 16))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        ["data.fit=none"],
+        ["data.fit=shorter", "augment=scale_crop", "data.crop=40"],
+    ],
+    ids=" ".join,
+)
+def test_pictures_of_several_sizes_stand_side_by_side(
+    command: Command, own_pets: Path, tmp_path: Path, kind: list[str]
+) -> None:
+    given = words(own_pets, "doctor=true", *kind, "hydra.run.dir=looked")
+    done = command(*given, module="segpets.browse")
+    assert done.returncode == 0, done.stdout
+    there = {file.name for file in (tmp_path / "looked").iterdir()}
+    assert {"browse.html", "doctor.csv", "exclude.txt", "augmented.png", "train.png"} <= there
+    assert "images, shown as a training" in (tmp_path / "looked" / "browse.html").read_text()
 
 
 def test_a_sound_set_gives_exit_code_0(command: Command, own_pets: Path, tmp_path: Path) -> None:

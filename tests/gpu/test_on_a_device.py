@@ -104,3 +104,24 @@ def test_an_export_says_what_its_training_on_the_device_said(
         (facts,) = json.loads((tmp_path / kind / "export.json").read_text()).values()
         tested = run.metrics["test/mean_iou"]
         assert facts["mean_iou_exported"] == pytest.approx(tested, abs=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [["callback=ema"], ["data.fit=none", "data.window=48"]])
+def test_what_is_done_with_a_run_gives_its_numbers_on_the_device(
+    device: str, train_tiny: Train, command: Command, tmp_path: Path, words: list[str]
+) -> None:
+    """Averaged weights; and pictures of their own sizes, looked at through windows."""
+    crops = ["augment=scale_crop", "data.crop=48"] if "data.fit=none" in words else []
+    run = train_tiny(f"trainer={device}", *words, *crops)
+    kind = {"cpu": "cpu", "gpu": "cuda"}[device]
+    given = [f"run={run.path}", f"device={kind}"]
+    done = command(*given, "hydra.run.dir=judged", module="segpets.evaluate")
+    assert done.returncode == 0, done.stdout
+    found = json.loads((tmp_path / "judged" / "evaluation.json").read_text())["metrics"]
+    assert found["test/mean_iou"] == pytest.approx(run.metrics["test/mean_iou"], abs=1e-3)
+    assert found["test/loss"] == pytest.approx(run.metrics["test/loss"], rel=1e-2)
+    picture = run.datamodule.splits["test"][0].image
+    done = command(*given, f"source='{picture}'", "output=out", module="segpets.predict")
+    assert done.returncode == 0, done.stdout
+    assert len([*(tmp_path / "out" / "masks").iterdir()]) == 1

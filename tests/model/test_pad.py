@@ -1,7 +1,8 @@
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from segpets.model.pad import pad_to_multiple
+from segpets.model.pad import continued, pad_to_multiple
 
 
 def test_the_last_row_and_column_are_repeated() -> None:
@@ -11,6 +12,13 @@ def test_the_last_row_and_column_are_repeated() -> None:
     assert torch.equal(padded[..., :33, :34], image)
     assert torch.equal(padded[..., 33:, :34], image[..., 32:, :].expand(-1, -1, 3, -1))
     assert torch.equal(padded[..., 34:], padded[..., 33:34].expand(-1, -1, -1, 2))
+
+
+def test_it_stays_on_its_device() -> None:
+    """A GPU is played by tensors without content, which refuse those of a CPU."""
+    with FakeTensorMode():
+        image = torch.empty(3, 5, 6, device="cuda")
+        assert continued(image, 8, 8).device.type == "cuda"
 
 
 def test_an_image_that_fits_is_returned_itself() -> None:
