@@ -206,8 +206,12 @@ def error_page(kept: Sequence[Kept], record: Mapping[str, Any], *, title: Path, 
         scored = [one for one in kept if one.mean_iou is not None]
         scored.sort(key=lambda one: (one.mean_iou, one.name))
         worst = -(-most // 2)
-        kept = scored[:worst] + scored[worst:][len(scored) - most :]
         chosen = f"the {worst} worst and the {most - worst} best by mean IoU"
+        if len(scored) > most:
+            scored = scored[:worst] + scored[len(scored) - (most - worst) :]
+        else:
+            chosen = f"all {len(scored)} of which pixels count"
+        kept = scored
     protocol = record["protocol"]
     words = ("stage", "resolution", "labels", "checkpoint", "epoch")
     return error_browser(

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from segpets.report.palette import palette
 
@@ -66,6 +67,7 @@ def boundary_figure(
         pixels: The widths in pixels, where all images are of one size.
     """
     titles = {"boundary_iou": "boundary IoU", "boundary_f": "boundary F"}
+    lines: dict[str, Line2D] = {}
     figure = Figure(figsize=(9.2, 4.4), dpi=_DPI, layout="constrained")
     places = [100 * width for width in widths]
     ticks = [f"{place:.3g}" for place in places]
@@ -78,15 +80,17 @@ def boundary_figure(
         for (name, values), colour in zip(curves[score].items(), colours, strict=True):
             known = [(x, y) for x, y in zip(places, values, strict=True) if y is not None]
             if known:
-                line = [[value / 255 for value in colour]]
-                axes.plot(
-                    *zip(*known, strict=True), marker="o", markersize=4, label=name, c=line[0]
-                )
+                rgb = [value / 255 for value in colour]
+                (line,) = axes.plot(*zip(*known, strict=True), marker="o", markersize=4, c=rgb)
+                lines[name] = line
         axes.set_title(title, size=10)
         axes.set_xticks(places, ticks)
         axes.set_xlabel("width, in % of the image's diagonal")
         axes.set_ylim(0, 1)
         axes.grid(alpha=0.3)
     if len(curves["boundary_iou"]) <= _NAMED:
-        figure.axes[0].legend(fontsize=8)
+        legend = figure.axes[0].legend(lines.values(), map(str, range(len(lines))), fontsize=8)
+        for text, name in zip(legend.get_texts(), lines, strict=True):
+            text.set_text(name)  # as it is, whatever Matplotlib takes a label for
+            text.set_parse_math(False)
     return figure

@@ -19,7 +19,7 @@ class Temperature:
     """A fitted temperature.
 
     Attributes:
-        value: The temperature of all sampled pixels; None where no pixel counts.
+        value: The temperature of all sampled pixels; None where no pixel counts, of a half neither.
         used: By which the logits of images with an even index, and with an odd one, are divided.
         pixels: The number of sampled pixels.
         words: A description of what it was fitted on.
@@ -90,6 +90,8 @@ def temperature(fitting: Fitting, merged: Merge) -> Temperature:
         merged: The classes under which the model is judged.
     """
     value, used = fitting.fitted(lambda sample: fit_temperature(sample, merged.scores))
+    if None in used:  # a half without a pixel: the other one alone would tell of other images
+        value, used = None, (None, None)
     words = fitting.words("temperature was")
     return Temperature(value, used, len(fitting.sample.truth), words)
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from segpets.errors import UserError
 from segpets.inference.trained import Segmenter, Trained, load
 from segpets.run.directory import read_summary
-from segpets.run.files import shown
-from segpets.run.find import find_runs
+from segpets.run.files import LATEST, shown
+from segpets.run.find import find_runs, pruned_at
 from segpets.run.protocol import labels_of
 from segpets.run.stored import StoredRun, open_run
 from segpets.run.trust import Trust
@@ -87,20 +87,22 @@ def run_paths(
     words = [str(runs)] if single else [str(word) for word in runs]
     if not words:
         raise UserError(f"{key} names nothing: give a run directory, a sweep's folder, or a list")
-    paths: dict[str | Path, None] = {}
+    paths: dict[Path, Path] = {}
     for word in words:
         for path in _members(word, Path(log_dir), key) or [Path(word)]:
-            if path in paths:
-                log.warning("%s names %s twice: it counts once", key, shown(path))
-            paths[path] = None
+            newest = Path(log_dir) / LATEST if word == LATEST else path
+            real = newest.expanduser().resolve()
+            if real in paths:
+                log.warning("%s names %s twice: it counts once", key, shown(real))
+            paths.setdefault(real, path)
     if len(paths) > MOST:
         raise UserError(f"{key} names {len(paths):,} runs, more than the {MOST} that are averaged")
-    return [*paths]
+    return [*paths.values()]
 
 
 def _members(word: str, log_dir: Path, key: str) -> list[Path]:
     """Lists the completed runs of a folder of runs; empty if it is no such folder."""
-    if word == "latest":
+    if word == LATEST:
         return []
     try:
         paths, lost = find_runs([word], log_dir=log_dir)
@@ -108,9 +110,10 @@ def _members(word: str, log_dir: Path, key: str) -> list[Path]:
         return []  # whoever opens it says what is wrong
     if len(paths) < 2 and not lost:
         return paths  # whatever its status is, as for a run by its name
-    done = [path for path in paths if read_summary(path).get("status") == "completed"]
+    done = [p for p in paths if read_summary(p).get("status") == "completed" and not pruned_at(p)]
     for path in [*(one.path for one in lost), *(path for path in paths if path not in done)]:
-        log.warning("%s isn't completed, and is left out of the ensemble", shown(path))
+        what = "was ended early by its search" if pruned_at(path) else "isn't completed"
+        log.warning("%s %s, and is left out of the ensemble", shown(path), what)
     if not done:
         raise UserError(f"{key}={word} holds no completed run: give its command again, or a run")
     return done

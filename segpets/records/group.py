@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -17,6 +18,7 @@ EPOCHS_TO_95: Final = "epochs_to_95"
 NEAR_BEST: Final = 0.95
 
 _LOWER = {"loss", *COSTS, "seconds", "peak_memory_mb", EPOCHS_TO_95}
+_STAGE = re.compile(r"(best/)?(train|val|test)/")
 _NO_PROTOCOL = {"tested_weights"}  # how the run chose its weights, not how it was measured
 _MOST_KEYS = 6
 
@@ -99,7 +101,7 @@ class Group:
 
 def lower_is_better(metric: str) -> bool:
     """Tells whether lower is better, as for a loss or a cost."""
-    return metric.rpartition("/")[2] in _LOWER
+    return _STAGE.sub("", metric) in _LOWER
 
 
 def grouped(records: Iterable[Record], *, metric: str) -> tuple[list[Group], list[Unranked]]:

@@ -12,6 +12,7 @@ from segpets.reading import in_one_line, read_csv, read_json
 from segpets.records.counts import Counts, read_counts
 from segpets.run.directory import read_summary
 from segpets.run.files import BENCHMARK, CONFIG, COUNTS, METRICS, RunFiles
+from segpets.run.find import pruned_at
 from segpets.run.protocol import BORDER, labels_of, pet_rules, tested_weights
 from segpets.run.schema import MOST_CLASSES, read_plain
 from segpets.run.stored import upgraded
@@ -130,7 +131,7 @@ def read_record(path: Path) -> Record:
     )
     if record.status != "completed" or not record.protocol:
         return record
-    if epoch := _pruned_at(path):
+    if epoch := pruned_at(path):
         return replace(record, status="pruned", error=f"its search ended it at epoch {epoch}")
     return _with_files(record)
 
@@ -192,13 +193,6 @@ def _gap(counts: Counts, record: Record) -> list[str]:
             "two tests"
         )
     return [f"{why}, so it is in no paired test"]
-
-
-def _pruned_at(path: Path) -> int | None:
-    try:
-        return _whole(read_json(RunFiles(path).trial).get("pruned_at_epoch"))
-    except (OSError, ValueError):
-        return None
 
 
 def _line(value: object) -> str | None:

@@ -210,8 +210,9 @@ def confusion_figure(
     figure = Figure(figsize=(1.8 + cell * len(classes), 1.4 + cell * len(classes)), dpi=110)
     axes = figure.subplots()
     axes.imshow(parts, vmin=0, vmax=1, cmap="Blues")
-    axes.set_xticks(range(len(classes)), list(classes), rotation=45, ha="right")
-    axes.set_yticks(range(len(classes)), list(classes))
+    places, plain = range(len(classes)), {"parse_math": False}
+    axes.set_xticks(places, list(classes), rotation=45, ha="right", **plain)
+    axes.set_yticks(places, list(classes), **plain)
     axes.set_xlabel("prediction")
     axes.set_ylabel("truth")
     if len(classes) <= 25:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segpets.errors import UserError
+from segpets.reading import read_json
 from segpets.run.directory import sweep_folder, train_first
-from segpets.run.files import CHECKPOINTS, CONFIG, LATEST, METRICS, SUMMARY
+from segpets.run.files import CHECKPOINTS, CONFIG, LATEST, METRICS, SUMMARY, RunFiles
 from segpets.run.jobs import ASIDE
 
 _TRACES = (".hydra", CONFIG, CHECKPOINTS, METRICS)
@@ -28,6 +29,15 @@ class Unranked:
     path: Path
     status: str
     reason: str
+
+
+def pruned_at(path: Path) -> int | None:
+    """Reads the epoch at which a search ended a run early; None if it didn't."""
+    try:
+        epoch = read_json(RunFiles(path).trial).get("pruned_at_epoch")
+    except (OSError, ValueError):
+        return None
+    return epoch if isinstance(epoch, int) and not isinstance(epoch, bool) else None
 
 
 def find_runs(

@@ -1,5 +1,6 @@
 """The pictures that a run draws, compared with what it was given pixel by pixel."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -60,3 +61,20 @@ def test_the_confusion_matrix_is_drawn_as_shares_of_the_truth(finished: Result) 
     assert [label.get_text() for label in axes.get_yticklabels()] == ["pet", "ground"]
     with Image.open(finished.path / "predictions" / "confusion_test.png") as image:
         assert min(image.size) > 200
+
+
+def test_names_of_classes_are_drawn_as_they_are() -> None:
+    """Matplotlib leaves out of a legend what begins with _, and takes what is between $ for TeX."""
+    from segpets.evaluate.figures import boundary_figure
+    from segpets.report.figure import confusion_figure
+
+    names = ["_background_", r"cost $\10$"]
+    figure = confusion_figure(torch.tensor([[3, 1], [0, 2]]), names)
+    figure.savefig(io.BytesIO())
+    curves = {name: [0.5, 0.6] for name in names}
+    figure = boundary_figure(
+        [0.01, 0.02], {"boundary_iou": curves, "boundary_f": curves}, pixels=None
+    )
+    figure.savefig(io.BytesIO())
+    legend = figure.axes[0].get_legend()
+    assert legend is not None and [text.get_text() for text in legend.get_texts()] == names

@@ -1,5 +1,7 @@
 """Calibration, with torchmetrics as the oracle."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from torch.nn.functional import cross_entropy
 from torchmetrics.classification import BinaryCalibrationError, MulticlassCalibrationError
 
 from segpets.evaluate.calibration import BINS, Calibration, PixelSample, fit_temperature
+from segpets.evaluate.temperature import Fitting, temperature
 
 
 def made(*, sharp: float = 2.0, ignored: float = 0.2) -> tuple[Tensor, Tensor]:
@@ -100,6 +103,15 @@ def test_the_temperature_is_where_the_loss_is_least() -> None:
         return cross_entropy(sample.logits.double() / temperature, sample.truth).item()
 
     assert loss(found) < min(loss(found * 1.01), loss(found / 1.01))
+
+
+def test_without_pixels_in_a_half_there_is_no_temperature() -> None:
+    """One image: of the other half, which would serve it, there is none."""
+    pixels = PixelSample(torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 1, 2]), torch.zeros(6).int())
+    halves = Fitting.__new__(Fitting)  # without model and data
+    halves.sample, halves.halves, halves._shared, halves._stage = pixels, True, True, "val"
+    found = temperature(halves, SimpleNamespace(scores=lambda logits: logits))  # type: ignore[arg-type]
+    assert (found.value, found.used) == (None, (None, None))
 
 
 def test_half_of_the_images_is_every_other_one() -> None:

@@ -15,7 +15,7 @@ from in_chromium import opened
 from numpy.typing import NDArray
 from PIL import Image
 
-from segpets.evaluate.error_browser import Kept, Packed, error_browser, pack
+from segpets.evaluate.error_browser import Kept, Packed, error_browser, error_page, pack
 
 CLASSES = ("pet", "background", "border")
 HOSTILE = (
@@ -154,6 +154,21 @@ def test_the_page_fetches_nothing_and_says_what_it_holds() -> None:
     assert (first["name"], first["mean_iou"], first["values"]) == ("a", 0.2, ["beagle", "dog"])
     assert second["mean_iou"] is None
     assert "This page holds 1 image." in Page(browser(entry("a"))).text
+
+
+@pytest.mark.parametrize(("scored", "shown"), [(30, 20), (15, 15)])
+def test_of_many_images_those_with_pixels_are_shown(scored: int, shown: int) -> None:
+    """The worst and the best; where fewer have pixels that count, all of them."""
+    picture = pack(GREEN, TRUTH, PREDICTED, DOUBT)
+    scores = [n / 100 if n < scored else None for n in range(40)]
+    kept = [Kept(f"i{n:02}", picture, score, None) for n, score in enumerate(scores)]
+    protocol = {"classes": list(CLASSES), "stage": "test"}
+    page = error_page(kept, {"protocol": protocol}, title=Path("run"), most=20)
+    names = [entry["name"] for entry in data_of(page)["images"]]
+    assert len(names) == shown and len(set(names)) == shown
+    assert {"i00", f"i{scored - 1}"} <= set(names)
+    assert ("10 worst and the 10 best" in page) == (scored == 30)
+    assert ("all 15 of which pixels count" in page) == (scored == 15)
 
 
 def test_whatever_names_hold_is_text() -> None:

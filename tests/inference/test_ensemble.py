@@ -1,6 +1,7 @@
 """Several runs as one model: by every command that takes them, against the mean by hand."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -126,8 +127,21 @@ def test_a_run_that_is_named_twice_counts_once(
     members: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = members / "seed-1"
-    assert segpets.load([run, run]).members == ()
-    assert "seed-1 twice: it counts once" in caplog.text
+    for again in (run, Path(os.path.relpath(run)), run / ".." / "seed-1"):
+        caplog.clear()
+        assert segpets.load([run, again]).members == ()
+        assert "seed-1 twice: it counts once" in caplog.text
+
+
+def test_trials_that_their_search_ended_are_left_out(
+    members: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(members, tmp_path / "search")
+    file = tmp_path / "search" / "seed-2" / "trial.json"
+    file.write_text('{"number": 1, "pruned_at_epoch": 1}')
+    model = segpets.load(tmp_path / "search")
+    assert [member.path.name for member in model.members] == ["seed-1", "seed-3"]
+    assert "seed-2 was ended early by its search, and is left out" in caplog.text
 
 
 @pytest.mark.slow

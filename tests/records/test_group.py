@@ -7,7 +7,7 @@ import pytest
 from made_runs import drawn, make_run
 
 from segpets.records.counts import mean_iou
-from segpets.records.group import Group, epochs_to_95, grouped
+from segpets.records.group import Group, epochs_to_95, grouped, lower_is_better
 from segpets.records.record import read_record
 from segpets.run.find import Unranked
 
@@ -41,6 +41,12 @@ def test_a_loss_ranks_the_other_way(tmp_path: Path) -> None:
     ]
     (group,), _ = ranked(*runs, metric="test/loss")
     assert [c.label for c in group.configurations] == ["model=vit", "model=unet"]
+
+
+def test_a_class_called_loss_is_none() -> None:
+    assert lower_is_better("test/loss") and lower_is_better("best/val/loss")
+    assert lower_is_better("seconds")
+    assert not lower_is_better("test/iou/loss") and not lower_is_better("test/mean_iou")
 
 
 @pytest.mark.parametrize(
