@@ -20,7 +20,7 @@ from segpets.data import SegmentationDataModule
 from segpets.data.decoded import read_sample
 from segpets.errors import FileError
 from segpets.reading import csv_cell
-from segpets.report.figure import in_columns, outlined, sheet, visible
+from segpets.report.figure import in_columns, outlined, sheet, shrunk, visible
 from segpets.report.paint import RGB
 from segpets.run.files import shown, write_atomically
 from segpets.stats import Estimate
@@ -55,7 +55,7 @@ def copies_of(found: Survey, datamodule: SegmentationDataModule, classes: Sequen
             for one in (pair.first, pair.second):
                 decoded = read_sample(found.samples[one], datamodule.source, datamodule.reader)
                 image = visible(torch.from_numpy(decoded.image))
-                row += [image, outlined(image, decoded.mask, classes)]
+                row += [shrunk(image), shrunk(outlined(image, decoded.mask, classes))]
         except FileError:  # it was readable a moment ago
             continue
         height = max(part.shape[0] for part in row)

@@ -19,7 +19,7 @@ from segpets.data.decode import read_indices
 from segpets.data.decoded import read_sample
 from segpets.errors import FileError, UserError
 from segpets.reading import csv_cell, read_csv
-from segpets.report.figure import colourise, in_columns, mixed, sheet, visible
+from segpets.report.figure import colourise, in_columns, mixed, sheet, shrunk, visible
 from segpets.report.paint import RGB
 from segpets.run.directory import read_summary
 from segpets.run.files import OUT_OF_FOLD, shown, write_atomically
@@ -128,7 +128,7 @@ def tiles_of(
         image, mask = visible(torch.from_numpy(decoded.image)), torch.from_numpy(decoded.mask)
         predicted = _fitted(predicted, mask)
         painted = [colourise(ids, classes) for ids in (mask, predicted)]
-        row = [image, *painted, mixed(image, painted[1])]
+        row = [shrunk(part) for part in (image, *painted, mixed(image, painted[1]))]
         caption = f"{found.title(issue.row)}: contradicted by {issue.contradiction:.3f}"
         tiles.append((f"{caption}, mean IoU {issue.mean_iou:.3f}", row))
     return tiles

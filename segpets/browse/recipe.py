@@ -31,6 +31,7 @@ from segpets.report.figure import (
     colourise,
     mixed,
     outlined,
+    shrunk,
     visible,
 )
 from segpets.report.paint import RGB
@@ -201,8 +202,8 @@ def _tiles(
             decoded = read_sample(sample, datamodule.source, datamodule.reader)
         except FileError:  # it was readable a moment ago
             continue
-        image = visible(torch.from_numpy(decoded.image))
-        painted = colourise(torch.from_numpy(decoded.mask), classes)
+        image = shrunk(visible(torch.from_numpy(decoded.image)))
+        painted = shrunk(colourise(torch.from_numpy(decoded.mask), classes))
         height, width = found.sizes[row].tolist()
         parts = found.counts[row] / max(found.counts[row].sum(), 1)
         held = zip([*classes, "ignored"], parts.tolist(), strict=True)

@@ -196,7 +196,7 @@ def _misnamed(file: Path) -> Finding | None:
     promised = Image.registered_extensions().get(file.suffix.lower())
     if promised is None:  # a mask may be described by a file that is no picture
         return None
-    if promised == "TIFF" and is_tiff(read_start(file, 4)):  # perhaps of more bands than usual
+    if promised == "TIFF" and _is_tiff(file):  # perhaps of more bands than usual
         return None
     with open_image(file) as image:
         stored = _SAME_FORMAT.get(image.format or "", image.format)
@@ -206,9 +206,16 @@ def _misnamed(file: Path) -> Finding | None:
     return Finding(False, str(file), f"is {stored}, though named {file.suffix}", remedy)
 
 
+def _is_tiff(file: Path) -> bool:
+    try:
+        return is_tiff(read_start(file, 4))
+    except OSError as error:
+        raise FileError(file, f"can't be read ({error.strerror})", "restore it") from error
+
+
 def _exif(file: Path) -> Finding | None:
     """Finds EXIF data that can't be read, so that nobody knows how the picture should lie."""
-    if file.suffix.lower() == ".npy" or is_tiff(read_start(file, 4)):
+    if file.suffix.lower() == ".npy" or _is_tiff(file):
         return None
     try:
         with open_image(file) as image:

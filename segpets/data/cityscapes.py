@@ -20,7 +20,8 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from segpets.data.decode import read_indices
-from segpets.data.source import Mask, Problem, Sample, Splits, parted, sample_name
+from segpets.data.holdout import parted
+from segpets.data.source import Mask, Problem, Sample, Splits, sample_name
 from segpets.errors import FileError, UserError
 from segpets.labels import IGNORE_INDEX
 from segpets.settings import Natural, checked
@@ -195,8 +196,9 @@ def _listed(images: Path, masks: Path, kind: str, problems: list[Problem]) -> It
                 )
                 problems.append(Problem(name, error))
                 continue
-            city = stem.partition("_")[0]
-            yield Sample(name, images / sub / file, masks / sub / mask, {"city": city})
+            city, sequence = stem.partition("_")[0], stem.rpartition("_")[0]
+            image, attributes = images / sub / file, {"city": city}
+            yield Sample(name, image, masks / sub / mask, attributes, group=sequence)
         there[sub] = rest
     for sub, rest in there.items():
         for stem, mask in rest.items():

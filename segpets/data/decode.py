@@ -31,6 +31,7 @@ LARGE: Final = 1 << 24
 """Pixels from which on a picture is worked on in strips, and alone: so many are 50 MB of RGB."""
 
 SMALL_FILE: Final = 64_000_000
+_MOST_PAGES: Final = 10_000
 _BYTES_OF_A_PIXEL: Final = 16
 _LARGEST_TILE: Final = 1 << 22
 _MOST_SCANS: Final = 100
@@ -92,8 +93,16 @@ def _file_limit(path: Path, max_pixels: int) -> int:
         return SMALL_FILE
     with path.open("rb") as stream:  # regular, since a pipe or a device has no size
         with Image.open(stream, formats=FORMATS) as image:
-            pixels = min(image.width * image.height, max_pixels)
+            pixels = min(image.width * image.height, max_pixels) * _pages(image)
     return SMALL_FILE + _BYTES_OF_A_PIXEL * pixels
+
+
+def _pages(image: Image.Image) -> int:
+    """Counts the pages of a TIFF, which lie in one file; those beyond a limit don't count."""
+    try:
+        return min(int(getattr(image, "n_frames", 1)), _MOST_PAGES) if image.format == "TIFF" else 1
+    except Exception:  # damaged; it is found when the picture is read
+        return 1
 
 
 def _check_cost(image: Image.Image, content: bytes) -> None:
@@ -112,7 +121,7 @@ def _check_cost(image: Image.Image, content: bytes) -> None:
             raise ValueError(f"its tiles have {tile:,} pixels each, but the picture {pixels:,}")
         check_parts(*_tiff_parts(image, tags))
     if image.format in ("JPEG", "MPO"):
-        scans = content.count(b"\xff\xda")
+        scans = _scans(content)
         if scans > _MOST_SCANS or scans * pixels > _MOST_SCANNED:
             raise ValueError(f"its {pixels:,} pixels are stored in {scans} scans")
     if image.format == "WEBP" and pixels > _LARGEST_WEBP:
@@ -121,6 +130,24 @@ def _check_cost(image: Image.Image, content: bytes) -> None:
     slow = codecs and codecs[0][0] in ("ppm", "ppm_plain")  # decoded by Python
     if slow and pixels > _LARGEST_PLAIN:
         raise ValueError(f"its {pixels:,} pixels are stored in a slow form of PPM; store it as PNG")
+
+
+def _scans(content: bytes) -> int:
+    """Counts the scans of a JPEG's first image, not those of what phones append, or a thumbnail's.
+
+    Source: ITU-T T.81, annex B.
+    """
+    at, scans = 2, 0
+    while (at := content.find(b"\xff", at)) >= 0 and at + 4 <= len(content):
+        marker = content[at + 1]
+        if marker == 0xD9:  # the end of the image
+            break
+        scans += marker == 0xDA
+        if marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD8:  # no segment: data, or filling
+            at += 1 if marker == 0xFF else 2
+        else:
+            at += 2 + int.from_bytes(content[at + 2 : at + 4])
+    return scans
 
 
 def _tiff_parts(image: Image.Image, tags: Any) -> tuple[int, int]:

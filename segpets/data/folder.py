@@ -19,23 +19,17 @@ from PIL import Image
 from segpets.data.decode import load, lossy_compression, open_image
 from segpets.data.deep import mask_of_array
 from segpets.data.filenames import normal
-from segpets.data.folder_lists import by_column, by_lists, of_rows
+from segpets.data.folder_lists import by_column, by_lists, has_stages, of_rows
 from segpets.data.folder_pairs import Join, Paired, class_of, locate, paired
+from segpets.data.holdout import in_three
 from segpets.data.listed import located, table_rows
 from segpets.data.mask_names import STEM, check_pattern
+from segpets.data.mask_pixels import marked
 from segpets.data.mask_values import Meaning
-from segpets.data.pages import each_page, open_page
+from segpets.data.pages import each_page, open_page, pages_of
 from segpets.data.picture import Exif, Pages
 from segpets.data.reader import as_stored, orientation
-from segpets.data.source import (
-    STAGES,
-    Mask,
-    Problem,
-    Sample,
-    Splits,
-    in_three,
-    sample_name,
-)
+from segpets.data.source import STAGES, Mask, Problem, Sample, Splits, sample_name
 from segpets.data.stages import by_folders, named_stages, path_within, warned, with_groups
 from segpets.errors import FileError, UserError
 from segpets.labels import IGNORE_INDEX, is_background
@@ -57,23 +51,24 @@ class Folder:
         masks: Another folder of masks.
         pairs: A CSV with the columns image and mask, and perhaps split, in place of folders.
         mask_pattern: The stem of a mask, made of the `{stem}` of its image. It is looked for in
-            the same sub-folder; failing that, in all of them, where it must be the only one.
+            the same sub-folder; failing that, in those that hold no masks of images of their own,
+            where it must be the only one.
         values: What the values of masks mean; see `Meaning`.
         threshold: Values above it are the second of two classes; see `Meaning`.
         ignore_value: A value that is ignored, or several.
         bands: Where each band of an image has a file of its own: the folder of each band within
             `images`, or a pattern such as `{stem}_B02`, in the order of the channels.
         masks_per_image: What becomes of several masks of one image, as of `a_mask` and `a_mask_1`:
-            their `union`, where later ones lie above; or `by_name`, where what isn't 0 is of the
-            class that the mask's name ends in, later classes above. None refuses them.
+            their `union`, later ones above; or `by_name`, where what isn't 0 is of the class that
+            the mask's name ends in, later classes above. None refuses them.
         pages: `each` takes each page of a file for an image; see `Reader`.
         exif: `ignore` leaves masks as they are stored, as their images are.
         group: A regular expression that names what no split may part, as patients or scenes: it is
             searched in an image's path within the folder, without suffix.
         split: `holdout` makes 80/10/10 by the seed. `folders` follows folders named train, val or
             test. `files` follows `files`, or the table's column split: what stands in none is left
-            out, and without a test, val serves as test. None takes `folders` if there are such,
-            else `holdout`.
+            out, and without a test, val serves as test. None takes what there is: a column that
+            names train and val, or such folders; else `holdout`.
         files: The lists of train, val and test, an image a line; None: train.txt, val.txt and
             test.txt in the root.
         seed: Chooses the images that `holdout` holds out.
@@ -113,11 +108,8 @@ class Folder:
                 f"data.files={files} must name a list for train and for val, and may name one for "
                 "test: 'data.files={train: FILE, val: FILE}'"
             )
-        if pairs and (images or masks or mask_pattern != STEM):
-            raise UserError(
-                "data.pairs says which mask belongs to which image: leave out data.images, "
-                "data.masks and data.mask_pattern"
-            )
+        if pairs:
+            _check_table(images or masks or mask_pattern != STEM, bands or masks_per_image)
         check_pattern(mask_pattern)
         mask_pattern = normal(mask_pattern)
         home = Path(pairs or images or "").expanduser().parent if pairs or images else Path()
@@ -140,7 +132,8 @@ class Folder:
             )
         self._background = names.index(True) if masks_per_image else 0
         self.exif = exif
-        joined = f", several masks by {masks_per_image}" if masks_per_image else ""
+        named = ", ".join(self.meaning.classes)  # whose order decides what lies above
+        joined = f", several masks by {masks_per_image} of {named}" if masks_per_image else ""
         self.rules = self.meaning.rules + joined
         self._said: dict[str, object] = {}
 
@@ -156,13 +149,16 @@ class Folder:
         if jpegs and self.meaning.threshold is not None:
             self._warn_of_noise(f"{jpegs} of {len(samples)} masks are stored as lossy JPEG")
         samples = with_groups(samples, found.paths, self.group)
-        if self.pages == "each":
+        each = self.pages == "each"
+        if each and self.split != "files":
             samples = each_page(samples, found.paths, problems)
+        if self.split is None and self.pairs:
+            self.split = "files" if has_stages(samples, self.pairs) else "holdout"
         if self.split is None:
-            named = not self.pairs and named_stages(list(found.paths.values()))
-            self.split = "folders" if named else "holdout"
+            self.split = "folders" if named_stages(list(found.paths.values())) else "holdout"
         if self.split == "files":
-            return warned(self._by_files(samples, problems))
+            chosen = self._by_files(samples, problems)
+            return warned(pages_of(chosen, found.paths, problems) if each else chosen)
         if self.split == "folders":
             if not named_stages(list(found.paths.values())):
                 raise UserError(
@@ -196,21 +192,12 @@ class Folder:
             layers.append((known[name], file))
         ids: Mask | None = None
         for index, file in sorted(layers):
-            held = self._held(self._decoded(file, sample.page))
+            held = marked(self._decoded(file, sample.page), above=self.meaning.threshold or 0)
             ids = np.full(held.shape, self._background, dtype=np.uint8) if ids is None else ids
             self._check_size(file, held, sample.mask, ids)
             ids[held] = index
         assert ids is not None
         return ids
-
-    def _held(self, image: Image.Image) -> NDArray[np.bool_]:
-        """Finds the pixels that a mask of one class marks: all that isn't black or transparent."""
-        lossy = "segpets lossy" in image.info
-        if image.mode in ("P", "PA", "RGBA", "LA"):
-            image = image.convert("RGB" if image.mode != "LA" else "L")
-        values = np.asarray(image.convert("L") if lossy else image)
-        marked = np.atleast_3d(values > (self.meaning.threshold or 0))
-        return np.asarray(marked.any(axis=2))
 
     def _check_size(self, file: Path, ids: NDArray[Any], first: Path, others: Mask) -> None:
         if ids.shape != others.shape:
@@ -341,3 +328,21 @@ class Folder:
                 optional_test=self.files is None,
             )
         return of_rows(rows, samples, place=self.pairs or self.images, problems=problems)
+
+
+def _check_table(named: object, joined: object) -> None:
+    """Refuses what names files in another way beside a table.
+
+    Raises:
+        UserError: There is such.
+    """
+    if named:
+        raise UserError(
+            "data.pairs says which mask belongs to which image: leave out data.images, "
+            "data.masks and data.mask_pattern"
+        )
+    if joined:
+        raise UserError(
+            "data.pairs names one image and one mask a line, so it can't be with data.bands or "
+            "data.masks_per_image: give data.images and data.masks instead"
+        )

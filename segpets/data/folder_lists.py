@@ -46,6 +46,19 @@ def of_rows(
     )
 
 
+def has_stages(samples: Sequence[Sample], table: Path) -> bool:
+    """Tells whether the column `split` of a table names train and val, and says what follows."""
+    words = {sample.attributes["split"] for sample in samples} - {""}
+    if {"train", "val"} <= words:
+        told = "The column split of %s makes the splits; data.split=holdout overrules"
+        log.info(told, table)
+        return True
+    if words:
+        told = "The column split of %s holds %s, but not train and val: it isn't used"
+        log.warning(told, table, ", ".join(sorted(words)[:8]))
+    return False
+
+
 def by_column(samples: Sequence[Sample], table: Path) -> Chosen:
     """Chooses by the column `split` of a table of pairs.
 

@@ -215,9 +215,7 @@ def _names(folders: Folders, pattern: str) -> tuple[Names, Names]:
             f"{next(iter(both.values()))[0]}: correct data.mask_pattern, or name the pairs in a "
             "table, data.pairs=FILE.csv with the columns image,mask"
         )
-    numbered = {
-        stem for stem in both if any(_continues(stem, mask) for mask in masks) and stem not in masks
-    }
+    numbered = {stem for stem in both if stem not in masks and _continues_one(stem, masks)}
     images = Names(f for f in both.files() if stem_of(f) not in wanted | numbered)
     return images, Names(f for f in both.files() if stem_of(f) in masks or stem_of(f) in numbered)
 
@@ -246,8 +244,9 @@ def _of_two_suffixes(images: Names, masks: Names, pattern: str) -> Names:
     return Names(masks.files(), key=key)
 
 
-def _continues(stem: str, mask: str) -> bool:
-    return stem.startswith(mask) and stem[len(mask) : len(mask) + 1] in tuple(_APART)
+def _continues_one(stem: str, masks: Names) -> bool:
+    """Tells whether a stem is that of a mask, and more behind a character that parts them."""
+    return any(stem[:at] in masks for at, letter in enumerate(stem) if letter in _APART)
 
 
 def _further(images: Names, masks: Names, pattern: str) -> dict[str, list[str]]:

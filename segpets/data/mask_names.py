@@ -38,14 +38,21 @@ def mask_stem(stem: str, pattern: str) -> str:
 
 
 def strays_of(images: Names, masks: Names, pattern: str) -> dict[str, list[str]]:
-    """Lists the masks of images that have none in their own sub-folder, by name alone."""
+    """Lists the masks of images that have none in their own sub-folder, by name alone.
+
+    A sub-folder with masks of its own images has none of others: frame 3 of one film isn't that of
+    another.
+    """
     lone = [stem for stem in images if mask_stem(stem, pattern) not in masks]
     if not lone:
         return {}
     taken = {mask_stem(stem, pattern) for stem in images}
+    owned = {stem.rpartition("/")[0] for stem in taken & masks.keys()} - {""}
     free: dict[str, list[str]] = {}
     for stem in masks.keys() - taken:
-        free.setdefault(stem.rpartition("/")[2], []).append(stem)
+        folder, _, last = stem.rpartition("/")
+        if folder not in owned:
+            free.setdefault(last, []).append(stem)
     wanted = {stem: mask_stem(stem.rpartition("/")[2], pattern) for stem in lone}
     return {stem: sorted(free[mask]) for stem, mask in wanted.items() if mask in free}
 

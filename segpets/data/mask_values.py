@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from segpets.data.mask_pixels import Numbers, as_triple, packed, palette_of
 from segpets.data.source import Mask, class_names
 from segpets.errors import FileError, UserError
 from segpets.labels import IGNORE_INDEX
-
-Numbers = NDArray[np.integer[Any]]
 
 IGNORE: Final = "ignore"
 
@@ -160,18 +159,14 @@ class Meaning:
         colours = pixels[..., :-1] if image.mode.endswith("A") else pixels
         if (colours != colours[..., :1]).any():
             raise self._coloured(colours, file)
-        if image.mode.endswith("A") and np.ptp(colours) == 0 and np.ptp(pixels[..., -1]) > 0:
-            raise FileError(
-                file,
-                "is a mask of one colour, where only the transparency differs",
-                "store its transparency as a greyscale PNG",
-            )
+        if image.mode.endswith("A"):
+            _check_transparency(pixels, file)
         grey: Numbers = colours[..., 0]
         return grey
 
     def _indices(self, image: Image.Image, file: Path) -> Numbers:
         indices = np.asarray(image) if image.mode == "P" else np.asarray(image)[..., 0]
-        palette = _palette(image)
+        palette = palette_of(image)
         is_gif = image.format == "GIF"
         if (palette != palette[:, :1]).any():
             if is_gif:
@@ -196,14 +191,16 @@ class Meaning:
             )
         if "transparency" in image.info:
             image = image.convert("RGBA")
-        return _packed(np.asarray(image.convert("RGB")))
+        if image.mode in ("LA", "PA", "RGBA"):
+            _check_transparency(np.asarray(image.convert("RGBA")), file)
+        return packed(np.asarray(image.convert("RGB")))
 
     def _coloured(self, colours: NDArray[np.uint8], file: Path) -> FileError:
         rgb = np.broadcast_to(colours, (*colours.shape[:2], 3))
-        values = np.unique(_packed(rgb))
+        values = np.unique(packed(rgb))
         if len(values) > _MOST_COLOURS:
             return _picture(file, len(values))
-        first, last = map(_as_triple, values[[0, -1]].tolist())
+        first, last = map(as_triple, values[[0, -1]].tolist())
         return FileError(
             file,
             f"is a mask of {len(values)} colours, such as {last}, not of numbers",
@@ -214,7 +211,7 @@ class Meaning:
     def _unknown(self, strange: Numbers, all_of_them: Numbers, file: Path) -> FileError:
         if self._by_colours and len(all_of_them) > _MOST_COLOURS:
             return _picture(file, len(all_of_them))
-        values = [_as_triple(v) if self._by_colours else str(v) for v in strange[:8].tolist()]
+        values = [as_triple(v) if self._by_colours else str(v) for v in strange[:8].tolist()]
         shown = ", ".join(values) + (f" and {len(strange) - 8} more" if len(strange) > 8 else "")
         if self._by_values:
             return FileError(
@@ -273,6 +270,17 @@ class Meaning:
         return named
 
 
+def _check_transparency(pixels: NDArray[np.uint8], file: Path) -> None:
+    """Refuses a mask, (H, W, C) with alpha last, that is in its transparency alone."""
+    colours = pixels[..., :-1]
+    if (colours == colours[:1, :1]).all() and np.ptp(pixels[..., -1]) > 0:
+        raise FileError(
+            file,
+            "is a mask of one colour, where only the transparency differs",
+            "store its transparency as a greyscale PNG",
+        )
+
+
 def _picture(file: Path, colours: int) -> FileError:
     return FileError(
         file,
@@ -296,27 +304,6 @@ def _number(value: object, key: str) -> tuple[int, bool]:
     )
 
 
-def _packed(rgb: NDArray[np.uint8]) -> Numbers:
-    """Packs colours, (..., 3), into the numbers 0xRRGGBB, (...)."""
-    packed = rgb[..., 0].astype(np.int32)
-    for band in (1, 2):  # in place: a large mask is a gigabyte in int32
-        packed <<= 8
-        packed |= rgb[..., band]
-    return packed
-
-
-def _as_triple(colour: int) -> str:
-    return f"{colour >> 16} {colour >> 8 & 255} {colour & 255}"
-
-
-def _palette(image: Image.Image) -> NDArray[np.uint8]:
-    """Reads the colours of all 256 indices, (256, 3); black where none is stored."""
-    palette = np.zeros((256, 3), dtype=np.uint8)
-    stored = np.array(image.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)
-    palette[: len(stored)] = stored
-    return palette
-
-
 def holds(image: Image.Image, colours: Meaning) -> str | None:
     """Finds out if a mask of a set that knows both holds `colours` or `numbers`.
 
@@ -330,14 +317,14 @@ def holds(image: Image.Image, colours: Meaning) -> str | None:
     if image.mode in ("P", "PA"):
         indices = np.asarray(image) if image.mode == "P" else np.asarray(image)[..., 0]
         used = np.flatnonzero(np.bincount(indices.reshape(-1), minlength=256))
-        shown = _packed(_palette(image)[used])
+        shown = packed(palette_of(image)[used])
         if len(np.unique(shown)) < len(used) or not colours.knows(shown):
             return "numbers"
         return "colours" if shown.any() or used.any() else None
     pixels = np.asarray(image)
     if image.mode in ("RGB", "RGBA"):
         rgb = pixels[..., :3]
-        if (rgb != rgb[..., :1]).any() or (rgb.any() and colours.knows(_packed(rgb))):
+        if (rgb != rgb[..., :1]).any() or (rgb.any() and colours.knows(packed(rgb))):
             return "colours"
         pixels = rgb
     return "numbers" if pixels.any() else None

@@ -23,15 +23,8 @@ from segpets.data.download.archives import Archive, download
 from segpets.data.download.fetch import check_checksum
 from segpets.data.download.transport import check_mirrors
 from segpets.data.filenames import homes
-from segpets.data.source import (
-    Mask,
-    Problem,
-    Sample,
-    Splits,
-    check_class_count,
-    holdout,
-    parted,
-)
+from segpets.data.holdout import holdout, parted
+from segpets.data.source import Mask, Problem, Sample, Splits, check_class_count
 from segpets.errors import FileError, UserError
 from segpets.labels import IGNORE_INDEX
 from segpets.settings import Natural, checked

@@ -9,7 +9,7 @@ from PIL import Image
 
 from segpets.data.decode import MAX_PIXELS, open_image
 from segpets.data.picture import Pages
-from segpets.data.source import Problem, Sample, sample_name
+from segpets.data.source import Problem, Sample, Splits, sample_name
 from segpets.data.tiff import is_tiff, open_tiff
 from segpets.errors import FileError
 from segpets.reading import read_start
@@ -93,7 +93,7 @@ def each_page(
         except FileError as error:
             problems.append(Problem(sample.name, error))
             continue
-        if counts[0] == 1:
+        if counts[0] == 1 or sample.page is not None:
             pages.append(sample)
             continue
         for page in range(counts[0]):
@@ -103,6 +103,13 @@ def each_page(
             group = sample.group or sample.name
             pages.append(replace(sample, name=name, page=page, group=group))
     return pages
+
+
+def pages_of(splits: Splits, paths: dict[str, str], problems: list[Problem]) -> Splits:
+    """Makes a sample of each page of the files that lists name; see `each_page`."""
+    train, val = (each_page(splits[stage], paths, problems) for stage in ("train", "val"))
+    test = val if splits.val_is_test else each_page(splits.test, paths, problems)
+    return replace(splits, train=train, val=val, test=test)
 
 
 def frames_of(image: Image.Image, file: Path) -> list[int]:

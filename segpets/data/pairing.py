@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from segpets.data.filenames import SUFFIXES, Names, normal, pictures, read_text
-from segpets.data.source import Problem, Sample, parted, sample_name
+from segpets.data.holdout import parted
+from segpets.data.source import Problem, Sample, sample_name
 from segpets.errors import FileError
 
 _WORDS: Final = re.compile(r'"([^"]+)"|(\S+)')

@@ -4,8 +4,7 @@ import hashlib
 import logging
 import os
 import re
-from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, NoReturn, Protocol
@@ -191,94 +190,6 @@ def sample_name(text: str) -> str:
     return f"{kept}-{digest}"
 
 
-def holdout(
-    samples: Sequence[Sample], *, fraction: float, seed: int, by: str | None = None
-) -> tuple[list[Sample], list[Sample]]:
-    """Splits samples in two, in the same proportion within each value of an attribute.
-
-    Which samples are held out depends on the set of names, the fraction and the seed alone, not
-    on their order.
-
-    Args:
-        samples: What to split.
-        fraction: The part to hold out, within (0, 1); rounded for each value of the attribute,
-            but at least one image is held out and at least one kept where there are two.
-        seed: Another seed, another choice.
-        by: The attribute, such as `breed`; None takes all samples as one group.
-
-    Returns:
-        The kept and the held-out samples, in the order of `samples`.
-    """
-    if any(sample.group for sample in samples):
-        return _grouped_holdout(samples, fraction, seed)
-    groups: dict[str, list[str]] = {}
-    for sample in samples:
-        groups.setdefault(sample.attributes[by] if by else "", []).append(sample.name)
-    held_out: set[str] = set()
-    for index, key in enumerate(sorted(groups)):
-        names = sorted(groups[key])
-        count = min(max(round(fraction * len(names)), 1), len(names) - 1)
-        chosen = np.random.default_rng([seed, index]).permutation(len(names))[:count]
-        held_out |= {names[i] for i in chosen}
-    return parted(samples, held_out)
-
-
-def _grouped_holdout(
-    samples: Sequence[Sample], fraction: float, seed: int
-) -> tuple[list[Sample], list[Sample]]:
-    """Holds out whole groups, as near to the fraction of images as they allow."""
-    counts = Counter(map(_group, samples))
-    keys, wanted = sorted(counts), max(fraction * len(samples), 1)
-    chosen: set[str] = set()
-    total = 0
-    for index in np.random.default_rng(seed).permutation(len(keys)):
-        key = keys[index]
-        if abs(total + counts[key] - wanted) < abs(total - wanted) and len(chosen) < len(keys) - 1:
-            chosen.add(key)
-            total += counts[key]
-    if not chosen:  # all are larger than what is wanted
-        chosen = {min(keys, key=lambda key: (counts[key], key))}
-    return parted(samples, {sample.name for sample in samples if _group(sample) in chosen})
-
-
-def _group(sample: Sample) -> str:
-    return sample.group or f"={sample.name}"
-
-
-def in_three(
-    samples: Sequence[Sample], *, seed: int, place: object, problems: Sequence[Problem] = ()
-) -> tuple[list[Sample], list[Sample], list[Sample]]:
-    """Splits samples by `holdout` into 80 % train, 10 % val and 10 % test.
-
-    Args:
-        samples: What to split.
-        seed: Another seed, another choice.
-        place: Where they come from, as an error names it.
-        problems: Those that can't be used; an error names the first.
-
-    Raises:
-        UserError: There are fewer than three.
-    """
-    if len(samples) < len(STAGES):
-        more = f". {len(problems)} can't be used: {problems[0].error}" if problems else ""
-        raise UserError(
-            f"{place} has {len(samples)} images with masks, but train, val and test need at least "
-            f"one each: add images{more}"
-        )
-    if (groups := len(set(map(_group, samples)))) < len(STAGES):
-        raise UserError(
-            f"{place} has {len(samples)} images in {groups} groups, which no split may part, but "
-            "train, val and test need one each: add images, or name smaller groups"
-        )
-    rest, test = holdout(samples, fraction=1 / 10, seed=seed)
-    return *holdout(rest, fraction=1 / 9, seed=seed), test
-
-
-def parted(samples: Sequence[Sample], names: Collection[str]) -> tuple[list[Sample], list[Sample]]:
-    """Divides samples into those without and those with the given names."""
-    return [s for s in samples if s.name not in names], [s for s in samples if s.name in names]
-
-
 def leave_out(splits: Splits, exclude: Path | None) -> Splits:
     """Leaves out the samples that a file names, with their problems.
 
@@ -291,7 +202,7 @@ def leave_out(splits: Splits, exclude: Path | None) -> Splits:
     if exclude is None:
         return splits
     try:
-        lines = read_text(exclude).splitlines()
+        lines = read_text(exclude, encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise UserError(
             f"data.exclude={exclude} can't be read ({error}): give a text file with the name of "

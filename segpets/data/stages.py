@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from segpets.data.source import STAGES, Problem, Sample, Splits, holdout
+from segpets.data.holdout import holdout
+from segpets.data.source import STAGES, Problem, Sample, Splits
 from segpets.errors import UserError
 
 log = logging.getLogger(__name__)

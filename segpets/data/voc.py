@@ -19,9 +19,10 @@ from typing import Any, Final, Literal
 
 from segpets.data.decode import read_lossless
 from segpets.data.filenames import homes, inventory, read_text
+from segpets.data.holdout import holdout, in_three
 from segpets.data.mask_values import IGNORE, Meaning, holds
 from segpets.data.pairing import Pairs, gathered
-from segpets.data.source import STAGES, Mask, Problem, Sample, Splits, holdout, in_three
+from segpets.data.source import STAGES, Mask, Problem, Sample, Splits
 from segpets.data.stages import grouped_stages, warned
 from segpets.errors import UserError
 from segpets.labels import IGNORE_INDEX
@@ -156,11 +157,11 @@ class Voc:
             pairs, {stage: pairs.listed(path, IMAGES) for stage, path in lists.items()}, problems
         )
         self._check_some(stages, problems)
+        stages = grouped_stages(stages, self.group, pairs.home)
         no_test = "test" not in stages
         test_samples = stages["val" if no_test else "test"]
-        return self._made(
-            pairs, stages["train"], stages["val"], test_samples, problems, val_is_test=no_test
-        )
+        train, val = stages["train"], stages["val"]
+        return warned(self._made(pairs, train, val, test_samples, problems, val_is_test=no_test))
 
     def _made(
         self,

@@ -78,6 +78,12 @@ def in_columns(rows: Sequence[Sequence[RGB]]) -> list[RGB]:
     return [alike[column :: len(rows[0])] for column in range(len(rows[0]))]
 
 
+def shrunk(picture: RGB) -> RGB:
+    """Makes a large picture, (h, w, 3), as small as `sheet` and pages show it."""
+    planes = torch.from_numpy(picture).movedim(-1, 0)
+    return _together([planes], fill=255)[0].movedim(0, -1).numpy()
+
+
 def visible(image: Tensor) -> RGB:
     """Shows what a net sees, uint8 or float32 (C, H, W), as colours, (H, W, 3).
 

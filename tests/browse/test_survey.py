@@ -13,7 +13,7 @@ from PIL import Image
 from segpets.browse.finding import Finding, as_csv, exclusions
 from segpets.browse.shares import Share, extremes, frequencies, groups
 from segpets.browse.survey import Survey, survey
-from segpets.data import OxfordPets, Splits
+from segpets.data import Folder, OxfordPets, Splits
 from segpets.data.reader import Reader
 from segpets.data.source import leave_out
 
@@ -214,3 +214,27 @@ def test_the_table_can_be_read_back(text: str) -> None:
         }
     ]
     assert len(exclusions([finding]).splitlines()) == 3
+
+
+def test_a_link_to_nowhere_is_found_whatever_its_suffix(tmp_path: Path) -> None:
+    """As git-annex and DVC leave them where the content isn't fetched."""
+    for place in ("images", "masks"):
+        (tmp_path / place).mkdir()
+        for n in range(5):
+            Image.new("L", (6, 6), n % 2).save(tmp_path / place / f"i{n}.tif")
+    (tmp_path / "images" / "i3.tif").unlink()
+    (tmp_path / "images" / "i3.tif").symlink_to("/nowhere/i3.tif")
+    source = Folder(root=tmp_path, classes=["background", "leaf"])
+    reader = Reader((32, 32))
+    found = survey(source.splits(), source, classes=["background", "leaf"], reader=reader)
+    assert [f.problem for f in found.findings if "i3" in f.file]
+
+
+def test_a_list_of_what_is_left_out_may_begin_with_a_byte_order_mark(
+    pets: PetFolder, tmp_path: Path
+) -> None:
+    splits = OxfordPets(root=pets.root).splits()
+    name = splits.train[0].name
+    (tmp_path / "ex.txt").write_bytes(b"\xef\xbb\xbf" + name.encode() + b"\n")
+    left = leave_out(splits, tmp_path / "ex.txt")
+    assert len(left.train) == len(splits.train) - 1

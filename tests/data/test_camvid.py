@@ -1,3 +1,4 @@
+import itertools
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +12,7 @@ from PIL import Image
 from segpets.build.objects import build_source
 from segpets.config import compose, conf_dir
 from segpets.data import CamVid, SegmentationDataModule
+from segpets.data.folds import of_fold
 from segpets.data.source import Sample, Splits
 from segpets.errors import FileError, UserError
 
@@ -577,3 +579,13 @@ def test_names_of_classes_must_be_as_many_as_the_classes(tmp_path: Path) -> None
 def test_the_config_names_as_many_classes_as_the_data_have(tmp_path: Path, labels: str) -> None:
     given = ["data=camvid", f"data.root={tmp_path}", f"data.labels={labels}"]
     assert isinstance(build_source(compose(given).data), CamVid)
+
+
+def test_folds_deal_blocks_of_successive_frames(tmp_path: Path) -> None:
+    original(tmp_path, [f"0001TP_{number:06}" for number in range(0, 6000, 30)])
+    splits = camvid(tmp_path).splits()
+    dealt = of_fold(splits, folds=4, fold=1, seed=0, by=None)
+    pool = sorted(s.name for s in (*dealt.train, *dealt.val))
+    val = {s.name for s in dealt.val}
+    edges = sum((one in val) != (two in val) for one, two in itertools.pairwise(pool))
+    assert len(val) > 20 and edges <= 2 * len(val) / 10

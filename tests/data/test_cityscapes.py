@@ -13,6 +13,7 @@ from PIL import Image
 from segpets.build.objects import build_source
 from segpets.config import compose
 from segpets.data import Cityscapes
+from segpets.data.folds import of_fold
 from segpets.data.source import Sample
 from segpets.errors import FileError, UserError
 
@@ -287,3 +288,15 @@ def test_a_training_by_the_command_line(command: Command, tmp_path: Path) -> Non
     assert refused.returncode == 1
     assert "is a mask without an image: restore it" in refused.stdout
     assert "Traceback" not in refused.stdout
+
+
+def test_folds_part_no_sequence(tmp_path: Path) -> None:
+    for sequence in range(8):
+        for number in range(4):
+            frame(tmp_path, "train", f"ulm_{sequence:06}_{number:06}")
+    frame(tmp_path, "val", "frankfurt_000000_000294")
+    splits = source(tmp_path).splits()
+    for fold in range(3):
+        dealt = of_fold(splits, folds=3, fold=fold, seed=0, by=None)
+        train, val = ({s.name.rpartition("_")[0] for s in p} for p in (dealt.train, dealt.val))
+        assert val and not train & val

@@ -1,4 +1,5 @@
 import io
+import random
 import resource
 import struct
 import warnings
@@ -15,7 +16,7 @@ from pet_folder import PetFolder
 from PIL import Image
 
 from segpets.data import OxfordPets, Sample
-from segpets.data.decode import read_indices
+from segpets.data.decode import load, open_image, read_indices
 from segpets.data.decoded import read_sample
 from segpets.data.reader import Reader
 from segpets.data.source import Source
@@ -408,3 +409,17 @@ def test_bmps_of_greys_are_read_as_they_are(
     Image.fromarray(greys).save(tmp_path / "b.png")
     assert size == (40, 52)
     assert (image == read_image(tmp_path / "b.png", 64)[0]).all()
+
+
+def test_what_phones_append_to_a_jpeg_is_no_scan(tmp_path: Path) -> None:
+    """A film, in whose bytes the marker of a scan occurs by chance; and a thumbnail in EXIF."""
+    small = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(small, "JPEG", progressive=True)
+    exif = Image.Exif()
+    exif[0x9286] = small.getvalue() * 12  # a comment of 120 scans
+    file = tmp_path / "a.jpg"
+    Image.new("RGB", (64, 64), (9, 90, 200)).save(file, exif=exif)
+    with file.open("ab") as stream:
+        stream.write(random.Random(0).randbytes(9_000_000))
+    with open_image(file) as image:
+        assert load(image, file).size == (64, 64)

@@ -7,6 +7,7 @@ import pytest
 from made_folder import folder, many, pair, problems, refusal
 
 from segpets.data import Folder
+from segpets.errors import UserError
 
 
 def stages(source: Folder) -> list[list[str]]:
@@ -180,3 +181,29 @@ def test_a_table_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "pairs.csv").write_text("image,mask\n", encoding="utf-16")
     assert "pairs.csv can't be read" in refusal(source)
     assert "save it as UTF-8" in refusal(source)
+
+
+def test_the_column_split_of_a_table_is_followed_where_it_names_train_and_val(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    names = many(tmp_path, 6)
+    words = ["train", "val", "test", "train", "train", "val"]
+    lines = [f"images/{n}.png,masks/{n}.png,{word}" for n, word in zip(names, words, strict=True)]
+    text = "\n".join(["image,mask,split", *lines])
+    assert stages(table(tmp_path, text)) == stages(table(tmp_path, text, split="files"))
+    assert [len(part) for part in stages(table(tmp_path, text))] == [3, 2, 1]
+    assert "The column split of" in caplog.text and "makes the splits" in caplog.text
+    drawn = stages(table(tmp_path, text, split="holdout"))
+    assert [len(part) for part in drawn] == [4, 1, 1]
+    folds = text.replace("train", "a").replace("val", "b").replace("test", "c")
+    assert [len(part) for part in stages(table(tmp_path, folds))] == [4, 1, 1]
+    assert "holds a, b, c, but not train and val: it isn't used" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "options", [{"bands": ["a", "b"]}, {"masks_per_image": "by_name"}], ids=str
+)
+def test_a_table_names_one_file_each(tmp_path: Path, options: dict[str, object]) -> None:
+    with pytest.raises(UserError, match="names one image and one mask a line"):
+        table(tmp_path, "image,mask", **options)

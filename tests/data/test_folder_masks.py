@@ -370,3 +370,46 @@ def test_the_rules_name_what_decides_over_ids(tmp_path: Path) -> None:
     assert (
         folder(tmp_path, values={0: "leaf"}).rules == folder(tmp_path, values={"0": "leaf"}).rules
     )
+
+
+@pytest.mark.parametrize("join", ["by_name", "union"])
+def test_the_order_of_classes_is_part_of_the_rules_for_several_masks(
+    tmp_path: Path, join: str
+) -> None:
+    """By which a cache tells whether what it holds is still meant."""
+    one, other = (
+        folder(tmp_path, classes=["background", *rest], masks_per_image=join).rules
+        for rest in (["leaf", "stem"], ["stem", "leaf"])
+    )
+    assert one != other
+
+
+SHAPE = np.array([[0, 0, 255, 255]], dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("colour", "alpha", "expected"),
+    [
+        (np.full_like(SHAPE, 255), SHAPE, [0, 0, 1, 1]),  # white, and clear in its left half
+        (np.zeros_like(SHAPE), SHAPE, [0, 0, 1, 1]),  # black, and clear there
+        (SHAPE, np.full_like(SHAPE, 255), [0, 0, 1, 1]),
+        (255 - SHAPE, SHAPE, [0, 0, 1, 1]),  # what is clear isn't marked
+        (np.array([[0, 200, 0, 200]], dtype=np.uint8), SHAPE, [0, 0, 0, 1]),
+    ],
+)
+def test_a_mask_of_one_class_marks_what_is_neither_black_nor_transparent(
+    tmp_path: Path, colour: np.ndarray, alpha: np.ndarray, expected: list[int]
+) -> None:
+    file = tmp_path / "x_leaf.png"
+    Image.fromarray(np.stack([colour, colour, colour, alpha], axis=-1)).save(file)
+    found = folder(tmp_path, masks_per_image="by_name").mask(Sample("x", file, file))
+    assert found.tolist() == [expected]
+
+
+def test_a_mask_of_one_colour_is_not_read_by_colours(tmp_path: Path) -> None:
+    file = tmp_path / "m.png"
+    red = np.zeros((1, 4, 4), dtype=np.uint8)
+    red[..., 0], red[..., 3] = 255, SHAPE
+    Image.fromarray(red).save(file)
+    with pytest.raises(FileError, match="only the transparency differs"):
+        ids(file, values={"0 0 0": "background", "255 0 0": "leaf"})

@@ -223,3 +223,33 @@ def test_a_root_with_nothing_to_list(tmp_path: Path, there: list[str], words: st
         (tmp_path / "my" / name).parent.mkdir(parents=True)
         (tmp_path / "my" / name).touch()
     assert re.search(words, refusal(folder(tmp_path / "my")))
+
+
+def test_no_image_takes_the_mask_of_another_film(tmp_path: Path) -> None:
+    """Frame 3 of one lacks its mask, that of the other its image: both are problems."""
+    for film in ("p1", "p2"):
+        for frame in range(5):
+            pair(tmp_path, f"{film}/{frame:03}.png", f"{film}/{frame:03}.png")
+    (tmp_path / "masks/p1/003.png").unlink()
+    (tmp_path / "images/p2/003.png").unlink()
+    found = problems(folder(tmp_path))
+    assert len(found) == 2, found
+    assert sum("has no mask" in told for told in found.values()) == 1
+
+
+def test_several_masks_lie_beside_their_image(tmp_path: Path) -> None:
+    """Those with a number behind, too."""
+    for n in range(40):
+        for end in ("", "_mask", "_mask_1"):
+            draw(tmp_path / f"i{n}{end}.png", [[0, 1]] if end else np.full((1, 2, 3), 9))
+    source = folder(
+        tmp_path,
+        images=tmp_path,
+        masks=tmp_path,
+        mask_pattern="{stem}_mask",
+        masks_per_image="union",
+    )
+    splits = source.splits()
+    samples = [*splits.train, *splits.val, *splits.test]
+    assert sorted(s.image.stem for s in samples) == sorted(f"i{n}" for n in range(40))
+    assert all(s.mask.stem == f"{s.image.stem}_mask" and len(s.masks) == 1 for s in samples)

@@ -15,7 +15,7 @@ from PIL import Image
 from segpets.build.objects import build_data
 from segpets.config import compose
 from segpets.data import OxfordPets, Sample
-from segpets.data.source import holdout
+from segpets.data.holdout import holdout
 from segpets.errors import UserError
 
 

@@ -14,8 +14,9 @@ from PIL import Image
 
 from segpets.data import Folder, Sample
 from segpets.data.decoded import read_sample
+from segpets.data.holdout import holdout, in_three
 from segpets.data.reader import Reader
-from segpets.data.source import Splits, holdout
+from segpets.data.source import Splits
 from segpets.errors import UserError
 
 CLASSES = ["background", "leaf"]
@@ -363,3 +364,31 @@ def test_masks_lie_as_they_are_stored_if_exif_is_ignored(tmp_path: Path) -> None
         seen = decoded.geometry.inside(torch.from_numpy(decoded.image))[0].numpy()
         for found in (decoded.whole_mask, seen):
             assert np.argwhere(found == 1).tolist() == [[*corner]]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_uneven_groups_leave_something_for_each_stage(seed: int) -> None:
+    sizes = {"a": 100, "b": 3, "c": 2}
+    samples = [
+        Sample(f"{group}{n}", Path("i"), Path("m"), group=group)
+        for group, count in sizes.items()
+        for n in range(count)
+    ]
+    parts = in_three(samples, seed=seed, place="here")
+    assert all(parts) and sum(map(len, parts)) == 105
+    assert len(parts[0]) == 100
+
+
+def test_a_list_names_all_pages_of_its_file(tmp_path: Path) -> None:
+    for index in range(6):
+        for place in ("images", "masks"):
+            file = tmp_path / place / f"v{index}.tif"
+            file.parent.mkdir(exist_ok=True)
+            tifffile.imwrite(file, np.ones((3, 4, 6), np.uint8), photometric="minisblack")
+    (tmp_path / "train.txt").write_text("v0\nv1\nv2\n")
+    (tmp_path / "val.txt").write_text("v3\nv4\n")
+    source = Folder(root=tmp_path, classes=CLASSES, pages="each", split="files")
+    splits = source.splits()
+    assert not splits.problems
+    assert [len(splits.train), len(splits.val), len(splits.test)] == [9, 6, 6]
+    assert [s.name for s in splits.val[:3]] == ["v3-page1", "v3-page2", "v3-page3"]

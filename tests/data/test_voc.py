@@ -10,6 +10,7 @@ from PIL import Image
 from segpets.build.objects import build_data, build_source
 from segpets.config import compose, conf_dir
 from segpets.data import Voc
+from segpets.data.folds import of_fold
 from segpets.data.source import Sample, Splits
 from segpets.errors import FileError, UserError
 
@@ -511,3 +512,15 @@ def test_one_line_trains(command: Command, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
     assert "9 train, 1 val, 2 test images" in done.stdout
     assert "person" in done.stdout
+
+
+def test_folds_of_listed_splits_keep_groups_together(tmp_path: Path) -> None:
+    people = [f"p{n}_{k}" for n in range(6) for k in range(5)]
+    devkit(tmp_path, {"train": people[:20], "val": people[20:25], "test": people[25:]})
+    splits = voc(tmp_path, split="files", group=r"(p\d+)_").splits()
+    for fold in range(3):
+        dealt = of_fold(splits, folds=3, fold=fold, seed=0, by=None)
+        train, val = ({s.name.split("_")[0] for s in part} for part in (dealt.train, dealt.val))
+        assert val and not train & val
+    with pytest.raises(UserError, match="is no regular expression"):
+        voc(tmp_path, split="files", group="((").splits()

@@ -24,6 +24,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -33,17 +34,10 @@ from segpets.data.camvid.classes import CLASSES, NAMES, SEGNET, class_of
 from segpets.data.camvid.layout import Layout, images_of, layout_of, lists_of
 from segpets.data.decode import read_lossless
 from segpets.data.filenames import homes, inventory, read_text
+from segpets.data.holdout import parted
 from segpets.data.mask_values import IGNORE, Meaning, holds
 from segpets.data.pairing import Found, Pairs, gathered
-from segpets.data.source import (
-    STAGES,
-    Mask,
-    Problem,
-    Sample,
-    Splits,
-    check_class_count,
-    parted,
-)
+from segpets.data.source import STAGES, Mask, Problem, Sample, Splits, check_class_count
 from segpets.errors import FileError, UserError
 from segpets.settings import Natural, checked
 
@@ -53,6 +47,7 @@ log = logging.getLogger(__name__)
 _ENDINGS: Final = ("", "_L", "_P")
 _COLOUR_FILES: Final = ("label_colors.txt", "class_dict.csv")
 _LOOKED_AT: Final = 3
+_BLOCK: Final = 25  # frames that stay together in folds, where there are ten times as many
 """So many masks of each stage tell whether the set holds numbers or colours."""
 
 _FRAME: Final = re.compile(r"(.*?)[_-]?[A-Za-z]?(\d+)")
@@ -130,10 +125,15 @@ class CamVid:
         unused = pairs.unused(named | {problem.name for problem in problems})
         if unused:
             log.info("%d images with masks are in no split and are left out", len(unused))
+        blocks = _blocks([*stages["train"], *stages["val"]])
+        train, val = (
+            [replace(one, group=blocks.get(one.name, "")) for one in stages[stage]]
+            for stage in ("train", "val")
+        )
         return Splits(
-            train=stages["train"],
-            val=stages["val"],
-            test=stages.get("test", stages["val"]),
+            train=train,
+            val=val,
+            test=stages.get("test", val),
             val_is_test="test" not in stages,
             problems=problems,
             unused=unused,
@@ -333,3 +333,16 @@ def _some(samples: Sequence[Sample]) -> list[Sample]:
 
 def _file(home: Path, root: Path, name: str) -> Path | None:
     return next((path for path in (home / name, root / name) if path.is_file()), None)
+
+
+def _blocks(samples: Sequence[Sample]) -> dict[str, str]:
+    """Names blocks of successive frames of a drive, which no fold parts; by the samples' names."""
+    drives: dict[str, list[tuple[int, str]]] = {}
+    for sample in samples:
+        if match := _FRAME.fullmatch(sample.image.stem):
+            drives.setdefault(match[1], []).append((int(match[2]), sample.name))
+    return {
+        name: f"{drive} {place // max(1, min(_BLOCK, len(frames) // 10))}"
+        for drive, frames in drives.items()
+        for place, (_, name) in enumerate(sorted(frames))
+    }

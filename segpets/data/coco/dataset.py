@@ -22,15 +22,8 @@ from segpets.data.coco.files import categories, class_names, find_files, unknown
 from segpets.data.coco.instances import REMEDY, Instances, ListedImage, stems
 from segpets.data.coco.outline import area, draw, runs_of
 from segpets.data.filenames import SUFFIXES
-from segpets.data.source import (
-    Mask,
-    Problem,
-    Sample,
-    Splits,
-    holdout,
-    in_three,
-    sample_name,
-)
+from segpets.data.holdout import holdout, in_three
+from segpets.data.source import Mask, Problem, Sample, Splits, sample_name
 from segpets.data.stages import grouped_stages, warned
 from segpets.errors import FileError, UserError
 from segpets.settings import Natural, checked

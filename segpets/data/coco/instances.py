@@ -229,7 +229,8 @@ class Instances:
                 break
         else:
             return best
-        own = {e.name for e in self.entries if e not in lost}
+        ids = {id(entry) for entry in lost}
+        own = {entry.name for entry in self.entries if id(entry) not in ids}
         matched = 0
         for entry in lost:
             base = entry.name.rpartition("/")[2]
