@@ -116,7 +116,7 @@ class SearchSweeper(Sweeper):
 
         loader = self.hydra_context.config_loader
         parser = OverridesParser.create(config_loader=loader)
-        given = {word.partition("=")[0] for word in arguments}
+        given = {word.lstrip("+").partition("=")[0] for word in arguments}
         words = [f"{key}={value}" for key, value in self.params.items() if key not in given]
 
         def compose(job: Sequence[str]) -> DictConfig:

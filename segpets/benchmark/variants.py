@@ -140,6 +140,8 @@ def exported(file: str, subject: Subject) -> Path:
     """
     if subject.run is None:
         raise UserError("only a trained run can be exported: give run=DIR")
+    if subject.others:
+        raise UserError("several models can't be exported as one file")
     path = subject.run.path / file
     if not path.is_file():
         raise UserError(

@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 from segpets.cli.explain import EXAMPLES, FULL_ERROR, explain, explain_config, fail
 from segpets.cli.help import help_text
 from segpets.cli.started import NO_SWEEP, OF_TORCHRUN, follow, join_others
-from segpets.cli.suggest import config_dirs, groups, meant, quoted, spaced, superfluous
+from segpets.cli.suggest import composed, config_dirs, groups, meant, quoted, spaced, superfluous
 from segpets.config import DATA_OF_A_RUN, conf_dir, data_changes, register_resolvers
 from segpets.errors import UserError, nearest, overlong
 from segpets.run.confine import check_links
@@ -183,13 +183,14 @@ def _meet(cfg: DictConfig, ranks: Ranks, folder: Path) -> None:
 
 def _complete(argv: Sequence[str], name: str) -> None:
     """Adds the overrides that follow from others: a sweep's name, a resumed run's directory."""
+    plain = [word.lstrip("+") for word in argv]  # which only says that a key may be new
     if (ranks := current()) is not None:
         if _is_sweep(argv):
             raise UserError(NO_SWEEP)
         if (earlier := ranks.earlier_run()) is not None:
             _add(_in_directory(Path(earlier)))
             return
-    if any(word.startswith("sweep=") and "," in word for word in argv):
+    if any(word.startswith("sweep=") and "," in word for word in plain):
         raise UserError("sweep= names one folder, so it holds no comma")
     if name == "train" and not _is_sweep(argv):
         for word in argv:
@@ -198,12 +199,12 @@ def _complete(argv: Sequence[str], name: str) -> None:
                 raise UserError(
                     f"{word} is about a sweep, and this is one run: add -m, or leave it out"
                 )
-    if _is_sweep(argv) and not any(word.startswith("sweep=") for word in argv):
-        overrides = [word for word in argv if "=" in word and not word.startswith("-")]
+    if _is_sweep(argv) and not any(word.startswith("sweep=") for word in plain):
+        overrides = [word for word in argv if ("=" in word or word[0] == "~") and word[0] != "-"]
         _add([f"sweep=sweep-{sweep_name(overrides)}"])
-    if resumed := [word.partition("=")[2] for word in argv if word.startswith("resume=")]:
+    if resumed := [word.partition("=")[2] for word in plain if word.startswith("resume=")]:
         _add(_directories_of(resumed[-1], name, argv))
-    for word in argv:
+    for word in plain:
         key, _, value = word.partition("=")
         if key == "hydra.run.dir" and not resumed and "$" not in value:
             check_new(Path(value.strip("'\"")), name, before_hydra=True)
@@ -225,8 +226,8 @@ def _add(overrides: Sequence[str]) -> None:
 
 def _directories_of(run: str, name: str, argv: Sequence[str]) -> list[str]:
     """Makes the overrides by which Hydra works in the directory of a resumed run."""
-    given = [word.partition("=")[2] for word in argv if word.startswith("paths.log_dir=")]
-    log_dir = Path(given[-1].strip("'\"")) if given else Path("logs", name)
+    places = [word for word in argv if word.lstrip("+").startswith(("paths.", "local="))]
+    log_dir = Path(composed(name, places, argv).paths.log_dir)  # which a local config may say
     path = find_run(run.strip("'\""), log_dir=log_dir, key="resume")
     check_links(path)  # Hydra writes there first
     return _in_directory(path)

@@ -8,6 +8,7 @@ The net is the library's; here it only gets this package's contract: padding, an
 wasn't asked for.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,6 +42,11 @@ class SMP(nn.Module):
         options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        if not re.fullmatch(r"[\w.-]+", encoder):
+            raise ValueError(
+                f"model.encoder={encoder} is no encoder's name; those of a hub, or of a folder, "
+                "aren't taken"
+            )
         try:
             # Late, because it is an extra, and because it takes seconds.
             import segmentation_models_pytorch

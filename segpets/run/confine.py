@@ -12,7 +12,7 @@ from segpets.reading import in_one_line
 _ACTS: Final = ("callback", "logger", "trainer")
 _PATHS: Final = {
     *("folder", "path", "file", "dir", "dirpath", "directory", "output", "save_dir"),
-    *("log_dir", "logdir", "root_dir", "default_root_dir", "output_dir", "name", "version"),
+    *("log_dir", "logdir", "root_dir", "default_root_dir", "output_dir", "sub_dir", "_args_"),
 }
 """Arguments of callbacks, loggers, trainer and profiler that are parts of paths."""
 
@@ -43,7 +43,7 @@ def _is_confined(key: str, text: str, run: Path) -> bool:
     name = key.rpartition(".")[2].partition("[")[0]
     if name in ("name", "version", "filename"):  # below a folder that is checked by itself
         return not set(text) & set("/\\") and text != ".."
-    is_path = (name in _PATHS and text not in ("", ".")) or set(text) & set("/\\~")
+    is_path = name in _PATHS or text in (".", "..") or set(text) & set("/\\~")
     return not is_path or _is_within(text, run)
 
 

@@ -28,6 +28,7 @@ from segpets.run.files import (
     write_atomically,
 )
 from segpets.run.lock import check_new, held, holder_of
+from segpets.run.names import safe_name
 from segpets.run.versions import versions
 
 log = logging.getLogger(__name__)
@@ -100,6 +101,11 @@ class Run:
         """Adds facts to the summary."""
         self.summary.update(facts)
         write_atomically(self.files.summary, json.dumps(self.summary, indent=2, default=str) + "\n")
+
+    def forget(self, prefix: str) -> None:
+        """Removes facts whose names begin so."""
+        self.summary = {k: v for k, v in self.summary.items() if not k.startswith(prefix)}
+        self.update()
 
     def reload(self) -> None:
         """Takes over what a process spawned for the training has added."""
@@ -189,8 +195,8 @@ def sweep_folder(name: str, log_dir: Path) -> Path | None:
     """Finds a sweep's folder by its name alone, as in `sweep=NAME`; None if there is none."""
     if not name or name in (".", "..") or "/" in name:
         return None
-    folder = log_dir / "multiruns" / name
-    return folder if folder.is_dir() else None
+    folders = (log_dir / "multiruns" / one for one in (name, safe_name(name)))
+    return next((folder for folder in folders if folder.is_dir()), None)
 
 
 def train_first(key: str) -> str:

@@ -30,11 +30,13 @@ FAILED_STEP: Final = "failed_step.json"
 LATEST: Final = "latest"
 
 EVALUATION, COMPARISON, BROWSING = "evaluation.json", "compare.html", "browse.html"
+SWEEP: Final = "sweep.json"
 RECORDS: Final = {
     SUMMARY: "already holds a run: choose another hydra.run.dir, or continue it with resume=RUN",
     EVALUATION: f"already holds an {EVALUATION}: choose another hydra.run.dir",
     COMPARISON: f"already holds a {COMPARISON}: choose another hydra.run.dir",
     BROWSING: f"already holds a {BROWSING}: choose another hydra.run.dir",
+    SWEEP: "is the folder of a sweep: choose another hydra.run.dir",
 }
 """What shows that a command has ended in a folder, and what to do instead."""
 
@@ -199,7 +201,8 @@ def point(link: Path, target: Path) -> None:
     temporary = link.with_name(f".{link.name}.{os.getpid()}")
     try:
         temporary.unlink(missing_ok=True)
-        temporary.symlink_to(os.path.relpath(target, link.parent))
+        there, here = os.path.realpath(target), os.path.realpath(link.parent)
+        temporary.symlink_to(os.path.relpath(there, here))  # from where it really lies
         os.replace(temporary, link)
     except OSError as error:  # some file systems have no links, and it is a convenience
         log.info("%s can't be made here (%s): name the run itself", link, error.strerror)

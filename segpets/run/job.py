@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from segpets.errors import disk_is_full
 from segpets.hardware import threads
+from segpets.run.files import RunFiles
 from segpets.run.gpus import take_gpu
 from segpets.run.jobs import (
     State,
@@ -61,6 +62,7 @@ def attempt(cfg: DictConfig, *, train: Callable[[DictConfig], Any]) -> None:
         return
     take_gpu(cfg.trainer, jobs_per_gpu=cfg.jobs_per_gpu)  # before anything looks for one
     count = threads_of(path.parent, torch.get_num_threads())
+    reached = _saved(path)
     if state == State.INTERRUPTED:
         if not summary:
             mend(path, overrides=overrides, config_fingerprint=fingerprint(cfg), threads=count)
@@ -83,7 +85,9 @@ def attempt(cfg: DictConfig, *, train: Callable[[DictConfig], Any]) -> None:
         log.debug("the traceback", exc_info=error)
         try:
             if not full:  # if it is, the job goes on when there is room
-                record_failure(path, overrides, error, text)
+                # An interrupted job that fails at once has lost nothing: a disk may be missing.
+                still = state == State.INTERRUPTED and bool(reached) and reached == _saved(path)
+                record_failure(path, overrides, error, text, goes_on=still)
             if cfg.fail_fast:
                 ask_to_stop(path.parent)
         except OSError as second:
@@ -92,6 +96,14 @@ def attempt(cfg: DictConfig, *, train: Callable[[DictConfig], Any]) -> None:
         gc.collect()
         gc.freeze()  # only libraries are left, which the next job needn't search
         torch.cuda.empty_cache()
+
+
+def _saved(path: Path) -> int:
+    """Tells when a run's last checkpoint was written; 0 without any."""
+    try:
+        return os.stat(RunFiles(path).last).st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _end_with_the_parent() -> None:

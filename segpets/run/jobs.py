@@ -20,13 +20,12 @@ from typing import Any, Final
 from segpets.errors import UserError
 from segpets.reading import in_one_line, read_json
 from segpets.run.directory import keep_damaged, read_summary
-from segpets.run.files import CONFIG, SUMMARY, set_aside, write_atomically
+from segpets.run.files import CONFIG, SUMMARY, SWEEP, set_aside, write_atomically
 from segpets.run.lock import holder_of, waiting
 from segpets.run.versions import code_revision
 
 log = logging.getLogger(__name__)
 
-SWEEP: Final = "sweep.json"
 MISMATCH: Final = ("refuse", "restart", "accept")
 _STOP: Final = ".stop"
 _LOCK: Final = ".lock"
@@ -252,9 +251,24 @@ def metric_of(folder: Path) -> str:
     return str(_noted(folder).get("metric", "val/mean_iou"))
 
 
-def record_failure(path: Path, overrides: Sequence[str], error: BaseException, text: str) -> None:
-    """Records that a job failed, if it couldn't do so itself."""
-    if look(path)[0] == State.FAILED:
+def record_failure(
+    path: Path, overrides: Sequence[str], error: BaseException, text: str, *, goes_on: bool = False
+) -> None:
+    """Records that a job failed, if it couldn't do so itself.
+
+    Args:
+        path: Its directory.
+        overrides: Its overrides.
+        error: The reason.
+        text: The traceback.
+        goes_on: Whether what it had reached is still there, and is gone on from the next time.
+    """
+    state, known = look(path)
+    if goes_on:
+        told = {"status": "interrupted", "error": f"{type(error).__name__}: {error}"}
+        write_atomically(path / SUMMARY, json.dumps({**known, **told}, indent=2) + "\n")
+        return
+    if state == State.FAILED:
         return
     path.mkdir(parents=True, exist_ok=True)
     facts = {

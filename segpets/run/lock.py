@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from segpets.errors import UserError
-from segpets.reading import in_one_line, read_json
+from segpets.reading import in_one_line, read_json, read_start
 from segpets.run.files import NEVER_BEGAN, OTHER_FOLDER, RECORDS, SUMMARY, TRIAL, RunFiles
 
 log = logging.getLogger(__name__)
@@ -129,7 +129,7 @@ def check_new(folder: Path, task: str, *, before_hydra: bool = False) -> None:
         if record in names:
             what = NEVER_BEGAN if record == SUMMARY and _never_began(RunFiles(folder)) else what
             raise UserError(f"{folder} {what}")
-    if RunFiles(folder).lock.name in names:
+    if _is_lock(RunFiles(folder).lock):
         return
     hydras = {".hydra", f"{task}.log", TRIAL}
     if before_hydra and ".hydra" not in names:
@@ -139,6 +139,14 @@ def check_new(folder: Path, task: str, *, before_hydra: bool = False) -> None:
             f"{folder} isn't empty, it holds {in_one_line(others[0])}: choose a new or empty "
             "folder by hydra.run.dir=FOLDER"
         )
+
+
+def _is_lock(file: Path) -> bool:
+    """Tells whether a file is a lock of ours."""
+    try:
+        return _HOLDER.match(read_start(file, 200).decode(errors="replace")) is not None
+    except OSError:
+        return False
 
 
 def _never_began(files: RunFiles) -> bool:

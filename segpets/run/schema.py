@@ -25,6 +25,7 @@ _DEEPEST: Final = 512
 _MOST_WIDTHS: Final = 64
 _PLAIN: Final = (str, int, float, bool, type(None))
 _PROTOCOLS: Final = ("://", "::")  # fsspec opens what follows, through chains of programs
+_TOLD: Final = ("overrides", "tags")  # the user's words, which are shown and act on nothing
 _DAMAGED: Final = "restore it, or train the model anew"
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -99,6 +100,9 @@ def read_plain(file: Path) -> dict[str, Any]:
     """
     try:
         config = read_yaml(file, LARGEST)
+        for key in _TOLD:
+            if isinstance(words := config.get(key), list):
+                config[key] = [in_one_line(one) if isinstance(one, str) else one for one in words]
         _check_plain(config)
     except FileNotFoundError as error:
         raise FileError(file, "is missing", "without it nothing is known of the run") from error
@@ -153,6 +157,8 @@ def _check_plain(config: Mapping[str, Any]) -> None:
 def _check_text(text: str, path: tuple[str, ...]) -> None:
     if "${" in text:
         raise ValueError(f"it holds the reference {text[:60]}, but all should be filled in")
+    if path[:1] and path[0] in _TOLD:
+        return
     if len(text) > _LONGEST_TEXT:
         raise ValueError(f"it holds a text of {len(text):,} characters")
     if in_one_line(text) != text:

@@ -35,8 +35,8 @@ def sweep(cfg: DictConfig) -> Standing:
         summary, words = now.summaries[name], []
         if (score := now.score(name)) is not None:
             words.append(f"{score:.4f}")
-        if "seconds" in summary:
-            words.append(duration(summary["seconds"]))
+        if isinstance(seconds := summary.get("seconds"), int | float):
+            words.append(duration(seconds))
         if state == State.RUNNING:
             words.append(holder_of(folder / name) or "")
         rows.append((now.labels[name], str(state), ", ".join(words)))

@@ -3,11 +3,12 @@
 import json
 import logging
 import math
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from hydra.core.override_parser.types import (
@@ -291,11 +292,14 @@ def _conclude(
     name = safe_name(f"{folder.name}_best")
     file = folder / "conf" / "experiment" / f"{name}.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
-    words = [*fixed, *as_overrides(best.params)]
+    # A config can't take anything out of another one.
+    without = " ".join(shlex.quote(word) for word in fixed if word.startswith("~"))
+    words = [*(word for word in fixed if word[0] != "~"), *as_overrides(best.params)]
     write_atomically(file, experiment(words, name=name, folder=folder / "conf", is_group=is_group))
     log.info("The best as an experiment: %s", shown(file))
     # Groups of the user's own are found by the search path, as --config-dir is given once.
     more = f" 'hydra.searchpath=[{','.join(own)}]'" if own else ""
+    more += f" {without}" if without else ""
     conf = shown(folder / "conf")
     log.info("  python -m segpets.train --config-dir %s experiment=%s%s", conf, name, more)
 
@@ -304,7 +308,8 @@ def experiment(words: Words, *, name: str, folder: Path, is_group: Callable[[str
     """Writes overrides as a config of the group experiment."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    defaults, values = [], OmegaConf.create()
+    defaults, values = list[Any](), OmegaConf.create()
+    before: list[Any] = []
     for override in OverridesParser.create().parse_overrides(list(words)):
         key = override.key_or_group
         if key in (*CONTROLS, "hparams_search") or key.startswith(("hydra", "paths.")):
@@ -312,12 +317,16 @@ def experiment(words: Words, *, name: str, folder: Path, is_group: Callable[[str
         if is_group(key):
             chosen = override.value()
             package = f"@{override.package}" if override.package else ""
-            defaults.append({f"override /{key}{package}": chosen})
+            if key == "experiment":  # this file takes its place, and so begins with it
+                before += chosen if isinstance(chosen, list) else [chosen]
+            else:
+                defaults.append({f"override /{key}{package}": chosen})
         else:
             OmegaConf.update(values, key, override.value(), force_add=True)
     head = (
         "# @package _global_\n"
         f"# python -m segpets.train --config-dir {shown(folder)} experiment={name}\n"
     )
+    defaults = [*before, "_self_", *defaults] if before else defaults
     listed = OmegaConf.to_yaml(OmegaConf.create({"defaults": defaults})) if defaults else ""
     return head + listed + (OmegaConf.to_yaml(values) if values else "")

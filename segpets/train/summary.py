@@ -156,6 +156,11 @@ class Summary(Callback):
         """Resets the peak memory of whatever this process did before."""
         forget_peak_memory(pl_module.device)
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forgets an earlier end's test, which was of other weights than there will be."""
+        if trainer.is_global_zero and any(key.startswith("test/") for key in self.run.summary):
+            self.run.forget("test/")
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measures memory, and keeps the metrics of the best epoch: that of the best checkpoint."""
         self.epochs = trainer.current_epoch + 1

@@ -307,6 +307,35 @@ def test_a_sweep_has_the_same_folder_whatever_the_order(command: Command, tmp_pa
     jobs = [path.name for path in sweep.iterdir() if path.is_dir()]
     assert jobs
     assert all(re.match(r"seed-.*test-False", name) for name in jobs)
+    command("-m", *words, "~callback.pictures")  # which is another sweep
+    assert len([*sweep.parent.iterdir()]) == 2
+    command("-m", *words, "++sweep=mine")
+    assert (sweep.parent / "mine").is_dir()
+
+
+def test_latest_is_that_of_the_folder_which_a_config_of_the_users_names(
+    command: Command, tiny: Tiny, tmp_path: Path
+) -> None:
+    (tmp_path / "mine" / "local").mkdir(parents=True)
+    (tmp_path / "mine" / "local" / "default.yaml").write_text(
+        "# @package _global_\npaths: {log_dir: elsewhere/train}\n"
+    )
+    words = ["--config-dir=mine"]
+    assert command(*words, *tiny("test=false", "trainer.max_epochs=1")).returncode == 0
+    done = command(*words, "++resume=latest", "trainer.max_epochs=2")
+    assert done.returncode == 0, done.stdout
+    assert not (tmp_path / "logs").exists()
+    (run,) = (tmp_path / "elsewhere" / "train" / "runs").iterdir()
+    assert "epoch 2 of 2" in (run / "train.log").read_text()
+    assert (tmp_path / "elsewhere" / "train" / "latest").resolve() == run
+
+
+def test_a_folder_in_use_is_refused_however_it_is_named(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").touch()
+    done = command("++hydra.run.dir=mine")
+    assert done.returncode == 1 and "isn't empty" in done.stdout
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
 
 
 @pytest.mark.parametrize("module", ["segpets", "segpets.train"])

@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from segpets.errors import UserError
 from segpets.run.directory import Run, find_run, read_summary
 from segpets.run.files import point, write_atomically
+from segpets.run.lock import check_new
 from segpets.run.names import safe_name, sweep_name
 from segpets.run.versions import git_revision, versions
 
@@ -54,7 +55,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     file = tmp_path / "summary.json"
     write_atomically(file, "old")
     with pytest.raises(TypeError):
-        write_atomically(file, b"no text")  # type: ignore[arg-type]
+        write_atomically(file, 5)  # type: ignore[arg-type]
     assert file.read_text() == "old"
     write_atomically(file, "new")
     assert file.read_text() == "new"
@@ -422,3 +423,26 @@ def test_names_of_earlier_sweeps_jobs_are_found_again() -> None:
         f"{'a' * 91}-9d079339",
         f"{'k' * 60}-{'v' * 39}",
     ]
+
+
+def test_latest_is_found_where_its_folder_is_a_link(tmp_path: Path) -> None:
+    disk, project = tmp_path / "mnt" / "a" / "b" / "logs", tmp_path / "project"
+    (disk / "train" / "runs" / "one").mkdir(parents=True)
+    project.mkdir()
+    (project / "logs").symlink_to(disk)
+    latest = project / "logs" / "train" / "latest"
+    point(latest, (project / "logs" / "train" / "runs" / "one").resolve())
+    assert latest.resolve() == disk / "train" / "runs" / "one" and latest.is_dir()
+
+
+@pytest.mark.parametrize("name", [".lock", "sweep.json"])
+def test_what_is_there_beside_a_foreign_lock_or_a_sweep_is_refused(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).write_text("{}")
+    (tmp_path / "mine.txt").touch()
+    with pytest.raises(UserError, match=r"isn't empty|is the folder of a sweep"):
+        check_new(tmp_path, "train")
+    (tmp_path / name).unlink()
+    (tmp_path / ".lock").write_text("process 1 on here\n")
+    check_new(tmp_path, "train")

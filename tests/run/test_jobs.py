@@ -9,7 +9,8 @@ import pytest
 from segpets.errors import UserError
 from segpets.run.directory import sweep_folder
 from segpets.run.job import _end_with_the_parent
-from segpets.run.jobs import Job, Plan, mend, plan
+from segpets.run.jobs import Job, Plan, mend, plan, record_failure
+from segpets.run.names import safe_name
 from segpets.run.standing import Standing, State, failures
 
 
@@ -59,6 +60,17 @@ def test_jobs_of_another_config_are_refused_done_again_or_taken(tmp_path: Path) 
     assert {path.name for path in (tmp_path / "accept").glob("*.*-1")} == {"failed.failed-1"}
 
 
+def test_a_job_that_fails_before_it_goes_on_keeps_what_it_had_reached(tmp_path: Path) -> None:
+    path = job(tmp_path, "a", "failed").path
+    facts = json.loads((path / "summary.json").read_text())
+    (path / "summary.json").write_text(json.dumps(facts | {"seconds": 3600}))
+    record_failure(path, ["seed=1"], OSError("no disk"), "text", goes_on=True)
+    kept = json.loads((path / "summary.json").read_text())
+    assert kept["status"] == "interrupted" and kept["seconds"] == 3600
+    assert kept["error"] == "OSError: no disk"
+    assert plan([Job(path, ("seed=1",), "now")], mismatch="refuse")[0][1] == Plan.GO_ON
+
+
 def test_a_job_in_the_process_of_the_sweep_watches_no_parent() -> None:
     _end_with_the_parent()
     assert "parent" not in [thread.name for thread in threading.enumerate()]
@@ -68,6 +80,8 @@ def test_a_sweep_is_found_by_its_name(tmp_path: Path) -> None:
     folder = tmp_path / "multiruns" / "first"
     folder.mkdir(parents=True)
     assert sweep_folder("first", tmp_path) == folder
+    (tmp_path / "multiruns" / safe_name("my sweep")).mkdir()
+    assert sweep_folder("my sweep", tmp_path) == tmp_path / "multiruns" / safe_name("my sweep")
     for name in ("", ".", "..", "a/first", "second"):
         assert sweep_folder(name, tmp_path) is None
 

@@ -279,6 +279,31 @@ def test_a_run_that_goes_on_writes_within_itself(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    ("key", "place"),
+    [
+        ("callback.best_and_last.folder", "."),
+        ("callback.best_and_last.folder", ""),
+        ("callback.test_predictions.folder", "."),
+        ("logger.tensorboard.sub_dir", ".."),
+        ("logger.tensorboard._args_", ["elsewhere"]),
+        ("logger.csv.path", "."),
+    ],
+)
+def test_the_current_folder_is_outside_of_the_run(run: Path, key: str, place: object) -> None:
+    edit(run, key, place)
+    with pytest.raises(UserError, match=r"outside of the run"):
+        resume(run)
+
+
+def test_the_users_own_words_may_hold_anything(run: Path) -> None:
+    """An address, a long list, a tab: they are shown, and act on nothing."""
+    words = ["data.mirrors=[https://x/a]", f"data.exclude={'a,' * 3000}", "tags=[a\tb]"]
+    edit(run, "overrides", words)
+    edit(run, "tags", ["https://issues/12", "a\tb"])
+    assert segpets.load(run).classes
+
+
 def test_a_logger_s_name_does_not_lead_out(run: Path) -> None:
     edit(run, "logger.tensorboard.name", "../../up")
     with pytest.raises(UserError, match=r"logger\.tensorboard\.name=.*outside of the run"):

@@ -113,6 +113,21 @@ def trials(tmp_path: Path) -> list[optuna.trial.FrozenTrial]:
     return open_study(tmp_path / "logs" / "train" / "multiruns" / "s").get_trials()
 
 
+def test_the_best_keeps_the_experiment_that_it_was_searched_on(tmp_path: Path) -> None:
+    words = ["experiment=efficient", "optimizer.lr=0.003", "loss=dice"]
+    known = groups([conf_dir()])
+    file = tmp_path / "experiment" / "best.yaml"
+    file.parent.mkdir()
+    file.write_text(experiment(words, name="best", folder=tmp_path, is_group=known.__contains__))
+    searched, again = (
+        compose([*given, f"hydra.run.dir={tmp_path}", "data.root=x"])
+        for given in (words, ["experiment=best", f"hydra.searchpath=[{tmp_path}]"])
+    )
+    for key in ("model", "loss", "data", "augment", "optimizer", "tags"):
+        assert again[key] == searched[key], key
+    assert again.trainer.max_epochs == searched.trainer.max_epochs
+
+
 @pytest.mark.slow
 def test_failed_and_nan_trials_are_recorded_and_passed_over(
     command: Command, words: list[str], tmp_path: Path

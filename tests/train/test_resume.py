@@ -149,3 +149,14 @@ def test_the_command_line_goes_on_with_the_latest_run(command: Command, tiny: Ti
     assert done.returncode == 0, done.stdout
     assert "Continuing from" in done.stdout
     assert "epoch 2 of 2" in done.stdout
+
+
+def test_a_run_that_is_extended_without_a_test_forgets_the_old_one(
+    train_tiny: Train, tmp_path: Path
+) -> None:
+    """Which was of other weights."""
+    train_tiny("trainer.max_epochs=1", folder="run")
+    result = go_on(tmp_path / "run", "trainer.max_epochs=2", "test=false")
+    summary = json.loads((result.path / "summary.json").read_text())
+    assert summary["status"] == "completed" and summary["epochs"] == 2
+    assert not [key for key in summary if key.startswith("test/")]
