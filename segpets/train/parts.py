@@ -1,5 +1,6 @@
 """Makes what a training, or one of its steps that is run again, consists of."""
 
+import copy
 import logging
 from collections.abc import Sequence
 
@@ -11,9 +12,11 @@ from segpets.build.cost import Cost
 from segpets.build.objects import build_data, build_module, build_net
 from segpets.data import SegmentationDataModule
 from segpets.errors import UserError
+from segpets.inference.trained import without_pretrained
 from segpets.loss.base import SegmentationLoss, balanced
 from segpets.module import SegmentationModule
 from segpets.run.trust import Trust
+from segpets.settings import table
 from segpets.train.teacher import distillation_of
 from segpets.train.weights import start_from
 
@@ -44,17 +47,21 @@ def weigh(loss: nn.Module, data: SegmentationDataModule, classes: Sequence[str])
 
 
 def seeded_parts(
-    cfg: DictConfig, trust: Trust
+    cfg: DictConfig, trust: Trust, *, goes_on: bool = False
 ) -> tuple[SegmentationDataModule, SegmentationModule, Cost]:
     """Seeds all random numbers, and makes data, set up, and module, with the weights to begin with.
 
     Args:
         cfg: The config, which may be that of a run that another made.
         trust: Whose classes the config of a teacher may name: the user's, whatever `cfg` allows.
+        goes_on: Whether a checkpoint will replace the weights, so that none are fetched.
 
     Raises:
         UserError: One of them can't be made.
     """
+    if goes_on:
+        cfg = copy.copy(cfg)
+        cfg.model = without_pretrained(table(cfg.model))
     seed_everything(cfg.seed, verbose=False)
     datamodule = build_data(cfg)
     datamodule.setup()

@@ -10,6 +10,7 @@ import pytest
 import torch
 from fixture_types import Command, Tiny, Train
 from lightning.pytorch import Callback, LightningModule, Trainer
+from made_runs import edit
 
 from segpets.config import compose
 from segpets.errors import UserError
@@ -160,3 +161,13 @@ def test_a_run_that_is_extended_without_a_test_forgets_the_old_one(
     summary = json.loads((result.path / "summary.json").read_text())
     assert summary["status"] == "completed" and summary["epochs"] == 2
     assert not [key for key in summary if key.startswith("test/")]
+
+
+def test_weights_that_a_checkpoint_replaces_are_not_fetched_again(
+    train_tiny: Train, tmp_path: Path
+) -> None:
+    """The run began with those of a hub, and goes on where there is no network."""
+    run = train_tiny("model=smp", "trainer.max_epochs=1", folder="run").path
+    edit(run, "model.encoder_weights", "imagenet")
+    go_on(run, "trainer.max_epochs=2")
+    assert "encoder_weights: imagenet" in (run / "config.yaml").read_text()
