@@ -194,6 +194,12 @@ def build_trainer(cfg: DictConfig, *, extra_callbacks: Sequence[Callback] = ()) 
         several = "; trainer=ddp_sim trains with several processes on CPUs"
         more = several if "ddp" in str(cfg.trainer.get("strategy")) else ""
         raise UserError(f"{error} trainer=auto takes what this machine has{more}") from error
+    for stopping in trainer.early_stopping_callbacks:
+        if not trainer.limit_val_batches and stopping.monitor.startswith("val/"):
+            raise UserError(
+                f"callback.early_stopping.monitor: no epoch measures {stopping.monitor}, since "
+                "trainer.limit_val_batches=0"
+            )
     return trainer
 
 

@@ -82,7 +82,9 @@ def test_the_page_shows_everything_and_fetches_nothing(own_pets: Path, tmp_path:
     "kind",
     [
         ["data.fit=none"],
-        ["data.fit=shorter", "augment=scale_crop", "data.crop=40"],
+        pytest.param(
+            ["data.fit=shorter", "augment=scale_crop", "data.crop=40"], marks=pytest.mark.slow
+        ),
     ],
     ids=" ".join,
 )

@@ -313,6 +313,7 @@ def test_a_sweep_has_the_same_folder_whatever_the_order(command: Command, tmp_pa
     assert (sweep.parent / "mine").is_dir()
 
 
+@pytest.mark.slow
 def test_latest_is_that_of_the_folder_which_a_config_of_the_users_names(
     command: Command, tiny: Tiny, tmp_path: Path
 ) -> None:

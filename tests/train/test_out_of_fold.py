@@ -33,6 +33,7 @@ class Slow(Callback):
         time.sleep(4)
 
 
+@pytest.mark.slow
 def test_the_seconds_of_a_fold_count_once(train_tiny: Train) -> None:
     """Its predictions load a checkpoint, which knows the seconds until then."""
     begun = time.monotonic()

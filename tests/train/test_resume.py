@@ -163,6 +163,7 @@ def test_a_run_that_is_extended_without_a_test_forgets_the_old_one(
     assert not [key for key in summary if key.startswith("test/")]
 
 
+@pytest.mark.slow
 def test_weights_that_a_checkpoint_replaces_are_not_fetched_again(
     train_tiny: Train, tmp_path: Path
 ) -> None:
