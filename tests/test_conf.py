@@ -124,6 +124,7 @@ def test_loggers_are_a_list(override: str, loggers: set[str], tmp_path: Path) ->
     assert set(composed([override], tmp_path).get("logger") or {}) == loggers
 
 
+@pytest.mark.slow
 def test_number_of_classes_has_one_place(tmp_path: Path) -> None:
     for model in GROUPS["model"]:
         for loss in ("cross_entropy", "combined"):

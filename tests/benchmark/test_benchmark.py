@@ -102,6 +102,7 @@ def test_a_runs_cost_is_that_of_its_summary_and_comparing_finds_its_latency(
     assert record.device is not None and record.device.endswith("1 thread, 64x64")
 
 
+@pytest.mark.slow
 def test_an_earlier_measurement_is_kept(run: Path, tmp_path: Path) -> None:
     (run / "benchmark.json").write_text('{"latency_ms": 1}')
     os.utime(run / "benchmark.json", (0, 0))

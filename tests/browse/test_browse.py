@@ -78,6 +78,7 @@ def test_the_page_shows_everything_and_fetches_nothing(own_pets: Path, tmp_path:
         assert sheet.size == (2 * 9 * (64 + 4), 2 * 16 + 3 * (64 + 16))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
     [

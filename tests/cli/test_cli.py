@@ -298,6 +298,7 @@ def test_what_is_advised_for_colours_can_be_typed(
     )
 
 
+@pytest.mark.slow
 def test_a_sweep_has_the_same_folder_whatever_the_order(command: Command, tmp_path: Path) -> None:
     words = ["test=false", "seed=-1,-2"]  # a seed that is refused at once
     for line in (["-m", *words], [*words, "-m"], ["--multirun", *reversed(words)]):
@@ -353,6 +354,7 @@ def test_a_python_without_the_libraries_is_told(module: str) -> None:
     assert imported.returncode == 0
 
 
+@pytest.mark.slow
 def test_runs_and_sweeps_are_asked_for_by_examples(command: Command, tmp_path: Path) -> None:
     def told(module: str, *words: str) -> str:
         done = command(*words, module=f"segpets.{module}")

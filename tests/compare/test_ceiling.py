@@ -24,6 +24,7 @@ def ceiling(file: Path, **changes: object) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_the_share_is_a_column_where_protocols_agree(tmp_path: Path, command: Command) -> None:
     runs = [
         make_run(tmp_path / m, f"model={m}", counts=drawn(right), protocol={"labels": "trimap"})

@@ -551,6 +551,7 @@ def test_classes_follow_the_labels(tmp_path: Path, labels: str, count: int) -> N
     ]
 
 
+@pytest.mark.slow
 def test_one_line_trains(command: Command, tmp_path: Path) -> None:
     noise = np.random.default_rng(0)
     for stage, count in (("train", 8), ("val", 2), ("test", 2)):

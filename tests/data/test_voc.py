@@ -498,6 +498,7 @@ def test_what_advice_a_training_gives_can_be_followed(tmp_path: Path) -> None:
     assert told(f"data.exclude={exclude}", "data.ignore_value=99") == ""
 
 
+@pytest.mark.slow
 def test_one_line_trains(command: Command, tmp_path: Path) -> None:
     noise = np.random.default_rng(0)
     home = tmp_path / "VOCdevkit" / "VOC2012"

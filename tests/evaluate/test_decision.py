@@ -81,6 +81,7 @@ def test_the_gain_is_the_difference_of_mean_ious_with_a_paired_interval() -> Non
     assert both.low == pytest.approx(found.low / 2) and both.high == pytest.approx(found.high / 2)
 
 
+@pytest.mark.slow
 def test_the_command_fits_them_and_others_take_them(
     finished: Result, tmp_path: Path, command: Command
 ) -> None:

@@ -100,6 +100,7 @@ def compared(segmenter: Segmenter, items: list[Item], file: Path) -> list[str]:
     return complaints(found, STRICT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model",
     [m if m == "unet" else pytest.param(m, marks=pytest.mark.slow) for m in SMALL],

@@ -44,6 +44,7 @@ def weights(run: Result) -> dict[str, torch.Tensor]:
     return {name: value.cpu() for name, value in run.module.state_dict().items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "apart"), [("32-true", 1e-3), ("bf16-mixed", 0.05)])
 def test_losses_are_those_of_a_cpu_in_float32(
     device: str, train_tiny: Train, precision: str, apart: float
@@ -57,6 +58,7 @@ def test_losses_are_those_of_a_cpu_in_float32(
     assert there.metrics[metric] == pytest.approx(here.metrics[metric], abs=10 * apart)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights(device: str, train_tiny: Train) -> None:
     one, other = (train_tiny(f"trainer={device}", *EXACT, folder=name) for name in "ab")
     assert losses(one) == losses(other)
@@ -64,6 +66,7 @@ def test_the_same_seed_gives_the_same_weights(device: str, train_tiny: Train) ->
         assert torch.equal(value, weights(other)[name]), name
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_as_if_it_had_not_stopped(
     device: str, train_tiny: Train, command: Command, tmp_path: Path
 ) -> None:

@@ -73,6 +73,7 @@ def test_evaluate_says_protocol_and_cost(
     assert words in said
 
 
+@pytest.mark.slow
 def test_the_gain_over_members_needs_their_own_tests_of_the_same_images(
     members: Path, tmp_path: Path, command: Command
 ) -> None:

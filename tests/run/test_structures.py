@@ -75,6 +75,7 @@ def run(finished: Result, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy
 
 
+@pytest.mark.slow
 @QUICKLY
 @given(data=st.data())
 def test_a_config_with_any_value_anywhere(run: Path, finished: Result, data: st.DataObject) -> None:
@@ -92,6 +93,7 @@ def test_a_config_with_any_value_anywhere(run: Path, finished: Result, data: st.
         pass
 
 
+@pytest.mark.slow
 @QUICKLY
 @given(data=st.data())
 def test_a_summary_with_any_value_anywhere(

@@ -113,6 +113,7 @@ def test_the_process_that_runs_jobs_itself_sees_all() -> None:
     assert visible_gpus() == ["3", "GPU-5a/b"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "told"),
     [

@@ -170,6 +170,7 @@ def test_a_failing_job_stops_no_other_and_is_tried_again(
     )
 
 
+@pytest.mark.slow
 def test_fail_fast_starts_no_further_job(
     command: Command, words: list[str], own: Path, tmp_path: Path
 ) -> None:
@@ -245,6 +246,7 @@ def test_damage_and_growth(command: Command, words: list[str], own: Path, tmp_pa
         assert mended["seed=1"][key] == whole["seed=1"][key]
 
 
+@pytest.mark.slow
 def test_two_commands_share_a_sweep(
     start: Start, words: list[str], own: Path, tmp_path: Path
 ) -> None:
@@ -288,6 +290,7 @@ def test_a_combination_that_gives_no_config_is_named(
     assert not (tmp_path / "logs").exists()
 
 
+@pytest.mark.slow
 def test_errors_of_failed_jobs_take_a_line_each(
     command: Command, words: list[str], own: Path, tmp_path: Path
 ) -> None:
@@ -522,6 +525,7 @@ def test_a_full_disk_ends_a_sweep_and_loses_nothing(
             assert before[path].is_dir() or before[path].read_bytes() == after[path].read_bytes()
 
 
+@pytest.mark.slow
 def test_a_file_that_can_not_be_written_fails_its_job_only(
     start: Start, words: list[str], own: Path
 ) -> None:

@@ -147,6 +147,7 @@ def test_it_goes_on_to_the_last_bit(
     assert (summary["status"], summary["epochs"]) == ("completed", 2)
 
 
+@pytest.mark.slow
 def test_a_plateau_schedule_knows_the_epoch_before_the_stop(
     tiny: Tiny, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
@@ -164,6 +165,7 @@ def test_a_plateau_schedule_knows_the_epoch_before_the_stop(
     assert after["last"]["optimizer_states"][0]["param_groups"][0]["lr"] == 0.001  # halved twice
 
 
+@pytest.mark.slow
 def test_a_kill_loses_no_more_than_the_steps_since_the_last_save(
     start: Start, tiny: Tiny, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
@@ -214,6 +216,7 @@ def test_a_period_is_above_zero(train_tiny: Train, key: str) -> None:
         train_tiny(f"callback.best_and_last.{key}=0")
 
 
+@pytest.mark.slow
 def test_a_run_that_had_ended_logs_its_test_once_and_keeps_that_of_an_earlier_end(
     train_tiny: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ from segpets.config import compose
 from segpets.train import train
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "make"),
     [

@@ -56,6 +56,7 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
     assert epochs == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_the_time_before_a_kill_counts(train_tiny: Train, tmp_path: Path) -> None:
     train_tiny(*SHORT, *SMALL, "trainer.max_epochs=2", folder="killed")
     checkpoint, file = last(tmp_path / "killed"), tmp_path / "killed" / "summary.json"

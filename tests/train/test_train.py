@@ -289,6 +289,7 @@ def test_eight_images_are_learnt_by_heart(tmp_path: Path) -> None:
 # The same seed is the same run.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model",
     [
@@ -442,6 +443,7 @@ def test_an_installed_wheel_trains(tmp_path: Path) -> None:
     assert str(ROOT) not in config
 
 
+@pytest.mark.slow
 def test_latest_is_the_last_run_that_trained(command: Command, tiny: Tiny, tmp_path: Path) -> None:
     latest = tmp_path / "logs" / "train" / "latest"
     words = tiny("trainer.max_epochs=1", "test=false", "logger=[]")
