@@ -44,12 +44,11 @@ class AlbumentationsAugment:
                     f"augment.transforms[{index}] is a {type(transform).__module__}."
                     f"{type(transform).__qualname__}; use one of albumentations"
                 )
-            _fill_mask_with_ignore(transform)
         self.compose = A.Compose(
             list(transforms), mask_interpolation=cv2.INTER_NEAREST, strict=True
         )
         for transform in self.compose.transforms:
-            _resize_by_centres(transform)
+            _prepare(transform)
 
     def __call__(self, image: Tensor, mask: Tensor, *, seed: int) -> tuple[Tensor, Tensor]:
         """Returns the pair that belongs to the seed, an integer from 0 on.
@@ -82,23 +81,16 @@ def _channels_first(image: object) -> Tensor:
     return torch.from_numpy(planes)
 
 
-def _fill_mask_with_ignore(transform: A.BasicTransform | A.BaseCompose) -> None:
+def _prepare(transform: A.BasicTransform | A.BaseCompose) -> None:
     if isinstance(transform, A.BaseCompose):
         for child in transform.transforms:
-            _fill_mask_with_ignore(child)
-    elif getattr(transform, "fill_mask", None) is not None:
+            _prepare(child)
+        return
+    if getattr(transform, "fill_mask", None) is not None:
         transform.fill_mask = IGNORE_INDEX
-
-
-def _resize_by_centres(transform: A.BasicTransform | A.BaseCompose) -> None:
-    """Replaces OpenCV's INTER_NEAREST, which in a resize lies half a pixel beside the image.
-
-    Warps know no other, and take the centres.
-    """
-    if isinstance(transform, A.BaseCompose):
-        for child in transform.transforms:
-            _resize_by_centres(child)
-    elif isinstance(transform, _RESIZES):
+    if isinstance(transform, _RESIZES):
+        # OpenCV's INTER_NEAREST lies half a pixel beside the image in a resize. Warps know no
+        # other, and take the centres.
         transform.mask_interpolation = cv2.INTER_NEAREST_EXACT
 
 

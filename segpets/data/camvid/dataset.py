@@ -46,8 +46,8 @@ log = logging.getLogger(__name__)
 
 _ENDINGS: Final = ("", "_L", "_P")
 _COLOUR_FILES: Final = ("label_colors.txt", "class_dict.csv")
-_LOOKED_AT: Final = 3
 _BLOCK: Final = 25  # frames that stay together in folds, where there are ten times as many
+_LOOKED_AT: Final = 3
 """So many masks of each stage tell whether the set holds numbers or colours."""
 
 _FRAME: Final = re.compile(r"(.*?)[_-]?[A-Za-z]?(\d+)")
