@@ -41,7 +41,7 @@ from segpets.compare.paired import compared
 from segpets.hardware import cpu_name
 from segpets.reading import read_csv
 from segpets.records.counts import read_counts
-from segpets.records.group import grouped
+from segpets.records.group import Configuration, Group
 from segpets.records.record import read_record
 from segpets.run.files import RunFiles
 from segpets.stats import bootstrap_of_sums, iou, mean_over_classes, parts_of
@@ -50,16 +50,20 @@ ROOT = Path(__file__).resolve().parents[1]
 STORE, PAGE = ROOT / "docs" / "results", "RESULTS.md"
 KEPT = re.compile(r"test/|best/|(params|mult_adds|seconds|images_per_second|epochs|seed)$")
 UNITS = {"s": 1, "m": 60, "h": 3600}
+OF_TRAINING = ("images", "samples", "tested_weights")  # parts of a protocol, not of the test
 SHOWN = r"test/(mean_iou|pixel_accuracy|iou/.*)$"
 
 
 def missing(chosen: Sequence[Row], store: Path, *, gpu: bool) -> Iterator[tuple[Row, int]]:
-    """Yields what isn't there, a first seed of each row before any second one."""
-    seeds = max((row.seeds for row in chosen), default=0)
-    for seed in range(1, seeds + 1):
+    """Yields what isn't there, a first seed of each row before any second one.
+
+    On a GPU each row has three seeds at least.
+    """
+    wanted = {row.name: max(row.seeds, 3) if gpu else row.seeds for row in chosen}
+    for seed in range(1, max(wanted.values(), default=0) + 1):
         for row in chosen:
             there = (store / f"{row.name}.{seed}.json").exists()
-            if seed <= row.seeds and not there and (gpu or row.device != "gpu"):
+            if seed <= wanted[row.name] and not there and (gpu or row.device != "gpu"):
                 yield row, seed
 
 
@@ -172,25 +176,34 @@ def judge(one: Judged) -> dict[str, Any]:
     }
 
 
-def compare(one: Change, runs: Sequence[Sequence[Path]]) -> dict[str, Any]:
-    """Compares the trainings of two rows; returns how far they differ."""
-    records = [read_record(run) for side in runs for run in side]
-    groups, unranked = grouped(records, metric="test/mean_iou")
-    if unranked or [len(group.configurations) for group in groups] != [2]:
-        raise SystemExit(f"{one.name}: its rows can't be compared: see segpets.compare")
-    (test,), _ = compared(groups[0], against_each_other=2, resamples=9999, seed=1)
-    sign = 1 if test.first.runs[0].path in runs[0] else -1
-    low, high = sorted((sign * test.low, sign * test.high))
+def compare(one: Change, runs: Sequence[Sequence[Path]]) -> dict[str, Any] | None:
+    """Tests how far the trainings of two rows differ; None if they were judged by other images.
+
+    Their training images may differ, for which segpets.compare would rank them apart.
+    """
+    sides = [Configuration([read_record(run) for run in side]) for side in runs]
+    records = [record for side in sides for record in side.runs]
+    protocols = [record.protocol | dict.fromkeys(OF_TRAINING) for record in records]
+    if any(protocol != protocols[0] for protocol in protocols):
+        print(f"{one.name}: left out, as its rows were judged by other rules")
+        return None
+    group = Group(records[0].protocol, {}, [], sides)
+    tests, _ = compared(group, against_each_other=2, resamples=9999, seed=1)
+    judged = {len(record.counts.names) for record in records if record.counts}
+    if judged != {test.images for test in tests}:
+        print(f"{one.name}: left out, as its rows were judged by other images")
+        return None
+    (test,) = tests
     kept: dict[str, Any] = {
-        "difference": sign * test.difference,
-        "low": low,
-        "high": high,
+        "difference": test.difference,
+        "low": test.low,
+        "high": test.high,
         "p": test.p,
     }
     kept |= {"significant": test.significant, "images": test.images}
-    by_run = {record.path: record.values["test/mean_iou"] for record in records}
-    kept["means"] = [float(np.mean([by_run[run] for run in side])) for side in runs]
-    return kept | {"seeds": [len(side) for side in runs]}
+    means = [[record.values["test/mean_iou"] for record in side.runs] for side in sides]
+    kept["means"] = [float(np.mean(values)) for values in means]
+    return kept | {"seeds": [len(values) for values in means]}
 
 
 def _write(file: Path, kept: Mapping[str, Any]) -> None:
@@ -222,6 +235,8 @@ def further(known: Listed, asked: str | None, store: Path) -> None:
         file = store / f"{one.name}.json"
         if there and (asked or not file.exists()):
             found = judge(one) if isinstance(one, Judged) else compare(one, sides)
+            if found is None:
+                continue
             if file.exists():
                 ceiling = stored_json(store / CEILING)
                 for where, what in {"here": found, "stored": stored_json(file)}.items():

@@ -179,7 +179,7 @@ def _cells(
         f"{min(latency):.1f}" if latency else "-",
         f"{min(one['seconds'] for one in on_first):,.0f}",
         ", ".join(str(devices.index(name) + 1) for name in dict.fromkeys(map(_device, found))),
-        f"{len(found)} of {row.seeds}",
+        f"{len(found)} of {max(row.seeds, len(found))}",
         f"{over('test/pixel_accuracy').mean:.4f}",
         f"**{mean.mean:.4f}**",
         f"{low:.3f} to {high:.3f}, {kind}",

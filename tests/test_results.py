@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 from fixture_types import Tiny
+from made_runs import CLASSES, drawn, make_run
+from results import listed, missing
 from scipy import stats
 
 from segpets.config import compose, conf_dir
@@ -19,6 +21,7 @@ from segpets.run.files import RunFiles
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "scripts" / "results.py"
+CHANGES = {"otherwise": ["other", "all"], "copies": ["fewer", "all"]}
 
 
 def give(store: Path, *words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -130,6 +133,15 @@ def test_a_row_that_is_none_and_a_missing_folder_are_answered(tmp_path: Path) ->
     assert "a.1.json can't be read" in broken.stdout and "restore it, or delete it" in broken.stdout
 
 
+def test_on_a_gpu_every_row_has_three_seeds(tmp_path: Path) -> None:
+    store = made_store(tmp_path, [row("a", seeds=1), row("b", seeds=1, device="gpu")])
+    (store / "a.1.json").write_text(summary(0.7))
+    rows = listed(store).rows
+    here = [(one.name, seed) for one, seed in missing(rows, store, gpu=True)]
+    assert here == [("b", 1), ("a", 2), ("b", 2), ("a", 3), ("b", 3)]
+    assert [*missing(rows, store, gpu=False)] == []
+
+
 def test_a_change_is_shown_without_and_with_it(tmp_path: Path) -> None:
     changes = [{"name": "x", "title": "with x", "of": ["b", "a"]}]
     store = made_store(tmp_path, [row("a"), row("b")], changes=changes)
@@ -139,6 +151,31 @@ def test_a_change_is_shown_without_and_with_it(tmp_path: Path) -> None:
     assert give(store, "--write").returncode == 0
     line = "| with x | 0.7100 | 0.7400 | +0.0310 (+0.0110 to +0.0520) | 2 and 2 | yes |"
     assert line in (tmp_path / "RESULTS.md").read_text().splitlines()
+
+
+def test_rows_of_different_training_images_are_compared_by_their_test(tmp_path: Path) -> None:
+    changes = [{"name": name, "title": name, "of": of} for name, of in CHANGES.items()]
+    rows = [row(name, seeds=2) for name in ("fewer", "all", "other")]
+    store = made_store(tmp_path, rows, changes=changes)
+    expected = {}
+    for one, right in (("fewer", 0.7), ("all", 0.8), ("other", 0.8)):
+        for seed in (1, 2):
+            (store / f"{one}.{seed}.json").write_text(summary(right))
+            images = {"train": 90 if one == "fewer" else 100, "val": 10, "test": 40}
+            protocol = {"images": images} | ({"split_seed": 5} if one == "other" else {})
+            run = tmp_path / "logs" / "results" / f"{one}-{seed}"
+            counts = drawn(right, images=40, seed=seed)
+            make_run(run, f"data.exclude={one}", seed=seed, counts=counts, protocol=protocol)
+            expected[one, seed] = read_counts(RunFiles(run).counts, CLASSES).iou.mean()
+    done = give(store, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert "otherwise: left out, as its rows were judged by other rules" in done.stdout
+    assert not (store / "otherwise.json").exists()
+    found = json.loads((store / "copies.json").read_text())
+    means = {one: (expected[one, 1] + expected[one, 2]) / 2 for one in ("fewer", "all")}
+    assert found["difference"] == pytest.approx(means["fewer"] - means["all"])
+    assert (found["images"], found["seeds"], found["significant"]) == (40, [2, 2], True)
+    assert "| copies | " in (tmp_path / "RESULTS.md").read_text()
 
 
 @pytest.mark.slow

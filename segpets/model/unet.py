@@ -21,6 +21,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from segpets.model.pad import pad_to_multiple
 from segpets.model.separable import conv3x3
@@ -105,11 +106,12 @@ class UNet(nn.Module):
     def forward(self, image: Tensor) -> Tensor | list[Tensor]:
         """Map a normalised image (B, in_channels, H, W) to logits (B, C, H, W).
 
-        In training, and with auxiliary heads, a list: first those logits, then (B, C, H / 2, W / 2)
-        and so on.
+        In training, and with auxiliary heads, a list: first those logits, then those of the coarser
+        levels, enlarged to the same size.
         """
         height, width = image.shape[-2:]
-        x = self.first(pad_to_multiple(image, self.stride))  # (B, widths[0], H, W)
+        image = pad_to_multiple(image, self.stride)
+        x = self.first(image)  # (B, widths[0], H, W)
 
         skips: list[Tensor] = []
         for down in self.down:
@@ -125,4 +127,10 @@ class UNet(nn.Module):
         if not self.training or not self.heads:
             return logits
         coarse = levels[-2::-1]  # from half size down
-        return [logits, *(head(level) for head, level in zip(self.heads, coarse, strict=False))]
+        others = (head(level) for head, level in zip(self.heads, coarse, strict=False))
+        size = (image.shape[-2], image.shape[-1])  # padded, as the levels are
+        return [logits, *(_enlarged(other, size)[..., :height, :width] for other in others)]
+
+
+def _enlarged(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(logits.float(), size, mode="bilinear", align_corners=False)

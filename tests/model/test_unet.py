@@ -57,14 +57,28 @@ def test_auxiliary_heads_are_there_in_training_only() -> None:
     net = UNet(num_classes=3, widths=(4, 8, 12, 16), auxiliary=2)
     image = torch.rand(2, 3, 40, 56)
     logits, half, quarter = net.train()(image)
-    assert logits.shape == (2, 3, 40, 56)
-    assert (half.shape, quarter.shape) == ((2, 3, 20, 28), (2, 3, 10, 14))
+    assert logits.shape == half.shape == quarter.shape == (2, 3, 40, 56)
     quarter.sum().backward()
     assert net.up[0].conv[0].weight.grad is not None, "the gradient reaches the level"
     assert net.up[1].conv[0].weight.grad is None, "and none after it"
     assert isinstance(net.eval()(image), torch.Tensor)
     plain = UNet(num_classes=3, widths=(4, 8, 12, 16))
     assert not [name for name in plain.state_dict() if name.startswith("heads")]
+
+
+def test_auxiliary_heads_look_at_the_pixels_that_they_judge() -> None:
+    """Of images whose sides are no multiple of the stride, too."""
+    net = UNet(num_classes=3, widths=(4, 8, 12, 16, 20), auxiliary=2).train()
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()  # else it mixes all pixels
+    image = torch.rand(1, 3, 84, 100, requires_grad=True)
+    for logits in net(image):
+        (grad,) = torch.autograd.grad(logits[0, 0, 60, 70], image, retain_graph=True)
+        seen = grad[0].abs().sum(0) / grad.abs().sum()
+        row = (seen.sum(1) * torch.arange(84)).sum()
+        column = (seen.sum(0) * torch.arange(100)).sum()
+        assert abs(row - 60) < 3 and abs(column - 70) < 3
 
 
 @pytest.mark.parametrize("auxiliary", [-1, 3])
