@@ -277,7 +277,12 @@ class SegmentationModule(LightningModule):
         return [weight for weight in self.net.parameters() if weight.requires_grad]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the counts of the training images so far, of all processes together."""
+        """Adds the counts of the training images so far, of all processes together.
+
+        And the names of the weights that `init_from` brought, which freezing and rates may need.
+        """
+        if self.brought:
+            checkpoint["brought"] = sorted(self.brought)
         reduce = self.trainer.strategy.reduce
         checkpoint["counts"] = {
             name: reduce(state.clone(), reduce_op="sum")

@@ -46,6 +46,9 @@ class Decision:
 def fit_weights(sample: PixelSample, merged: Merge) -> list[float]:
     """Fits a weight of each class, so that the mean IoU of the sampled pixels is largest.
 
+    Of a class that their truth lacks, these pixels can only say that it is never right. So the
+    others are weighed against each other as if it weren't there, and it gets their mean weight.
+
     Args:
         sample: Pixels of the images on which they are fitted.
         merged: The classes under which the model is judged.
@@ -54,32 +57,44 @@ def fit_weights(sample: PixelSample, merged: Merge) -> list[float]:
         The weights of the model's C classes, the least of them 1; ones without a pixel.
     """
     classes = sample.logits.shape[1]
-    bias = torch.zeros(classes)
-    if not len(sample.truth):
-        return [1.0] * classes
+    lacking = set(absent(sample, merged))
+    there = [
+        index
+        for name, group in zip(merged.classes, merged.groups, strict=True)
+        for index in (() if name in lacking else group)
+    ]
     truth = sample.truth.to(torch.uint8)[None, :, None]  # (1, N, 1)
-    logits = sample.logits.T[None, :, :, None]  # (1, C, N, 1)
+    logits = torch.full((1, classes, len(sample.truth), 1), -torch.inf)
+    logits[0, there, :, 0] = sample.logits.T[there].float()
 
     def mean_iou(shift: Tensor) -> float:
         ids = merged.ids(logits + shift.view(1, -1, 1, 1))
         counts = confusion_matrices(ids, truth, len(merged.classes))[0]
         return float(scores(counts)["iou"].nanmean())
 
+    bias = torch.zeros(classes)
     with threads(1):
-        best = mean_iou(bias)
+        best = mean_iou(bias) if there else 0.0
         for step in _STEPS:
             for _ in range(_ROUNDS):
                 before = best
-                for tried in _neighbours(bias, step):
+                for tried in _neighbours(bias, step, there):
                     if (value := mean_iou(tried)) > best:
                         best, bias = value, tried
                 if best == before:
                     break
+    bias[there] -= bias[there].mean()
     return [round(weight, 3) for weight in (bias - bias.min()).exp().tolist()]
 
 
-def _neighbours(bias: Tensor, step: float) -> Iterator[Tensor]:
-    for index in range(len(bias)):
+def absent(sample: PixelSample, merged: Merge) -> list[str]:
+    """Lists the classes that no sampled pixel is of."""
+    found = set(sample.truth.tolist())
+    return [name for index, name in enumerate(merged.classes) if index not in found]
+
+
+def _neighbours(bias: Tensor, step: float, chosen: Sequence[int]) -> Iterator[Tensor]:
+    for index in chosen:
         for sign in (1, -1):
             tried = bias.clone()
             tried[index] += sign * step
@@ -92,6 +107,9 @@ def gain(
 ) -> Interval:
     """Computes how much the mean IoU of the same images gains, with its interval over them.
 
+    The mean is over the classes of their truth. One that is only predicted would count in the mean
+    of that prediction alone, and the others would seem to gain by it.
+
     Args:
         before: Pixels rightly predicted, of the truth, and predicted, of each image, (N, 3, K); or
             those of M predictions, (M, N, 3, K), whose mean IoUs are averaged.
@@ -103,7 +121,8 @@ def gain(
     parts = np.stack([*several, after], axis=1).astype(np.float64)  # (N, M + 1, 3, K)
 
     def statistic(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        mean = mean_over_classes(iou(sums.reshape(-1, *parts.shape[1:])))  # (R, M + 1)
+        sums = sums.reshape(-1, *parts.shape[1:])  # (R, M + 1, 3, K)
+        mean = mean_over_classes(np.where(sums[:, :, 1] > 0, iou(sums), np.nan))  # (R, M + 1)
         gained: NDArray[np.float64] = mean[:, -1:] - mean[:, :-1].mean(1, keepdims=True)
         return gained
 

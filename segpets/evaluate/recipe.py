@@ -1,7 +1,6 @@
 """Judges a trained model on the images of a stage: `python -m segpets.evaluate run=latest`."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,7 +12,7 @@ from rich.progress import track
 
 from segpets.build.instantiate import build
 from segpets.build.objects import build_data
-from segpets.data import SegmentationDataModule
+from segpets.build.seen import Key, keys_of, trained_on
 from segpets.data.source import Sample
 from segpets.errors import UserError
 from segpets.evaluate.classes import LABELS, merge
@@ -112,7 +111,7 @@ def _task(cfg: DictConfig, settings: EvaluateSettings, trust: Trust) -> tuple[Ta
     trained = trained.seeing(datamodule.reader, datamodule.window)
     datamodule.setup()
     seen = _seen(cfg, runs, data)
-    _check_unseen(datamodule, settings.stage, seen)
+    _check_unseen(keys_of(datamodule.splits[settings.stage], data), settings.stage, seen)
     widths = sorted({float(width) for width in (settings.boundary, *settings.boundaries)})
     options = JudgeOptions(
         stage=settings.stage,
@@ -125,43 +124,29 @@ def _task(cfg: DictConfig, settings: EvaluateSettings, trust: Trust) -> tuple[Ta
         seed=settings.seed,
     )
     # What a run was trained on fits no temperature and no weights.
-    held_out = not seen & {_key(sample) for sample in datamodule.splits.val}
+    held_out = not seen & keys_of(datamodule.splits.val, data).keys()
     return Task(trained, datamodule, merged, labels, options, held_out), data
 
 
-_Key = tuple[Path, int | None]
-"""What says which image a sample is: its file, and the page of it."""
-
-
-def _key(sample: Sample) -> _Key:
-    return sample.image.resolve(), sample.page
-
-
-def _seen(cfg: DictConfig, runs: Sequence[StoredRun], data: dict[str, Any]) -> set[_Key]:
+def _seen(cfg: DictConfig, runs: Sequence[StoredRun], data: dict[str, Any]) -> set[Key]:
     """Finds the images that runs were trained on by splits of their own, other than `data`'s."""
-    seen: set[_Key] = set()
+    seen: set[Key] = set()
     listed = [data]
     for run in runs:
         own = run.data({})
-        if own["_target_"] != data["_target_"]:
-            continue
-        for root in (own.get("root"), data.get("root")):  # the run's own may be gone
-            here = own | {"root": root}
-            with suppress(UserError):
-                if here not in listed:
-                    listed.append(here)
-                    seen |= {_key(sample) for sample in build_data(cfg, here).listed().train}
-                break
+        if own not in listed:
+            listed.append(own)
+            seen |= trained_on(cfg, own, data) or set()
     return seen
 
 
-def _check_unseen(datamodule: SegmentationDataModule, stage: str, seen: set[_Key]) -> None:
+def _check_unseen(judged: Mapping[Key, Sample], stage: str, seen: set[Key]) -> None:
     """Refuses to judge a run, or a member of an ensemble, by images that it was trained on.
 
     Raises:
         UserError: There are some; the message names one.
     """
-    both = sorted(sample.name for sample in datamodule.splits[stage] if _key(sample) in seen)
+    both = sorted(judged[key].name for key in seen & judged.keys())
     if both and stage != "train":
         other = "data of your own" if stage == "test" else "stage=test, or data of your own"
         raise UserError(

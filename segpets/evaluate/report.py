@@ -169,11 +169,12 @@ def _decided(record: Record) -> list[str]:
         )
     if decision := record["decision"]:
         weights = ",".join(f"{weight:g}" for weight in decision["weights"].values())
-        again = "; on these images they would flatter" if decision["protocol"]["halves"] else ""
-        said.append(
-            f"Decision weights ({decision['protocol']['weights']}): predict and export take them "
-            f"as 'decide=[{weights}]'{again}"
-        )
+        words = f"Decision weights ({decision['protocol']['weights']})"
+        if list(decision["weights"]) == list(record["protocol"]["classes"]):
+            again = "; on these images they would flatter" if decision["protocol"]["halves"] else ""
+            said.append(f"{words}: predict and export take them as 'decide=[{weights}]'{again}")
+        else:
+            said.append(f"{words}: {weights}, for these merged classes only")
     return said
 
 

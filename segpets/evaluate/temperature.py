@@ -7,7 +7,7 @@ from typing import TypeVar
 from segpets.data import SegmentationDataModule
 from segpets.evaluate.calibration import PixelSample, fit_temperature
 from segpets.evaluate.classes import Merge
-from segpets.evaluate.decision import Decision, fit_weights
+from segpets.evaluate.decision import Decision, absent, fit_weights
 from segpets.evaluate.one_pass import sample_pixels
 from segpets.inference.trained import Trained
 
@@ -106,4 +106,7 @@ def decision(
         given = [float(weight) for weight in asked]
         return Decision(given, (given, given), "given by decide")
     weights, used = fitting.fitted(lambda sample: fit_weights(sample, merged))
-    return Decision(weights, used, fitting.words("weights were"), halves=fitting.halves)
+    words = fitting.words("weights were")
+    if lacking := absent(fitting.sample, merged):
+        words += f"; {', '.join(lacking)}, which these lack, got the others' mean weight"
+    return Decision(weights, used, words, halves=fitting.halves)

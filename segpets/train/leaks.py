@@ -3,27 +3,48 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
+from omegaconf import DictConfig
+
+from segpets.build.seen import keys_of, trained_on
+from segpets.data import SegmentationDataModule
 from segpets.run.files import shown
+from segpets.run.stored import on_this_machine
+from segpets.settings import table
 
 log = logging.getLogger("segpets.train")
 
-_SPLITS: Final = ("_target_", "split", "seed", "folds", "fold", "exclude", "files", "group")
 
-
-def warn_of_leaks(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Warns if a run, whose weights or probabilities are used, had another split of the images.
+def warn_of_leaks(
+    path: Path, before: Mapping[str, Any], cfg: DictConfig, datamodule: SegmentationDataModule
+) -> None:
+    """Warns if a run, whose weights or probabilities are used, has seen images of val or test.
 
     Args:
         path: The run.
         before: Its `data`.
-        now: Those of this training.
+        cfg: The config of this training.
+        datamodule: Its data, set up.
     """
-    if differ := [key for key in _SPLITS if now.get(key) != before.get(key)]:
+    now = table(cfg.data)
+    seen = trained_on(cfg, on_this_machine(before), now)
+    if seen is None:
         log.warning(
-            "%s was trained with another data.%s: it may have seen images of this val or test, "
-            "which then say too much",
+            "%s: its training images can't be listed, so some may be in this val or test, which "
+            "then say too much",
             shown(path),
-            differ[0],
         )
+        return
+    for stage in ("val", "test"):
+        samples = datamodule.splits[stage]
+        known = keys_of(samples, now)
+        if both := sorted(known[key].name for key in seen & known.keys()):
+            log.warning(
+                "%s was trained on %d of the %d images of %s, such as %s, which then says too much",
+                shown(path),
+                len(both),
+                len(samples),
+                stage,
+                both[0],
+            )

@@ -3,6 +3,8 @@
 import copy
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from lightning.pytorch import seed_everything
 from omegaconf import DictConfig
@@ -15,6 +17,7 @@ from segpets.errors import UserError
 from segpets.inference.trained import without_pretrained
 from segpets.loss.base import SegmentationLoss, balanced
 from segpets.module import SegmentationModule
+from segpets.run.checkpoint import read_checkpoint
 from segpets.run.trust import Trust
 from segpets.settings import table
 from segpets.train.teacher import distillation_of
@@ -47,19 +50,20 @@ def weigh(loss: nn.Module, data: SegmentationDataModule, classes: Sequence[str])
 
 
 def seeded_parts(
-    cfg: DictConfig, trust: Trust, *, goes_on: bool = False
+    cfg: DictConfig, trust: Trust, *, checkpoint: Path | None = None
 ) -> tuple[SegmentationDataModule, SegmentationModule, Cost]:
     """Seeds all random numbers, and makes data, set up, and module, with the weights to begin with.
 
     Args:
         cfg: The config, which may be that of a run that another made.
         trust: Whose classes the config of a teacher may name: the user's, whatever `cfg` allows.
-        goes_on: Whether a checkpoint will replace the weights, so that none are fetched.
+        checkpoint: The one that will replace the weights of a training that goes on, so that none
+            are fetched.
 
     Raises:
         UserError: One of them can't be made.
     """
-    if goes_on:
+    if checkpoint is not None:
         cfg = copy.copy(cfg)
         cfg.model = without_pretrained(table(cfg.model))
     seed_everything(cfg.seed, verbose=False)
@@ -68,10 +72,25 @@ def seeded_parts(
     net, cost = build_net(cfg)
     module = build_module(cfg, net)
     weigh(module.loss, datamodule, list(cfg.data.classes))
-    brought = [] if cfg.init_from is None else start_from(cfg, module)
     try:
-        module.freeze_weights(brought=brought)
+        module.freeze_weights(brought=_brought(cfg, module, datamodule, checkpoint))
     except ValueError as error:
         raise UserError(str(error)) from error
     module.distillation = distillation_of(cfg, datamodule, trust)
     return datamodule, module, cost
+
+
+def _brought(
+    cfg: DictConfig,
+    module: SegmentationModule,
+    datamodule: SegmentationDataModule,
+    checkpoint: Path | None,
+) -> list[str]:
+    """Takes over the weights of `init_from`, or reads which they were, for that run may be gone."""
+    if cfg.init_from is None:
+        return []
+    with suppress(UserError):
+        noted = None if checkpoint is None else read_checkpoint(checkpoint).get("brought")
+        if isinstance(noted, list):
+            return [str(name) for name in noted]
+    return start_from(cfg, module, datamodule)

@@ -63,8 +63,8 @@ def train(
         # The last digits of results depend on both.
         with threads(thread_count(run.summary)), float32_matmul(matmul):
             with all_ready(run, cfg) as ready:
-                goes_on = resuming and run.files.last.exists()
-                datamodule, module, cost = seeded_parts(cfg, trust, goes_on=goes_on)
+                last = run.files.last if resuming and run.files.last.exists() else None
+                datamodule, module, cost = seeded_parts(cfg, trust, checkpoint=last)
                 summary = Summary(run, cfg, datamodule, cost, module)
                 trainer = build_trainer(cfg, extra_callbacks=[summary, *callbacks])
                 check_shares(cfg, datamodule, trainer)

@@ -155,7 +155,7 @@ def replay(cfg: DictConfig, trust: Trust) -> Path:
     )
     silence()
     with threads(thread_count(read_summary(run))):
-        datamodule, module, _ = seeded_parts(own, trust, goes_on=checkpoint is not None)
+        datamodule, module, _ = seeded_parts(own, trust, checkpoint=checkpoint)
         trainer = build_trainer(own, extra_callbacks=[watcher])
         if trainer.world_size > 1:
             raise UserError(

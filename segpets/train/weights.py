@@ -5,6 +5,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from segpets.data import SegmentationDataModule
 from segpets.errors import UserError
 from segpets.module import SegmentationModule
 from segpets.run.checkpoint import read_checkpoint
@@ -19,7 +20,9 @@ from segpets.train.leaks import warn_of_leaks
 log = logging.getLogger(__name__)
 
 
-def start_from(cfg: DictConfig, module: SegmentationModule) -> list[str]:
+def start_from(
+    cfg: DictConfig, module: SegmentationModule, datamodule: SegmentationDataModule
+) -> list[str]:
     """Loads the weights of the run `init_from` that it tested, and says which don't fit.
 
     Those are the best by val, or the last where val must not choose.
@@ -27,6 +30,7 @@ def start_from(cfg: DictConfig, module: SegmentationModule) -> list[str]:
     Args:
         cfg: The config; where `train` is false, weights that don't fit are an error.
         module: The module that receives the weights.
+        datamodule: The data of this training, set up.
 
     Returns:
         The names of the net's weights that were taken over.
@@ -36,7 +40,7 @@ def start_from(cfg: DictConfig, module: SegmentationModule) -> list[str]:
     """
     run = cfg.init_from
     files = RunFiles(find_run(run, log_dir=Path(cfg.paths.log_dir), key="init_from"))
-    _check_meaning(cfg, files)
+    _check_meaning(cfg, files, datamodule)
     tested = tested_weights(read_summary(files.path)).get("checkpoint")
     wanted = [files.last, files.best] if tested == "last" else [files.best, files.last]
     file = next((file for file in wanted if file.is_file()), None)
@@ -65,7 +69,7 @@ def start_from(cfg: DictConfig, module: SegmentationModule) -> list[str]:
     return [name.removeprefix("net.") for name in fitting if name.startswith("net.")]
 
 
-def _check_meaning(cfg: DictConfig, files: RunFiles) -> None:
+def _check_meaning(cfg: DictConfig, files: RunFiles, datamodule: SegmentationDataModule) -> None:
     """Compares what gives the weights their meaning: classes, their order, and normalisation.
 
     Raises:
@@ -78,7 +82,7 @@ def _check_meaning(cfg: DictConfig, files: RunFiles) -> None:
         return
     now = table(cfg.data)
     if isinstance(before, dict) and before.get("classes") == now["classes"]:
-        warn_of_leaks(files.path, before, now)  # other classes are of another data set
+        warn_of_leaks(files.path, before, cfg, datamodule)  # other classes are of another data set
     other = [
         f"data.{key}=[{','.join(map(str, before[key]))}]"
         for key in ("classes", "mean", "std", "range")

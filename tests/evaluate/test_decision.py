@@ -12,7 +12,7 @@ from fixture_types import Command
 import segpets
 from segpets.evaluate.calibration import PixelSample
 from segpets.evaluate.classes import merge
-from segpets.evaluate.decision import fit_weights, gain
+from segpets.evaluate.decision import absent, fit_weights, gain
 from segpets.evaluate.slices import intervals
 from segpets.metric import confusion_matrices, summarise
 from segpets.train import Result
@@ -56,6 +56,18 @@ def test_where_decisions_are_right_no_weight_is_needed() -> None:
     assert fit_weights(none, SAME) == [1, 1, 1]
 
 
+def test_a_class_that_val_lacks_keeps_its_weight() -> None:
+    """Only that it is never right could be learnt: it would never be predicted again."""
+    right = [(100, (0.8, 0.1, 0.1), (100, 0, 0)), (100, (0.1, 0.8, 0.1), (0, 100, 0))]
+    sample = pixels([*right, (20, (0.3, 0.2, 0.5), (20, 0, 0))])
+    assert fit_weights(sample, SAME) == [1, 1, 1]
+    assert absent(sample, SAME) == ["border"]
+    # 30 of 50 pixels that are called background are pet: IoU gains where all become pet.
+    weights = fit_weights(pixels([*right, (50, (0.40, 0.42, 0.18), (30, 20, 0))]), SAME)
+    assert weights[0] * 0.40 > weights[1] * 0.42
+    assert weights[2] == pytest.approx((weights[0] * weights[1]) ** 0.5, abs=2e-3)
+
+
 def test_weights_serve_the_classes_under_which_a_model_is_judged() -> None:
     """Where border counts as pet, calling a pixel border is calling it pet."""
     merged = merge(CLASSES, CLASSES[:2], "border_as_pet")
@@ -79,6 +91,14 @@ def test_the_gain_is_the_difference_of_mean_ious_with_a_paired_interval() -> Non
     both = gain(np.stack([before, after]), after, resamples=999, seed=0)
     assert both.value == pytest.approx(found.value / 2), "over two, of which one is as good"
     assert both.low == pytest.approx(found.low / 2) and both.high == pytest.approx(found.high / 2)
+
+
+def test_a_class_that_is_only_predicted_makes_no_gain() -> None:
+    """Half of both classes is right, before and after; before, a pixel has a third class."""
+    after = np.array([[[5, 5, 0], [10, 10, 0], [10, 10, 0]]] * 4)
+    before = after + np.array([[0, 0, 0], [0, 0, 0], [-1, 0, 1]])
+    found = gain(before, after, resamples=99, seed=0)
+    assert found.value == pytest.approx((5 / 15 - 5 / 14) / 2)
 
 
 @pytest.mark.slow
@@ -155,7 +175,7 @@ def test_exported_and_predicted_with_weights(
         assert predicted.returncode == 0, predicted.stdout
     assert json.loads((tmp_path / "weighted" / "prediction.json").read_text())["decide"] == weights
     mixed = command(*words, "output=plain", word, module="segpets.predict")
-    assert mixed.returncode == 1 and "holds predictions with decide=None" in mixed.stdout
+    assert mixed.returncode == 1 and "holds predictions with decide=null" in mixed.stdout
 
 
 @pytest.mark.parametrize(

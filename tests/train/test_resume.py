@@ -56,6 +56,19 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(
     assert epochs == [0, 1, 2, 3]
 
 
+def test_a_run_goes_on_without_the_run_that_it_began_with(
+    train_tiny: Train, tmp_path: Path
+) -> None:
+    """Which of its weights that one brought is still known: they have a rate of their own."""
+    train_tiny("trainer.max_epochs=1", "model.widths=[4,12]", "test=false", folder="first")
+    words = ["scheduler=step", f"init_from={tmp_path / 'first'}", "lr_factors={init_from:0.01}"]
+    train_tiny(*words, "trainer.max_epochs=2", folder="straight")
+    train_tiny(*words, "trainer.max_epochs=1", folder="stopped")
+    (tmp_path / "first").rename(tmp_path / "gone")
+    go_on(tmp_path / "stopped", "trainer.max_epochs=2")
+    assert_same_weights(tmp_path / "straight", tmp_path / "stopped")
+
+
 @pytest.mark.slow
 def test_the_time_before_a_kill_counts(train_tiny: Train, tmp_path: Path) -> None:
     train_tiny(*SHORT, *SMALL, "trainer.max_epochs=2", folder="killed")

@@ -1,0 +1,48 @@
+"""The images that a run was trained on, to find them among those by which another is judged."""
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from omegaconf import DictConfig
+
+from segpets.build.objects import build_data
+from segpets.data.source import Sample
+from segpets.errors import UserError
+
+Key = tuple[Path | str, int | None]
+"""What says which image a sample is, and the page of it."""
+
+_PUBLISHED: Final = ("OxfordPets", "CamVid", "Cityscapes")
+# Their names mean the same photographs wherever a copy lies, smaller ones and parts of a set too.
+
+
+def keys_of(samples: Iterable[Sample], data: Mapping[str, Any]) -> dict[Key, Sample]:
+    """Finds what says which images they are: their names in a published set, else their files."""
+    if str(data["_target_"]).rpartition(".")[2] in _PUBLISHED:
+        return {(sample.name, sample.page): sample for sample in samples}
+    return {(sample.image.resolve(), sample.page): sample for sample in samples}
+
+
+def trained_on(
+    cfg: DictConfig, before: Mapping[str, Any], now: Mapping[str, Any]
+) -> set[Key] | None:
+    """Lists the images that a run was trained on.
+
+    Args:
+        cfg: With `augment` and `seed`.
+        before: The run's `data`, with this machine's paths; see `segpets.run.stored`.
+        now: The data in whose terms they are named, and where they are looked for if the run's own
+            folder is gone.
+
+    Returns:
+        Their keys; none of a run of another data set, and None if they can't be listed.
+    """
+    if before.get("_target_") != now["_target_"]:
+        return set()
+    for root in (before.get("root"), now.get("root")):
+        with suppress(UserError):
+            listed = build_data(cfg, {**before, "root": root}).listed()
+            return set(keys_of(listed.train, now))
+    return None
