@@ -147,6 +147,7 @@ def page(store: Path) -> str:
         share_low=f"{mean['mean'] / mean['high'] - 1:+.1%}",
         share_high=f"{mean['mean'] / mean['low'] - 1:+.1%}",
         pairs=ceiling["pairs"],
+        photographs=ceiling["photographs"],
         devices="; ".join(f"({n}) {name}" for n, name in enumerate(devices, 1)) or "none yet",
     )
 

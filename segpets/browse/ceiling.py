@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from segpets.browse.duplicates import Pair
 from segpets.data.decoded import read_sample
@@ -28,13 +30,15 @@ class Ceiling:
     """The agreement of two annotations, pooled over the pixels of pairs.
 
     Attributes:
-        pairs: How many photographs were annotated twice.
+        pairs: How many pairs of annotations there are.
+        photographs: Of how many photographs; one with three annotations makes three pairs.
         mean_iou: Mean IoU of one annotation judged by the other, with its interval.
         iou: IoU of each class, by its name.
         pixel_accuracy: The part of the pixels to which both give the same class.
     """
 
     pairs: int
+    photographs: int
     mean_iou: Estimate
     iou: dict[str, Estimate]
     pixel_accuracy: Estimate
@@ -53,9 +57,11 @@ def label_ceiling(
     masks are equal: those were copied, too.
 
     Returns:
-        The ceiling; None if there are fewer than `LEAST_PAIRS` pairs.
+        The ceiling, whose intervals are over photographs; None if fewer than `LEAST_PAIRS` of them
+        were annotated twice.
     """
-    counts = np.array([*_counts(pairs, samples, source, reader, len(classes))], dtype=np.float64)
+    counted = [*_counts(pairs, samples, source, reader, len(classes))]
+    counts = _by_photograph(counted, len(samples))
     if len(counts) < LEAST_PAIRS:
         return None
     size = len(classes)
@@ -75,7 +81,7 @@ def label_ceiling(
     named = {
         name: one for name, one in zip(classes, by_class, strict=True) if not np.isnan(one.mean)
     }
-    return Ceiling(len(counts), mean, named, pixel)
+    return Ceiling(len(counted), len(counts), mean, named, pixel)
 
 
 def _counts(
@@ -84,7 +90,7 @@ def _counts(
     source: Source,
     reader: Reader,
     classes: int,
-) -> Iterator[NDArray[np.int64]]:
+) -> Iterator[tuple[Pair, NDArray[np.int64]]]:
     """Counts pixels by both classes, (C * C,), of each pair that can be compared."""
     for pair in pairs:
         if not pair.same_view:
@@ -100,4 +106,20 @@ def _counts(
         both = (one < classes) & (other < classes)
         cells = one[both].astype(np.int64) * classes + other[both]
         if cells.size:
-            yield np.bincount(cells, minlength=classes * classes)
+            yield pair, np.bincount(cells, minlength=classes * classes)
+
+
+def _by_photograph(
+    counted: Sequence[tuple[Pair, NDArray[np.int64]]], samples: int
+) -> NDArray[np.float64]:
+    """Adds up the counts of all pairs of a photograph: (photographs, C * C)."""
+    if not counted:
+        return np.zeros((0, 0))
+    first = [pair.first for pair, _ in counted]
+    second = [pair.second for pair, _ in counted]
+    edges = coo_array((np.ones(len(first)), (first, second)), shape=(samples, samples))
+    _, of_sample = connected_components(edges, directed=False)
+    found, photographs = np.unique(of_sample[first], return_inverse=True)
+    sums = np.zeros((len(found), len(counted[0][1])))
+    np.add.at(sums, photographs, [count for _, count in counted])
+    return sums

@@ -26,6 +26,7 @@ class _Mean(BaseModel):
 class _Ceiling(BaseModel):
     protocol: dict[str, Any]
     pairs: int
+    photographs: int | None = None  # not in earlier files
     mean_iou: _Mean
 
 
@@ -57,7 +58,7 @@ def add_shares(groups: Sequence[Group], file: Path) -> None:
         for configuration in group.configurations:
             _add_share(configuration, found)
         group.notes.append(
-            f"The ceiling of the labels: {ceiling.pairs} photographs were annotated twice, and one "
+            f"The ceiling of the labels: {ceiling.photographs or ceiling.pairs} photographs were annotated twice, and one "
             f"annotation judged by the other has a mean IoU of {found.mean:.3f} (95 % interval "
             f"{found.low:.3f} to {found.high:.3f})"
         )

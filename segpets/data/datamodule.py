@@ -227,7 +227,9 @@ class SegmentationDataModule(LightningDataModule):
     def notices(self, classes: Sequence[str]) -> list[Notice]:
         """Lists what pictures and masks lost on their way; see `notices`."""
         facts, rows = self.pixels.facts, self._rows
-        return [*notices(facts, rows, classes=classes, rules=self.reader, crop=self.crop)]
+        folds = self.folds if self.is_fold else None
+        rules = self.reader
+        return [*notices(facts, rows, classes=classes, rules=rules, crop=self.crop, folds=folds)]
 
     def class_pixels(self, classes: int) -> list[int]:
         """Counts the training pixels of each class, as the net sees them without augmentation."""

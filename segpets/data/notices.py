@@ -32,6 +32,7 @@ def notices(
     classes: Sequence[str],
     rules: Rules,
     crop: Size | None = None,
+    folds: int | None = None,
 ) -> Iterator[Notice]:
     """Yields what a training may suffer from.
 
@@ -41,10 +42,14 @@ def notices(
         classes: Names, in the order of their ids.
         rules: The rules by which pictures become what a net sees.
         crop: Height and width of what is cut out for training, if anything is.
+        folds: Into how many train and val are dealt, if they are.
     """
     before = classes_held(facts["before"])[:, : len(classes)]
     after = classes_held(facts["after"])[:, : len(classes)]
     yield from _absent(after, rows, classes)
+    if folds is not None:
+        pool = np.concatenate([rows["train"], rows["val"]])
+        yield from _rare(after[pool].sum(axis=0), classes, folds)
     size = "that size" if rules.fit == "none" else by(rules.size)
     yield from _vanished(before, after, classes, size)
     yield from _treated(facts)
@@ -73,6 +78,16 @@ def _absent(
         yield Notice(
             f"No mask{where} holds {names}", f"{scores} nothing{' there' if where else ''}"
         )
+
+
+def _rare(masks: NDArray[np.int64], classes: Sequence[str], folds: int) -> Iterator[Notice]:
+    for name, count in zip(classes, masks.tolist(), strict=True):
+        if 0 < count < folds:
+            yield Notice(
+                f"{name} is in {count} of the masks of train and val, but there are {folds} folds",
+                "its score says nothing in some of them, and their means are over other classes: "
+                "choose fewer folds",
+            )
 
 
 def _vanished(

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -257,12 +257,29 @@ def _rank(group: Group, metric: str) -> None:
         for configuration in group.configurations:
             if str(configuration.rank) in front:
                 configuration.fronts.append(cost)
+    group.notes += _classes_of_folds(group)
     tested = {_weights(run) for c in group.configurations for run in c.runs}
     if len(tested) > 1:
         group.notes.append(f"The tested weights are not chosen alike: {', '.join(sorted(tested))}")
     revisions = {run.revision for c in group.configurations for run in c.runs} - {None}
     if len(revisions) > 1:
         group.notes.append(f"{len(revisions)} revisions of segpets made these runs")
+
+
+def _classes_of_folds(group: Group) -> Iterator[str]:
+    """Yields a note for each configuration of which some folds lack a class."""
+    for configuration in group.configurations:
+        lacking: dict[tuple[int | None, ...], list[str]] = {}
+        for name in (name for name in configuration.values if "val/iou/" in name):
+            runs = [run for run in configuration.runs if name not in run.values]
+            if runs and configuration.folds:
+                folds = tuple(dict.fromkeys(run.fold for run in runs))
+                lacking.setdefault(folds, []).append(name.rpartition("/")[2])
+        for folds, classes in lacking.items():
+            yield (
+                f"#{configuration.rank}: val has no {', '.join(dict.fromkeys(classes))} in fold "
+                f"{', '.join(map(str, folds))}: the means are over other classes there"
+            )
 
 
 def _weights(run: Record) -> str:

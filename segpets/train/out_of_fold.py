@@ -82,8 +82,12 @@ def predict_fold(
     datamodule: SegmentationDataModule,
     weights: Path | None,
 ) -> None:
-    """Predicts the images of val, which the fold held out, by the weights that are tested."""
+    """Predicts the images of val, which the fold held out, by the weights that are tested.
+
+    As many of them as validation looks at, or all where there is none.
+    """
     callback = FoldPredictions(run.path / OUT_OF_FOLD)
+    trainer.limit_predict_batches = trainer.limit_val_batches or 1.0
     trainer.callbacks.append(callback)  # type: ignore[attr-defined]
     try:
         loader = datamodule.plain_dataloader("val")

@@ -74,7 +74,7 @@ def train(
             if cfg.train:
                 checkpoint = checkpoint_to_resume(run, trainer) if resuming else None
                 trainer.fit(module, datamodule, ckpt_path=checkpoint, weights_only=True)
-            if datamodule.is_fold:  # before the test, whose metrics it would forget
+            if cfg.train and datamodule.is_fold:  # before the test, whose metrics it would forget
                 predict_fold(run, trainer, module, datamodule, summary.weights_to_test())
             if cfg.test:
                 weights = summary.weights_to_test()

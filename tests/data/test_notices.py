@@ -45,6 +45,15 @@ def test_a_class_that_a_split_lacks_is_named_with_the_split() -> None:
     assert said(facts(none, none, none)) == ["No mask holds leaf, drone: their scores say nothing"]
 
 
+def test_a_class_in_fewer_images_than_there_are_folds_is_named() -> None:
+    few = ([0, 1], [0, 1])
+    assert said(facts(ALL, few, few, ALL, ALL), folds=3) == [  # the last one is of test
+        "drone is in 2 of the masks of train and val, but there are 3 folds: its score says "
+        "nothing in some of them, and their means are over other classes: choose fewer folds"
+    ]
+    assert said(facts(ALL, few, few, ALL, ALL), folds=2) == []
+
+
 def test_objects_that_are_too_small_are_counted_by_class() -> None:
     lost = ([0, 1, 2], [0, 1])
     assert said(facts(ALL, lost, lost, ALL, ALL)) == [

@@ -129,6 +129,23 @@ def test_where_a_run_lies_and_what_machine_it_ran_on_is_no_difference(tmp_path: 
     assert [len(c.runs) for c in group.configurations] == [2]
 
 
+def test_folds_that_lack_a_class_are_named(tmp_path: Path) -> None:
+    runs = []
+    for fold in range(3):
+        lacks = {"best/val/iou/pet": 0.5, "best/val/iou/border": 0.3}
+        if fold == 1:
+            del lacks["best/val/iou/border"]
+        data = {"data": {"folds": 3, "fold": fold}}
+        protocol = {"folds": {"count": 3}}
+        runs.append(make_run(tmp_path / str(fold), config=data, protocol=protocol, **lacks))
+    (group,), _ = ranked(*runs)
+    assert group.notes == [
+        "#1: val has no border in fold 1: the means are over other classes there"
+    ]
+    (group,), _ = ranked(*runs[::2])
+    assert group.notes == []
+
+
 def test_the_same_seed_twice_is_one_measurement(tmp_path: Path) -> None:
     old = make_run(tmp_path / "old", started="2026-01-01T00:00:00+00:00")
     new = make_run(tmp_path / "new", started="2026-01-02T00:00:00+00:00")

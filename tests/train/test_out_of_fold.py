@@ -44,6 +44,18 @@ def test_the_seconds_of_a_fold_count_once(train_tiny: Train) -> None:
     assert 0 < summary["seconds"] <= passed
 
 
+def test_a_fold_predicts_what_it_validates_and_only_after_a_training(
+    train_tiny: Train, tmp_path: Path
+) -> None:
+    words = ["data.folds=3", "data.fold=0", "test=false", "trainer.max_epochs=1"]
+    limited = train_tiny(*words, "trainer.limit_val_batches=1", folder="limited")
+    table = limited.path / "predictions" / "val" / "out_of_fold.csv"
+    assert len(table.read_text().splitlines()) == 1 + 4, "a batch of 6 images"
+    again = [*words[:2], "train=false", f"init_from={limited.path}"]
+    tested = train_tiny(*again, folder="tested")
+    assert not (tested.path / "predictions" / "val").exists(), "its fold may be of other weights"
+
+
 def own_pets(tiny_pets: Path, root: Path) -> Path:
     """A copy of the tiny pets whose masks can be spoilt."""
     shutil.copytree(tiny_pets, root)
