@@ -107,8 +107,8 @@ def say(copies: Copies, found: Survey, folder: Path) -> None:
         log.info("data.exclude=%s/%s leaves them out of training", shown(folder), DUPLICATES)
     if (ceiling := copies.ceiling) is not None:
         log.info(
-            "%d photographs have two masks or more, which agree to a mean IoU of %s (%s) and on %s of the "
-            "pixels: what a second annotator would score",
+            "%d photographs have two masks or more, which agree to a mean IoU of %s (%s) and on %s "
+            "of the pixels: what a second annotator would score",
             ceiling.photographs,
             _with_interval(ceiling.mean_iou),
             ", ".join(f"{name} {one.mean:.3f}" for name, one in ceiling.iou.items()),

@@ -57,8 +57,9 @@ def add_shares(groups: Sequence[Group], file: Path) -> None:
             continue
         for configuration in group.configurations:
             _add_share(configuration, found)
+        photographs = ceiling.photographs or ceiling.pairs
         group.notes.append(
-            f"The ceiling of the labels: {ceiling.photographs or ceiling.pairs} photographs were annotated twice, and one "
+            f"The ceiling of the labels: {photographs} photographs were annotated twice, and one "
             f"annotation judged by the other has a mean IoU of {found.mean:.3f} (95 % interval "
             f"{found.low:.3f} to {found.high:.3f})"
         )
