@@ -422,7 +422,7 @@ def measure(side: str, model: str, args: argparse.Namespace) -> dict[str, Any]:
 def compared(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Yields a row for each peer and net."""
     for peer in args.peers:
-        for model in args.models or MODELS[peer]:
+        for model in MODELS[peer] if peer == "smp" else args.models or MODELS[peer]:
             rounds = [
                 {side: measure(side, model, args) for side in ("segpets", peer)}
                 for _ in range(args.rounds)
@@ -441,7 +441,7 @@ def main() -> None:
     """Prints a table, and writes JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peers", nargs="+", choices=sorted(MODELS), default=list(MODELS))
-    parser.add_argument("--models", nargs="+", help="names of conf/model; those of the peer")
+    parser.add_argument("--models", nargs="+", help="names of conf/model; smp has its own")
     parser.add_argument("--root", type=Path, default=MINI)
     parser.add_argument("--images", type=int, default=360, help="to train on in an epoch")
     parser.add_argument("--rounds", type=int, default=3)
@@ -464,7 +464,7 @@ def main() -> None:
             f"{row['segpets_peak_mb']:.0f}, {row['peer_peak_mb']:.0f}",
             flush=True,
         )
-    write_facts(args.json, rows=rows)
+    write_facts(args.json, rows=rows, rounds=args.rounds, images=args.images, device=device)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,10 @@ from segpets.run.versions import versions
 
 
 def write_facts(file: Path | None, **numbers: Any) -> None:
-    """Writes numbers, device, threads, commit and versions as JSON, if a file is given."""
+    """Writes numbers, the machine's device, threads, commit and versions as JSON, if asked to.
+
+    Where something else computed, `device` among the numbers says so.
+    """
     if file is None:
         return
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

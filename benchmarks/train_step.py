@@ -31,6 +31,7 @@ from torch import nn
 
 from segpets.build.instantiate import build
 from segpets.build.objects import build_data, build_module, build_trainer
+from segpets.compiled import Compiled
 from segpets.config import compose
 from segpets.hardware import device_name
 from segpets.optimizer import made_fused
@@ -129,8 +130,8 @@ def graph_loop(cfg: Any, batches: Batches, device: torch.device, steps: int) -> 
     return steps / (now() - since)
 
 
-def measure(words: list[str], *, rounds: int, steps: int) -> dict[str, float]:
-    """Steps a second of segpets and of the bare loops, in turns."""
+def measure(words: list[str], *, rounds: int, steps: int) -> dict[str, Any]:
+    """Measures steps a second of segpets and of the bare loops, in turns, and says on what."""
     with tempfile.TemporaryDirectory() as folder:
         fixed = [f"hydra.run.dir={folder}", "test=false", f"trainer.max_epochs={rounds}"]
         fixed += [f"trainer.limit_train_batches={WARM_UP + steps}", "trainer.limit_val_batches=0"]
@@ -161,7 +162,10 @@ def measure(words: list[str], *, rounds: int, steps: int) -> dict[str, float]:
         trainer.callbacks.append(alternate)  # type: ignore[attr-defined]
         trainer.fit(module, datamodule=datamodule)
     every = {"segpets": clock.speeds, **alternate.speeds}
-    return {name: statistics.median(speeds) for name, speeds in every.items()}
+    found: dict[str, Any] = {name: statistics.median(speeds) for name, speeds in every.items()}
+    if isinstance(module._step, Compiled):
+        found["compiled"] = module._step.works
+    return found | {"device": device_name(device)}
 
 
 def main() -> None:
@@ -176,19 +180,23 @@ def main() -> None:
     args, overrides = parser.parse_known_args()
     for name in ("lightning.pytorch", "segpets"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    device = device_name(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    print(f"{device}; steps a second, medians of {args.rounds} rounds of {args.steps} steps")
+    print(f"Steps a second, medians of {args.rounds} rounds of {args.steps} steps, {overrides}")
+    regime = {"rounds": args.rounds, "steps": args.steps, "overrides": overrides}
     rows = []
     for model in args.models:
         for batch in args.batches:
             for variant in args.variants:
                 words = [f"model={model}", f"data.batch_size={batch}", *variant.split()]
-                speeds = measure([*words, *overrides], rounds=args.rounds, steps=args.steps)
-                rows.append({"model": model, "batch": batch, "variant": variant} | speeds)
+                found = measure([*words, *overrides], rounds=args.rounds, steps=args.steps)
+                rows.append({"model": model, "batch": batch, "variant": variant} | found)
+                speeds = {name: one for name, one in found.items() if isinstance(one, float)}
                 rest = ", ".join(f"{name} {speed:.2f}" for name, speed in speeds.items())
                 ratio = speeds["segpets"] / speeds["bare"]
-                print(f"{model:<11} {batch:>4}  {variant:<24} {rest}; {ratio:.3f} of bare")
-                write_facts(args.json, rows=rows)  # at once, as time may end what follows
+                as_it_is = "" if found.get("compiled", True) else ", NOT COMPILED: it couldn't be"
+                place = f"{found['device']}{as_it_is}"
+                print(f"{model:<11} {batch:>4}  {variant:<24} {rest}; {ratio:.3f} of bare; {place}")
+                # At once, as time may end what follows.
+                write_facts(args.json, rows=rows, **regime)
 
 
 if __name__ == "__main__":

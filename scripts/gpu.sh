@@ -24,7 +24,7 @@ part() {  # part NAME SECONDS COMMAND...: runs a command within a time, unless i
   [ "$left" -lt 5 ] && { failed=1; echo "$name: NOT RUN, the time is over"; return; }
   [ "$left" -lt "$limit" ] && limit=$left
   if timeout "$limit" "$@" >"$out/$name.log" 2>&1; then
-    echo "$(($(date +%s) - began)) s" >"$out/$name.done"
+    echo "$(($(date +%s) - began)) s, commit $commit" >"$out/$name.done"
     echo "$name: $(cat "$out/$name.done")"
   else
     failed=1
@@ -56,7 +56,7 @@ export out python
 
 little="model.widths=[4,8] data.size=32"
 if [ -n "$dry" ]; then
-  device=trainer=cpu; epochs="debug=smoke"; tests="not slow and not gpu"; target=0.05
+  device=trainer=cpu; epochs="debug=smoke"; tests="not gpu"; target=0.05
   steps="--rounds 1 --steps 2"; batches="4 256"; words="$little"; of_efficient="$little trainer.max_epochs=1"
 else
   device=trainer=gpu; epochs="trainer.max_epochs=1"; tests=gpu; target=0.70
@@ -67,8 +67,13 @@ step() {  # step NAME SECONDS WORDS...: steps a second against the bare loops
   part "$name" "$limit" "$python" benchmarks/train_step.py $steps --json "$out/$name.json" $device "$@"
 }
 
-{ git rev-parse HEAD; "$python" -c 'import torch; print(torch.__version__, torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU")'; date -u; } >"$out/machine.txt" 2>&1
+commit=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)
+{ echo "$commit"; "$python" -c 'import torch; print(torch.__version__, torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU")'; date -u; } >"$out/machine.txt" 2>&1
 cat "$out/machine.txt"
+if [ -z "$dry" ] && grep -q "no GPU" "$out/machine.txt"; then
+  echo "PyTorch finds no GPU, so its tests would all be skipped: DRY=1 goes through the parts on a CPU"
+  exit 1
+fi
 
 part smoke 40 bash -c "train smoke $device debug=smoke model.widths=[4,8]"
 part losses 40 bash -c "side_by_side $([ -n "$dry" ] && echo 2 || echo 20) '${dry:+$little}' $device"

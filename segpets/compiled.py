@@ -54,6 +54,11 @@ class Compiled:
         self._shape: torch.Size | None = None
         self._told = False
 
+    @property
+    def works(self) -> bool:
+        """Tells whether it runs compiled, as far as it has been called."""
+        return self._compiled is not None
+
     def __call__(self, image: torch.Tensor, mask: torch.Tensor) -> Any:
         """Runs it; the first call compiles, which takes a minute or so."""
         if self._compiled is None:

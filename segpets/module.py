@@ -325,7 +325,7 @@ class SegmentationModule(LightningModule):
     def _evaluation_step(self, stage: str, batch: Batch) -> StepOutput:
         logits = self.whole(batch["image"])
         loss = self.loss(logits, batch["mask"].long())
-        size = len(batch["image"])
+        size = loss.new_full((), len(batch["image"]))  # a number would be copied to the device
         self._sum_of(stage, "loss").update(loss * size)
         self._sum_of(stage, "images").update(size)
         return self._count(stage, logits, batch["mask"])

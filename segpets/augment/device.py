@@ -29,7 +29,7 @@ class DeviceAugment:
     Parameters are distributed as torchvision's, and flips, a change of brightness, contrast or
     saturation alone, and blurs give its values. Of several changes of colours, only the last result
     is rounded and clipped, and so their order doesn't matter. Crops are resized without
-    antialiasing, which only matters where they shrink.
+    antialiasing, and those that may shrink must say so: `antialias: false`.
 
     Args:
         transforms: The transforms, applied in this order.
@@ -168,6 +168,9 @@ def _crop(transform: v2.Transform, where: str) -> Step:
 
     def step(work: Work, when: Tensor) -> None:
         height, width = work.size
+        if transform.antialias and not work.keep_size:
+            if transform.size[0] < height or transform.size[-1] < width:
+                raise _missing("no antialiasing of crops that shrink: say antialias=false", where)
         shape = width / height if work.keep_size else 1.0
         area = height * width * work.uniform(*transform.scale, count=_TRIES)
         ratio = shape * work.uniform(low, high, count=_TRIES).exp()

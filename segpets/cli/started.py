@@ -13,7 +13,8 @@ from typing import Final
 from segpets.cli.explain import fail
 from segpets.cli.suggest import quoted
 from segpets.errors import UserError
-from segpets.run.ranks import Place, Ranks, join
+from segpets.run.place import Place
+from segpets.run.ranks import Ranks, join
 
 OF_TORCHRUN: Final = (
     *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK"),
@@ -27,7 +28,10 @@ NO_SWEEP: Final = (
 )
 _TORCHRUN: Final = ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _SRUN: Final = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_STEP_NODELIST")
-_TOGETHER: Final = re.compile(r"\+{0,2}trainer=ddp\w*|\+{0,2}trainer\.strategy=\W?(ddp|fsdp).*")
+_TOGETHER: Final = re.compile(
+    r"\+{0,2}(trainer=ddp\w*|trainer\.strategy=\W?(ddp|fsdp).*|resume=(?!null$).+)"
+)
+"""Words by which processes train together; a run that goes on can only be one training."""
 
 
 def join_others(name: str, argv: Sequence[str]) -> Ranks | None:

@@ -281,6 +281,10 @@ class SegmentationDataModule(LightningDataModule):
         """Loads every test image once, in order."""
         return self._loader("test")
 
+    def predict_dataloader(self) -> DataLoader[Item]:
+        """Loads the images of val, of which a fold's predictions are."""
+        return self.plain_dataloader("val")
+
     def plain_dataloader(self, stage: str) -> DataLoader[Item]:
         """Loads every image of a stage once, in order and never augmented, for evaluation."""
         return self._loader(stage, plain=True)

@@ -28,6 +28,7 @@ def windowed(
     *,
     stride: int = 1,
     batch_size: int = 8,
+    device: torch.device | None = None,
 ) -> Iterator[tuple[int, Tensor]]:
     """Predicts overlapping windows and blends their logits, one row of windows after another.
 
@@ -39,6 +40,7 @@ def windowed(
             is one window.
         stride: The multiple to which the net pads.
         batch_size: The number of windows that the net takes at once; fewer if they are large.
+        device: Where the logits lie; None stands for the CPU.
 
     Yields:
         From top to bottom the first row, and the logits, float32 (K, rows, W), of what no later
@@ -46,7 +48,7 @@ def windowed(
     """
     (height, width), (high, wide) = size, _fitted(window, size, stride)
     tops, lefts = starts(height, high), starts(width, wide)
-    down, across = weights(height, high), weights(width, wide)
+    down, across = weights(height, high, device), weights(width, wide, device)
     batch = max(1, min(batch_size, AT_ONCE // (high * wide)))
     count, done = min(high, height), 0
     blended = torch.zeros(0)
@@ -96,7 +98,7 @@ def by_windows(
         def rows(top: int, end: int, image: Tensor = image) -> Tensor:
             return image[:, top:end]
 
-        strips = windowed(logits, rows, size, window, stride=stride)
+        strips = windowed(logits, rows, size, window, stride=stride, device=image.device)
         whole.append(torch.cat([strip for _, strip in strips], dim=1))
     return torch.stack(whole)
 
@@ -117,25 +119,26 @@ def starts(length: int, window: int) -> list[int]:
     return [round(i * (length - window) / (count - 1)) for i in range(count)]
 
 
-def weights(length: int, window: int) -> list[Tensor]:
+def weights(length: int, window: int, device: torch.device | None = None) -> list[Tensor]:
     """Computes all windows' weights along one axis, cut off at the image's end; they sum to 1."""
     parts = [
-        (start, rise(start, length, window)[: length - start]) for start in starts(length, window)
+        (start, rise(start, length, window, device)[: length - start])
+        for start in starts(length, window)
     ]
-    total = torch.zeros(length)
+    total = torch.zeros(length, device=device)
     for start, part in parts:
         total[start : start + window] += part
     return [part / total[start : start + window] for start, part in parts]
 
 
-def rise(start: int, length: int, window: int) -> Tensor:
+def rise(start: int, length: int, window: int, device: torch.device | None = None) -> Tensor:
     """Computes the weights of a window's pixels along one axis, (window,).
 
     They rise from the rim to 1 over the overlap; at the edges of the image they are 1.
     """
     rim, overlap = window // RIM, window // OVERLAP
-    slope = ((torch.arange(window) + 0.5 - rim) / (overlap - 2 * rim)).clamp(0, 1)
-    weights = torch.ones(window)
+    slope = ((torch.arange(window, device=device) + 0.5 - rim) / (overlap - 2 * rim)).clamp(0, 1)
+    weights = torch.ones(window, device=device)
     if start > 0:
         weights *= slope
     if start + window < length:

@@ -1,10 +1,12 @@
 """A GPU for each job of a sweep that runs several at a time on one machine."""
 
+import itertools
 import logging
 import multiprocessing
 import os
 import socket
 import time
+from collections.abc import Sequence
 from typing import IO, Any, Final
 
 import torch
@@ -17,26 +19,34 @@ from segpets.run.names import safe_name
 log = logging.getLogger(__name__)
 
 _VARIABLE: Final = "CUDA_VISIBLE_DEVICES"
+_ON_GPUS: Final = ("auto", "gpu", "cuda")
 _SECONDS: Final = 1.0
 _OURS: list[IO[Any]] = []
 """The lock of the place that this process has taken."""
 
 
 def visible_gpus() -> list[str]:
-    """Lists the GPUs that a process started from here would see, without touching them."""
+    """Lists the GPUs that a process started from here would see, without touching them.
+
+    CUDA hides all behind a number that is none, such as -1.
+    Source: CUDA Programming Guide, environment variables.
+    """
     given = os.environ.get(_VARIABLE)
     if given is None:
         return [str(index) for index in range(torch.cuda.device_count())]
-    return [word.strip() for word in given.split(",") if word.strip() not in ("", "-1")]
+    words = itertools.takewhile(
+        lambda word: word not in ("", "-1"), (word.strip() for word in given.split(","))
+    )
+    return list(dict.fromkeys(words))
 
 
-def check_places(trainer: Any, *, n_jobs: int, jobs: int, jobs_per_gpu: object) -> None:
+def check_places(trainers: Sequence[Any], *, n_jobs: int, jobs_per_gpu: object) -> None:
     """Refuses more jobs at a time than there are places on GPUs.
 
     Args:
-        trainer: The group `trainer`.
-        n_jobs: How many jobs the launcher runs at a time; -1 means one for each core.
-        jobs: How many there are.
+        trainers: The group `trainer` of each job.
+        n_jobs: How many jobs the launcher runs at a time; -1 means one for each core, of which
+            those that find no place wait.
         jobs_per_gpu: How many may share a GPU.
 
     Raises:
@@ -44,20 +54,21 @@ def check_places(trainer: Any, *, n_jobs: int, jobs: int, jobs_per_gpu: object) 
     """
     if isinstance(jobs_per_gpu, bool) or not isinstance(jobs_per_gpu, int) or jobs_per_gpu < 1:
         raise UserError(f"jobs_per_gpu={jobs_per_gpu} must be a number from 1 on")
-    at_once = min(jobs, n_jobs if n_jobs > 0 else os.cpu_count() or 1)
-    on_gpus = trainer.accelerator in ("auto", "gpu", "cuda") and visible_gpus()
-    if on_gpus and at_once > 1 and not _wants_one(trainer):
+    at_once = min(len(trainers), n_jobs if n_jobs > 0 else os.cpu_count() or 1)
+    gpus = visible_gpus()
+    on_gpus = [one for one in trainers if one.accelerator in _ON_GPUS] if gpus else []
+    if several := [one.devices for one in on_gpus if at_once > 1 and not _wants_one(one)]:
         raise UserError(
-            f"hydra.launcher.n_jobs={n_jobs} would run {at_once} jobs at a time, each on several "
-            f"GPUs (trainer.devices={trainer.devices}): say hydra.launcher.n_jobs=1, or "
-            "trainer.devices=1"
+            f"hydra.launcher.n_jobs={n_jobs} would run {at_once} jobs at a time, some of them on "
+            f"GPUs that they choose themselves (trainer.devices={several[0]}): say "
+            "hydra.launcher.n_jobs=1, or trainer.devices=1"
         )
-    places = jobs_per_gpu * len(visible_gpus()) if _wants_one(trainer) else 0
-    if places and at_once > places:
-        shared = -(-at_once // len(visible_gpus()))
+    places = jobs_per_gpu * len(gpus)
+    if on_gpus and n_jobs > 0 and min(at_once, len(on_gpus)) > places:
+        shared = -(-at_once // len(gpus))
         raise UserError(
             f"hydra.launcher.n_jobs={n_jobs} would run {at_once} jobs at a time, but there is room "
-            f"for {places} on {len(visible_gpus())} GPUs: say hydra.launcher.n_jobs={places}, or "
+            f"for {places} on {len(gpus)} GPUs: say hydra.launcher.n_jobs={places}, or "
             f"let GPUs be shared by jobs_per_gpu={shared}"
         )
 
@@ -90,7 +101,7 @@ def take_gpu(trainer: Any, *, jobs_per_gpu: int) -> None:
 
 
 def _wants_one(trainer: Any) -> bool:
-    return trainer.accelerator in ("auto", "gpu", "cuda") and trainer.devices == 1
+    return trainer.accelerator in _ON_GPUS and trainer.devices in (1, "1")
 
 
 def _taken(gpu: str, place: int) -> bool:

@@ -61,11 +61,13 @@ class Job:
         path: Its run directory.
         overrides: What distinguishes it from the default.
         fingerprint: Names its config; see `segpets.config.fingerprint`.
+        trainer: The group `trainer` of its config.
     """
 
     path: Path
     overrides: tuple[str, ...]
     fingerprint: str
+    trainer: Any = None
 
 
 def look(path: Path) -> tuple[State, dict[str, Any]]:

@@ -9,8 +9,9 @@ Imports nothing heavy: most commands have no such company.
 
 import json
 import os
-import socket
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,6 +22,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from segpets.errors import UserError
+from segpets.run.place import Place
 
 if TYPE_CHECKING:
     from torch import device as Device
@@ -33,39 +35,6 @@ _LOST: Final = (
     *("connection closed", "connection reset", "nccl error", "socket", "broken pipe"),
     "killed by signal: terminated",  # a worker process, which torchrun ends with the others
 )
-
-
-@dataclass(frozen=True)
-class Place:
-    """A process's place among those of one training.
-
-    Attributes:
-        by: The program that started them: `torchrun` or `srun`.
-        rank: Its number among all.
-        world: Number of all.
-        local_world: Number of those on this machine.
-        address: Where process 0 or torchrun keeps the store.
-        port: The store's port.
-        attempt: How often torchrun has started them again, as this machine counts it.
-        machines: Number of machines.
-    """
-
-    by: str
-    rank: int
-    world: int
-    local_world: int
-    address: str
-    port: int
-    attempt: int = 0
-    machines: int = 1
-
-    @property
-    def leads(self) -> bool:
-        """Tells whether this process writes the run."""
-        return self.rank == 0
-
-    def __str__(self) -> str:
-        return f"rank {self.rank} of {self.world} processes, on {socket.gethostname()}"
 
 
 @dataclass(frozen=True)
@@ -235,7 +204,15 @@ class Ranks:
         """
         try:
             yield
+        except KeyboardInterrupt as stopped:
+            # torchrun's, as soon as one has ended: of an error, it may be.
+            _ignore_sigterm()
+            if self.leads and self._has("first"):
+                first = json.loads(self._ours.get("first"))
+                raise UserError(f"{first['name']}: {first['error']}") from stopped
+            raise
         except Exception as error:
+            _ignore_sigterm()
             if self.leads and _is_lost(error):
                 self._look_for("first", seconds=3)
             first = self._claim(error)
@@ -324,6 +301,12 @@ def current() -> Ranks | None:
 def leads() -> bool:
     """Tells whether this process writes the run: it is the first of several, or by itself."""
     return (ranks := current()) is None or ranks.leads
+
+
+def _ignore_sigterm() -> None:
+    """Lets the run be recorded as it ended, whatever torchrun sends."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _end(code: int) -> NoReturn:

@@ -59,7 +59,7 @@ def run_grid(
         JobError: A job can't be composed.
         UserError: Jobs were begun with another config or code, or jobs failed.
     """
-    check(config, jobs=len(combinations))
+    check(config)
     folder = Path(config.hydra.sweep.dir).absolute()
     named = labels({" ".join(words): words for words in combinations})
     words_of: dict[Path, Words] = {}
@@ -69,6 +69,7 @@ def run_grid(
         if job.path not in words_of:
             jobs.append(job)
             words_of[job.path] = words
+    places(config, [job.trainer for job in jobs])
     if config.dry_run:
         _list(jobs, folder)
         return
@@ -126,8 +127,8 @@ def _alone(path: Path, words: Words, launch: Callable[[Sequence[Words]], None]) 
             record_failure(path, words, error, traceback.format_exc())
 
 
-def check(config: DictConfig, *, jobs: int) -> None:
-    """Refuses values that mean nothing, for so many jobs.
+def check(config: DictConfig) -> None:
+    """Refuses values that mean nothing.
 
     Raises:
         UserError: A value means nothing.
@@ -139,8 +140,16 @@ def check(config: DictConfig, *, jobs: int) -> None:
     for key in ("fail_fast", "dry_run"):
         if not isinstance(config[key], bool):
             raise UserError(f"{key}={config[key]} must be true or false")
+
+
+def places(config: DictConfig, trainers: Sequence[DictConfig]) -> None:
+    """Refuses more jobs at a time than there are places on GPUs.
+
+    Raises:
+        UserError: There are too many.
+    """
     n_jobs = config.hydra.launcher.get("n_jobs", 1)
-    check_places(config.trainer, n_jobs=n_jobs, jobs=jobs, jobs_per_gpu=config.jobs_per_gpu)
+    check_places(trainers, n_jobs=n_jobs, jobs_per_gpu=config.jobs_per_gpu)
 
 
 def job_of(cfg: DictConfig) -> Job:
@@ -155,7 +164,7 @@ def job_of(cfg: DictConfig) -> Job:
         HydraConfig.instance().cfg = before
     words = OmegaConf.to_container(cfg.hydra.overrides.task)
     assert isinstance(words, list)
-    return Job(path, tuple(map(str, words)), fingerprint(cfg))
+    return Job(path, tuple(map(str, words)), fingerprint(cfg), cfg.trainer)
 
 
 def _list(jobs: Sequence[Job], folder: Path) -> None:

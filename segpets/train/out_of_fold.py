@@ -90,9 +90,12 @@ def predict_fold(
     trainer.limit_predict_batches = trainer.limit_val_batches or 1.0
     trainer.callbacks.append(callback)  # type: ignore[attr-defined]
     try:
-        loader = datamodule.plain_dataloader("val")
         trainer.predict(
-            module, loader, return_predictions=False, ckpt_path=weights, weights_only=True
+            module,
+            datamodule=datamodule,  # whose loader each process makes for itself
+            return_predictions=False,
+            ckpt_path=weights,
+            weights_only=True,
         )
     finally:
         trainer.callbacks.remove(callback)  # type: ignore[attr-defined]

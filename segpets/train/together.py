@@ -1,5 +1,6 @@
 """One run of one or several processes: who writes it, and whether they are all about the same."""
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -38,8 +39,9 @@ def together(run: Run, cfg: DictConfig, *, resuming: bool, **facts: Any) -> Iter
     with interrupted_by_sigterm(run), ExitStack() as stack:
         if ranks.leads:
             stack.enter_context(run.hold(cfg, resuming=resuming, **facts))
-        else:
-            run.summary = {"threads": facts.get("threads")}
+        threads = ranks.same("threads", lambda: json.dumps(run.summary.get("threads")))
+        if not ranks.leads:  # which would compute otherwise than a run that was begun elsewhere
+            run.summary = {"threads": json.loads(threads)}
         stack.enter_context(ranks.failing_once(run.path))
         yield
 

@@ -3,7 +3,7 @@
 import pytest
 
 from segpets.cli.started import place_by_srun, place_by_torchrun
-from segpets.run.ranks import Place
+from segpets.run.place import Place
 
 TORCHRUN = {
     **{"RANK": "5", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4", "LOCAL_RANK": "1"},
