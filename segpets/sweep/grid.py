@@ -69,7 +69,7 @@ def run_grid(
         if job.path not in words_of:
             jobs.append(job)
             words_of[job.path] = words
-    places(config, [job.trainer for job in jobs])
+    check(config, [job.trainer for job in jobs])
     if config.dry_run:
         _list(jobs, folder)
         return
@@ -127,8 +127,12 @@ def _alone(path: Path, words: Words, launch: Callable[[Sequence[Words]], None]) 
             record_failure(path, words, error, traceback.format_exc())
 
 
-def check(config: DictConfig) -> None:
-    """Refuses values that mean nothing.
+def check(config: DictConfig, trainers: Sequence[DictConfig] = ()) -> None:
+    """Refuses values that mean nothing, and more jobs at a time than there are places on GPUs.
+
+    Args:
+        config: The sweep's.
+        trainers: The group `trainer` of each job.
 
     Raises:
         UserError: A value means nothing.
@@ -140,14 +144,6 @@ def check(config: DictConfig) -> None:
     for key in ("fail_fast", "dry_run"):
         if not isinstance(config[key], bool):
             raise UserError(f"{key}={config[key]} must be true or false")
-
-
-def places(config: DictConfig, trainers: Sequence[DictConfig]) -> None:
-    """Refuses more jobs at a time than there are places on GPUs.
-
-    Raises:
-        UserError: There are too many.
-    """
     n_jobs = config.hydra.launcher.get("n_jobs", 1)
     check_places(trainers, n_jobs=n_jobs, jobs_per_gpu=config.jobs_per_gpu)
 

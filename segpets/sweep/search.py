@@ -25,7 +25,7 @@ from segpets.run.names import CONTROLS, HOW, fingerprint, safe_name
 from segpets.run.standing import standing
 from segpets.run.study import check_trials, of_the_space, open_study
 from segpets.run.versions import code_revision
-from segpets.sweep.grid import check, composed, launch_all, places, watched
+from segpets.sweep.grid import check, composed, launch_all, watched
 from segpets.sweep.space import as_overrides, distribution, examples
 
 if TYPE_CHECKING:
@@ -92,8 +92,7 @@ def run_search(
         UserError: There is nothing to search, another search lies in the folder, or no trial ended
             well.
     """
-    check(config)
-    places(config, [config.trainer] * options.n_trials)
+    check(config, [config.trainer] * options.n_trials)
     folder = Path(config.hydra.sweep.dir).absolute()
     fixed = [
         f"{o.get_key_element()}={o.get_value_element_as_str()}"

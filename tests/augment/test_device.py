@@ -222,6 +222,16 @@ def test_perhaps_chooses_images() -> None:
     assert torch.equal(found[changed], (images[changed] * 0.5).to(torch.uint8))
 
 
+def test_crops_that_shrink_are_not_antialiased_and_must_say_so() -> None:
+    """Which torchvision does unless told otherwise."""
+    images, masks = torch.zeros(2, 3, 40, 56, dtype=torch.uint8), torch.zeros(2, 40, 56)
+    shrinks = DeviceAugment(transforms=[v2.RandomResizedCrop((32, 56))])
+    with pytest.raises(ValueError, match=r"no antialiasing of crops that shrink: .*transforms\[0"):
+        shrinks.batch(images, masks.to(torch.uint8), torch.arange(2))
+    grows = DeviceAugment(transforms=[v2.RandomResizedCrop((40, 56))])
+    assert grows.batch(images, masks.to(torch.uint8), torch.arange(2))[0].shape == images.shape
+
+
 def test_nothing_waits_for_the_device() -> None:
     """Reading a value is an error here, and so is a shape that depends on one."""
     transforms = [

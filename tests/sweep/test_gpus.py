@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import pytest
 from fixture_types import Command, Tiny
 
-from segpets.run.gpus import take_gpu, visible_gpus
+from segpets.errors import UserError
+from segpets.run.gpus import check_places, take_gpu, visible_gpus
 
 ROOT = Path(__file__).parents[2]
 ONE = SimpleNamespace(accelerator="gpu", devices=1)
@@ -113,6 +114,34 @@ def test_the_process_that_runs_jobs_itself_sees_all() -> None:
     assert visible_gpus() == ["3", "GPU-5a/b"]
 
 
+@pytest.mark.parametrize(
+    ("given", "seen"),
+    [("0,1", ["0", "1"]), ("0,-1,1", ["0"]), ("", []), ("-1", []), ("2,2", ["2"])],
+)
+def test_what_cuda_hides_is_no_place(
+    monkeypatch: pytest.MonkeyPatch, given: str, seen: list[str]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    assert visible_gpus() == seen
+
+
+def test_jobs_that_choose_their_gpus_run_one_at_a_time() -> None:
+    """Beside others, they would get GPUs that these have."""
+    two = SimpleNamespace(accelerator="gpu", devices=2)
+    for trainers in ([ONE, two], [two, two]):
+        with pytest.raises(UserError, match=r"choose themselves \(trainer.devices=2\): say"):
+            check_places(trainers, n_jobs=2, jobs_per_gpu=1)
+        check_places(trainers, n_jobs=1, jobs_per_gpu=1)
+    on_cpu = SimpleNamespace(accelerator="cpu", devices=2)
+    check_places([on_cpu] * 9, n_jobs=9, jobs_per_gpu=1)
+
+
+def test_as_many_as_the_launcher_chooses_wait_for_their_places() -> None:
+    check_places([ONE] * 9, n_jobs=-1, jobs_per_gpu=1)
+    with pytest.raises(UserError, match="there is room for 2 on 2 GPUs"):
+        check_places([ONE] * 9, n_jobs=3, jobs_per_gpu=1)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "told"),
@@ -122,7 +151,7 @@ def test_the_process_that_runs_jobs_itself_sees_all() -> None:
         (["hydra.launcher.n_jobs=2", "jobs_per_gpu=0"], "jobs_per_gpu=0 must be a number from 1"),
         (
             ["hydra.launcher.n_jobs=2", "trainer.devices=2"],
-            "2 jobs at a time, each on several GPUs",
+            r"2 jobs at a time, some of them on GPUs that they choose .*devices=2\)",
         ),
         (["hydra.launcher.n_jobs=2", "trainer.devices=-1"], "say hydra.launcher.n_jobs=1, or"),
     ],

@@ -22,6 +22,8 @@ from torch._subclasses.fake_tensor import (
     FakeTensor,
     FakeTensorMode,
 )
+from torch.utils._python_dispatch import TorchDispatchMode
+from torchmetrics import Metric
 
 from segpets.build.objects import build_trainer
 from segpets.callback import EMA
@@ -224,6 +226,58 @@ def test_no_resident_batch_waits() -> None:
         resident = Resident(mode.from_tensor(images), mode.from_tensor(masks))
         image, mask = resident.batch(mode.from_tensor(torch.tensor([2, 0, 1])))
     assert image.shape == (3, 3, 8, 8) and mask.shape == (3, 8, 8)
+
+
+class Copies(TorchDispatchMode):
+    """Notes what is copied from one kind of device to another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        parts = [*args, result] if isinstance(result, Tensor) else list(args)
+        kinds = {part.device.type for part in parts if isinstance(part, Tensor) and part.ndim}
+        if "copy" in str(func):
+            kinds |= {part.device.type for part in parts if isinstance(part, Tensor)}
+        if len(kinds) > 1:
+            self.seen.append(f"{func} of {kinds}")
+        return result
+
+
+@pytest.mark.parametrize(
+    "options",
+    [*([f"loss={name}"] for name in LOSSES), ["data.window=32"], ["model.auxiliary=1"]],
+    ids=lambda options: options[0],
+)
+def test_nothing_is_copied_to_the_device(tiny: Tiny, options: list[str]) -> None:
+    """A GPU's queue runs dry by a copy, too; the device is one without values."""
+    cfg = compose([*tiny(*options), "model.widths=[4,8,8]"])
+    _, module, _ = seeded_parts(cfg, Trust())
+    module._is_logged = lambda: False  # type: ignore[method-assign]
+    device = torch.device("cuda")
+    with copied(), FakeTensorMode() as mode:
+        for part in module.modules():
+            for name, weight in [*part.named_parameters(recurse=False)]:
+                fake = torch.empty(weight.shape, device=device)
+                part._parameters[name] = nn.Parameter(fake, weight.requires_grad)
+            for name, buffer in [*part.named_buffers(recurse=False)]:
+                part._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype, device=device)
+            for name in getattr(part, "_defaults", ()):  # the counts of metrics
+                count = getattr(part, name)
+                setattr(part, name, torch.empty(count.shape, dtype=count.dtype, device=device))
+            if isinstance(part, Metric):
+                part._device = device
+        image = torch.empty(2, 3, 64, 64, dtype=torch.uint8, device=device)
+        batch: Batch = {"image": image, "mask": image[:, 0], "name": ["a", "b"]}
+        del mode
+        with Copies() as copies, torch.no_grad():
+            module.train().training_step(batch, 0)
+            module.eval().validation_step(batch, 0)
+    assert copies.seen == []
 
 
 class StrictFromTheThirdBatch(FakesFromTheThirdBatch):

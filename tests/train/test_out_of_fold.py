@@ -56,6 +56,19 @@ def test_a_fold_predicts_what_it_validates_and_only_after_a_training(
     assert not (tested.path / "predictions" / "val").exists(), "its fold may be of other weights"
 
 
+@pytest.mark.slow
+def test_two_processes_predict_each_image_of_a_fold_once(
+    tiny: Tiny, tmp_path: Path, command: Command
+) -> None:
+    words = tiny("trainer=ddp_sim", "data.batch_size=2", "data.folds=3", "data.fold=0")
+    done = command(*words, "trainer.max_epochs=1", "hydra.run.dir=run")
+    assert done.returncode == 0, done.stdout
+    with (tmp_path / "run" / "predictions" / "val" / "out_of_fold.csv").open() as file:
+        names = [row["name"] for row in csv.DictReader(file)]
+    assert len(names) == len(set(names)) == 6
+    assert len([*(tmp_path / "run" / "predictions" / "val" / "masks").iterdir()]) == 6
+
+
 def own_pets(tiny_pets: Path, root: Path) -> Path:
     """A copy of the tiny pets whose masks can be spoilt."""
     shutil.copytree(tiny_pets, root)

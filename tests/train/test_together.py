@@ -331,7 +331,13 @@ def test_what_srun_starts_is_one_training(start: Start, tiny: Tiny, tmp_path: Pa
     follower, leader = [process.wait() for process in both]
     assert leader.returncode == follower.returncode == 0, leader.stdout + follower.stdout
     assert follower.stdout == ""
-    assert summary(the_only_run(tmp_path))["status"] == "completed"
+    run = the_only_run(tmp_path)
+    assert summary(run)["status"] == "completed"
+    again, port = [f"resume={run}", "trainer.max_epochs=3"], free_port()
+    both = [start(*again, **of_srun(rank, port)) for rank in (1, 0)]
+    follower, leader = [process.wait() for process in both]
+    assert leader.returncode == follower.returncode == 0, leader.stdout + follower.stdout
+    assert follower.stdout == "" and "epoch 3 of 3" in leader.stdout
 
 
 @pytest.mark.parametrize(
