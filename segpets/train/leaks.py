@@ -27,8 +27,10 @@ def warn_of_leaks(
         cfg: The config of this training.
         datamodule: Its data, set up.
     """
-    now = table(cfg.data)
-    seen = trained_on(cfg, on_this_machine(before), now)
+    now, before = table(cfg.data), on_this_machine(before)
+    if before == on_this_machine(now):
+        return  # the same split, which needn't be listed again
+    seen = trained_on(cfg, before, now)
     if seen is None:
         log.warning(
             "%s: its training images can't be listed, so some may be in this val or test, which "
