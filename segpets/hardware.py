@@ -210,14 +210,14 @@ def peak_memory_mb(device: torch.device) -> float:
     """Measures the peak of the GPU's allocated, or the process's resident memory, in MB (1e6)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / _MB
-    peak = resident("VmHWM")
+    peak = _status("VmHWM")
     if peak is None:
         unit = 1 if sys.platform == "darwin" else 1024
         peak = unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / _MB
 
 
-def resident(field: str) -> float | None:
+def _status(field: str) -> float | None:
     """Reads bytes that this process holds, by the name that proc(5) has; None elsewhere."""
     if not _STATUS.is_file():
         return None

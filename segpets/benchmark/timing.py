@@ -19,7 +19,7 @@ from torch.utils.benchmark import Timer
 from segpets.benchmark.subject import Subject
 from segpets.benchmark.variants import VARIANTS, Pass, exported, prepare
 from segpets.errors import UserError
-from segpets.hardware import forget_peak_memory, peak_memory_mb, resident
+from segpets.hardware import forget_peak_memory, peak_memory_mb
 
 Floats = NDArray[np.float64]
 
@@ -125,7 +125,10 @@ def _measured(setup: Setup, batches: Sequence[int], seconds: float, threads: int
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
     torch.set_num_threads(threads)
     device = torch.device(setup.device)
-    before = 0.0 if device.type == "cuda" else (resident("VmRSS") or 0.0) / 1e6
+    before = 0.0
+    if device.type != "cuda":  # where nothing lies yet
+        forget_peak_memory(device)
+        before = peak_memory_mb(device)
     passes = prepare(VARIANTS[setup.variant], setup.subject, device, threads)
     rows = {}
     for batch in sorted(batches):  # memory that is kept can't lower later peaks
