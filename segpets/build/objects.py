@@ -1,6 +1,7 @@
 """Data, net, module and trainer from a config."""
 
 import inspect
+import os
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -29,8 +30,8 @@ from segpets.run.ranks import current
 from segpets.settings import table
 
 OURS: Final = ("compile", "float32_matmul")
-_WHOLE: Final = ("bf16-true", "16-true", "64-true", "64")  # of the weights, too
 """Keys of `trainer` that Lightning's Trainer hasn't."""
+_WHOLE: Final = ("bf16-true", "16-true", "64-true", "64")  # of the weights, too
 
 
 def build_data(cfg: DictConfig, data: Mapping[str, Any] | None = None) -> SegmentationDataModule:
@@ -223,11 +224,18 @@ def _for_several(trainer: Mapping[str, Any]) -> dict[str, Any]:
 
 def _for_ranks(trainer: Mapping[str, Any]) -> dict[str, Any]:
     ranks, strategy = current(), str(trainer.get("strategy", "auto"))
+    for_several = strategy.startswith(("ddp", "fsdp"))
     if ranks is None:
+        tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
+        if for_several and tasks > 1:
+            raise UserError(
+                f"srun started {tasks} processes, and each would be a training of its own: only "
+                "the command itself says that they are one, so add trainer=ddp to it"
+            )
         _check_spawned(trainer)
         return {}
     place = ranks.place
-    if not strategy.startswith(("ddp", "fsdp")):
+    if not for_several:
         raise UserError(
             f"{place.by} started {place.world} processes of one training, but trainer.strategy="
             f"{strategy} is for one: add trainer=ddp"

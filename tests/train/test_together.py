@@ -340,6 +340,17 @@ def test_what_srun_starts_is_one_training(start: Start, tiny: Tiny, tmp_path: Pa
     assert follower.stdout == "" and "epoch 3 of 3" in leader.stdout
 
 
+def test_a_trainer_for_several_that_the_command_does_not_name_is_refused_by_srun(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cfg = compose(["trainer=ddp_sim"])  # or by an experiment, which the words don't show
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    with pytest.raises(UserError, match=r"srun started 2 processes, .*add trainer=ddp to it"):
+        build_trainer(cfg)
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
+    assert build_trainer(cfg).world_size == 2
+
+
 @pytest.mark.parametrize(
     ("other", "told"),
     [
