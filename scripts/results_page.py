@@ -38,7 +38,7 @@ class Row:
 
     def shown(self) -> str:
         """The command as one gives it."""
-        words = [f"'{word}'" if "$" in word else word for word in self.command]
+        words = [f"'{word}'" if set(word) & set("$[") else word for word in self.command]
         return " ".join(["python -m segpets.train", *words])
 
 
@@ -125,7 +125,9 @@ def page(store: Path) -> str:
             continue
         devices |= dict.fromkeys(map(_device, found))
         table.append(_cells(row, found, ceiling, [*devices]))
-        commands.append(f"| {row.title} | `make reproduce ROW={row.name}` | `{row.shown()}` |")
+        root = ' ARGS="--root FOLDER"' if "FOLDER" in row.shown() else ""
+        again = f"make reproduce ROW={row.name}{root}"
+        commands.append(f"| {row.title} | `{again}` | `{row.shown()}` |")
     numbers = [
         f"| {one['what']} | {one['accuracy']} | {one['mean_iou']} | {one['protocol']} |"
         for one in known.published
