@@ -8,8 +8,9 @@ from typing import Any, Final
 from omegaconf import DictConfig
 
 from segpets.build.objects import build_data
-from segpets.data.source import Sample
+from segpets.data.source import Sample, Splits
 from segpets.errors import UserError
+from segpets.run.protocol import SPLIT_NAMES, split_names
 
 Key = tuple[Path | str, int | None]
 """What says which image a sample is, and the page of it."""
@@ -26,7 +27,10 @@ def keys_of(samples: Iterable[Sample], data: Mapping[str, Any]) -> dict[Key, Sam
 
 
 def trained_on(
-    cfg: DictConfig, before: Mapping[str, Any], now: Mapping[str, Any]
+    cfg: DictConfig,
+    before: Mapping[str, Any],
+    now: Mapping[str, Any],
+    summary: Mapping[str, Any],
 ) -> set[Key] | None:
     """Lists the images that a run was trained on.
 
@@ -35,14 +39,24 @@ def trained_on(
         before: The run's `data`, with this machine's paths; see `segpets.run.stored`.
         now: The data in whose terms they are named, and where they are looked for if the run's own
             folder is gone.
+        summary: The run's, which says whether its split is still what it was.
 
     Returns:
-        Their keys; none of a run of another data set, and None if they can't be listed.
+        Their keys; none of a run of another data set, and None if they can't be listed, as where
+        images were added since.
     """
     if before.get("_target_") != now["_target_"]:
         return set()
     for root in (before.get("root"), now.get("root")):
         with suppress(UserError):
             listed = build_data(cfg, {**before, "root": root}).listed()
-            return set(keys_of(listed.train, now))
+            if before.get("overfit") or is_split(listed, summary):
+                return set(keys_of(listed.train, now))
     return None
+
+
+def is_split(splits: Splits, summary: Mapping[str, Any]) -> bool:
+    """Tells whether a run's training images are these; true if it doesn't say."""
+    noted = summary.get(SPLIT_NAMES)
+    train = noted.get("train") if isinstance(noted, Mapping) else None
+    return train is None or train == split_names(splits)["train"]

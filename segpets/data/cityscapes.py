@@ -70,6 +70,8 @@ class Cityscapes:
         UserError: An argument is out of range.
     """
 
+    splits_by_names = True
+
     @checked("data")
     def __init__(
         self,

@@ -156,6 +156,7 @@ class Folder:
             self.split = "files" if has_stages(samples, self.pairs) else "holdout"
         if self.split is None:
             self.split = "folders" if named_stages(list(found.paths.values())) else "holdout"
+        self.splits_by_names = self.split != "files"
         if self.split == "files":
             chosen = self._by_files(samples, problems)
             return warned(pages_of(chosen, found.paths, problems) if each else chosen)

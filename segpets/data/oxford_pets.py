@@ -85,6 +85,7 @@ class OxfordPets:
     """
 
     stratify = "breed"
+    splits_by_names = True
 
     @checked("data")
     def __init__(

@@ -111,6 +111,9 @@ class Source(Protocol):
         root: The folder that the data lies in; a cache of its pixels goes there, too.
         rules: Whatever besides the files determines the class ids, as a text: pixels read
             by other rules aren't taken from the cache.
+
+    It may also say `splits_by_names = True`: names and seed alone decide which stage an image is
+    of. Else the protocol of its runs holds a hash of the names of each stage, as lists may change.
     """
 
     root: Path

@@ -1,5 +1,6 @@
 """Judges a trained model on the images of a stage: `python -m segpets.evaluate run=latest`."""
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,8 @@ from rich.progress import track
 
 from segpets.build.instantiate import build
 from segpets.build.objects import build_data
-from segpets.build.seen import Key, keys_of, trained_on
+from segpets.build.seen import Key, is_split, keys_of, trained_on
+from segpets.data import SegmentationDataModule
 from segpets.data.source import Sample
 from segpets.errors import UserError
 from segpets.evaluate.classes import LABELS, merge
@@ -27,11 +29,14 @@ from segpets.inference.ensemble import load_runs, open_runs
 from segpets.inference.views import views
 from segpets.loss.base import weighted_parts
 from segpets.run.directory import thread_count
-from segpets.run.files import OTHER_FOLDER, make_ready, write_atomically
+from segpets.run.files import OTHER_FOLDER, make_ready, shown, write_atomically
 from segpets.run.lock import check_new, held
+from segpets.run.protocol import SPLIT_NAMES
 from segpets.run.stored import StoredRun
 from segpets.run.trust import Trust
 from segpets.settings import Natural, Settings, Weights, table
+
+log = logging.getLogger(__name__)
 
 Width = Annotated[float, Field(gt=0, le=0.5)]
 
@@ -110,7 +115,7 @@ def _task(cfg: DictConfig, settings: EvaluateSettings, trust: Trust) -> tuple[Ta
     datamodule = build_data(cfg, data)
     trained = trained.seeing(datamodule.reader, datamodule.window)
     datamodule.setup()
-    seen = _seen(cfg, runs, data)
+    seen = _seen(cfg, runs, data, datamodule)
     _check_unseen(keys_of(datamodule.splits[settings.stage], data), settings.stage, seen)
     widths = sorted({float(width) for width in (settings.boundary, *settings.boundaries)})
     options = JudgeOptions(
@@ -128,15 +133,29 @@ def _task(cfg: DictConfig, settings: EvaluateSettings, trust: Trust) -> tuple[Ta
     return Task(trained, datamodule, merged, labels, options, held_out), data
 
 
-def _seen(cfg: DictConfig, runs: Sequence[StoredRun], data: dict[str, Any]) -> set[Key]:
+def _seen(
+    cfg: DictConfig,
+    runs: Sequence[StoredRun],
+    data: dict[str, Any],
+    datamodule: SegmentationDataModule,
+) -> set[Key]:
     """Finds the images that runs were trained on by splits of their own, other than `data`'s."""
     seen: set[Key] = set()
-    listed = [data]
+    listed: list[Any] = []
     for run in runs:
         own = run.data({})
-        if own not in listed:
-            listed.append(own)
-            seen |= trained_on(cfg, own, data) or set()
+        if own == data and is_split(datamodule.splits, run.summary):
+            continue
+        if (which := (own, run.summary.get(SPLIT_NAMES))) not in listed:
+            listed.append(which)
+            found = trained_on(cfg, own, data, run.summary)
+            if found is None:
+                log.warning(
+                    "%s: its training images can't be listed, as where the data have changed "
+                    "since: if some are among those judged, the result says too much",
+                    shown(run.path),
+                )
+            seen |= found or set()
     return seen
 
 

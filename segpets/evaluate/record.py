@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
+from segpets.build.seen import is_split
 from segpets.evaluate.baselines import against, constants
 from segpets.evaluate.measure import Measurements, Task
 from segpets.evaluate.rows import (
@@ -146,6 +147,7 @@ def _protocol(
         "data_fingerprint": fingerprint,
         "data_of_the_training": all(
             fingerprint == one.summary.get("data_fingerprint")
+            and is_split(datamodule.splits, one.summary)
             for one in trained.members or (trained,)
         ),
         "stage": options.stage,

@@ -16,6 +16,8 @@ BORDER: Final = {
     "species": "ignored: where the truth is border, no pixel counts",
 }
 """What a border between pet and background counts as, by `data.labels`."""
+SPLIT_NAMES: Final = "split_names"
+"""The key of a summary that holds `split_names`."""
 
 
 def labels_of(data: Mapping[str, Any]) -> str:
@@ -60,7 +62,7 @@ def protocol(
         "pages": data.reader.pages,
         "group": config.get("group"),
         "folds": _folds(data, config),
-        "samples": _names(data.splits) if _by_names(config) else None,
+        "samples": _names(data) if _by_lists(data, config) else None,
     }
     return {key: value for key, value in special.items() if value is not None} | {
         "data": type(data.source).__name__,
@@ -91,8 +93,10 @@ def fit_words(data: Data, *, original: bool = False) -> tuple[str, str | list[in
     return fit, "each image's own size" if original or own else list(data.size)
 
 
-def _by_names(config: dict[str, Any]) -> bool:
-    return config.get("folds") is None and bool(config.get("group") or config.get("files"))
+def _by_lists(data: Data, config: dict[str, Any]) -> bool:
+    """Tells whether more than seed and names decides which stage an image is of, as a list does."""
+    by_names = getattr(data.source, "splits_by_names", False)
+    return config.get("folds") is None and bool(config.get("group") or not by_names)
 
 
 def _folds(data: Data, config: dict[str, Any]) -> dict[str, Any] | None:
@@ -102,8 +106,7 @@ def _folds(data: Data, config: dict[str, Any]) -> dict[str, Any] | None:
     stages = data.splits.stages()
     pool = sorted(s.name for stage in ("train", "val") for s in stages[stage])
     test = sorted(s.name for s in stages["test"])
-    digest = hashlib.blake2b(repr([pool, test]).encode(), digest_size=8).hexdigest()
-    return {"count": config["folds"], "images": digest}
+    return {"count": config["folds"], "images": _digest(repr([pool, test]))}
 
 
 def _images(data: Data, config: dict[str, Any]) -> dict[str, int]:
@@ -113,12 +116,19 @@ def _images(data: Data, config: dict[str, Any]) -> dict[str, int]:
     return {"train and val": counts["train"] + counts["val"], "test": counts["test"]}
 
 
-def _names(splits: Any) -> str:
-    """Hashes which samples are in which stage, where more than the seed decides it."""
-    digest = hashlib.blake2b(digest_size=8)
-    for stage, samples in splits.stages().items():
-        digest.update(f"{stage}: {sorted(sample.name for sample in samples)}\n".encode())
-    return digest.hexdigest()
+def _names(data: Data) -> str:
+    names = {stage: sorted(s.name for s in of) for stage, of in data.splits.stages().items()}
+    return _digest("".join(f"{stage}: {of}\n" for stage, of in names.items()))
+
+
+def split_names(splits: Any) -> dict[str, str]:
+    """Hashes the names of each stage's images, by which a run finds its split changed."""
+    stages = splits.stages().items()
+    return {stage: _digest(repr(sorted(s.name for s in samples))) for stage, samples in stages}
+
+
+def _digest(words: str) -> str:
+    return hashlib.blake2b(words.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
 
 
 def pet_rules(labels: object) -> str:

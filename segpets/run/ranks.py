@@ -22,6 +22,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from segpets.errors import UserError
+from segpets.run.files import shown
 from segpets.run.place import Place
 
 if TYPE_CHECKING:
@@ -220,8 +221,8 @@ class Ranks:
                 raise UserError(f"{first['name']}: {first['error']}") from error
             if _is_lost(error) and first["rank"] == self.place.rank:
                 raise KeyboardInterrupt(
-                    f"Another process of this training has ended. resume={run} goes on from the "
-                    "last checkpoint"
+                    f"Another process of this training has ended. resume={shown(run)} goes on "
+                    "from the last checkpoint"
                 ) from error
             raise
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from segpets.build.seen import keys_of, trained_on
+from segpets.build.seen import is_split, keys_of, trained_on
 from segpets.data import SegmentationDataModule
 from segpets.run.files import shown
 from segpets.run.stored import on_this_machine
@@ -17,24 +17,29 @@ log = logging.getLogger("segpets.train")
 
 
 def warn_of_leaks(
-    path: Path, before: Mapping[str, Any], cfg: DictConfig, datamodule: SegmentationDataModule
+    path: Path,
+    before: Mapping[str, Any],
+    summary: Mapping[str, Any],
+    cfg: DictConfig,
+    datamodule: SegmentationDataModule,
 ) -> None:
     """Warns if a run, whose weights or probabilities are used, has seen images of val or test.
 
     Args:
         path: The run.
         before: Its `data`.
+        summary: Its summary.
         cfg: The config of this training.
         datamodule: Its data, set up.
     """
     now, before = table(cfg.data), on_this_machine(before)
-    if before == on_this_machine(now):
-        return  # the same split, which needn't be listed again
-    seen = trained_on(cfg, before, now)
+    if before == on_this_machine(now) and is_split(datamodule.splits, summary):
+        return  # which needn't be listed again
+    seen = trained_on(cfg, before, now, summary)
     if seen is None:
         log.warning(
-            "%s: its training images can't be listed, so some may be in this val or test, which "
-            "then say too much",
+            "%s: its training images can't be listed, as where the data have changed since: some "
+            "may be in this val or test, which then say too much",
             shown(path),
         )
         return

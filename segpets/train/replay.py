@@ -29,7 +29,7 @@ from segpets.run.files import RunFiles, shown
 from segpets.run.trust import Trust
 from segpets.train.interruption import silence
 from segpets.train.parts import seeded_parts
-from segpets.train.resume import moved, opened
+from segpets.train.resume import check_same_data, moved, opened
 
 log = logging.getLogger("segpets.train")
 
@@ -156,6 +156,7 @@ def replay(cfg: DictConfig, trust: Trust) -> Path:
     silence()
     with threads(thread_count(read_summary(run))):
         datamodule, module, _ = seeded_parts(own, trust, checkpoint=checkpoint)
+        check_same_data(run, read_summary(run), datamodule)
         trainer = build_trainer(own, extra_callbacks=[watcher])
         if trainer.world_size > 1:
             raise UserError(

@@ -13,13 +13,15 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
 
 from segpets.callback import MetricsCSV
+from segpets.data import SegmentationDataModule
 from segpets.errors import FileError, UserError
 from segpets.inference.ensemble import run_paths
 from segpets.run.checkpoint import read_checkpoint, verify
 from segpets.run.confine import check_links, check_paths
 from segpets.run.directory import Run, find_run
-from segpets.run.files import set_aside
+from segpets.run.files import set_aside, shown
 from segpets.run.names import fingerprint
+from segpets.run.protocol import SPLIT_NAMES, split_names
 from segpets.run.ranks import current
 from segpets.run.stored import ACTING, StoredRun, on_this_machine, open_run
 from segpets.run.trust import Trust
@@ -148,6 +150,35 @@ def moved(node: Any, old: str, new: str) -> Any:
     if isinstance(node, str) and (node == old or node.startswith(f"{old}/")):
         return new + node.removeprefix(old)
     return node
+
+
+def check_same_data(
+    path: Path, summary: Mapping[str, Any], datamodule: SegmentationDataModule
+) -> None:
+    """Refuses to go on with other images than a run began with.
+
+    Args:
+        path: The run.
+        summary: What it says of its data; nothing if it begins.
+        datamodule: The data, set up.
+
+    Raises:
+        UserError: Images were added, moved to another split, taken away or changed.
+    """
+    noted, now = summary.get(SPLIT_NAMES), split_names(datamodule.splits)
+    other = [
+        stage for stage in now if isinstance(noted, Mapping) and noted.get(stage) != now[stage]
+    ]
+    if other:
+        what = f"{' and '.join(other)} hold other images than when this run began"
+    elif summary.get("data_fingerprint") not in (None, datamodule.pixels.fingerprint):
+        what = "images or masks were changed since this run began"
+    else:
+        return
+    raise UserError(
+        f"{what}, so it can't go on as it was: put the data back as they were, or start a new run "
+        f"with init_from={shown(path)}"
+    )
 
 
 def checkpoint_to_resume(run: Run, trainer: Trainer) -> Path | None:

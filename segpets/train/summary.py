@@ -18,12 +18,13 @@ from segpets.module import SegmentationModule
 from segpets.run.checkpoint import read_checkpoint
 from segpets.run.directory import Run
 from segpets.run.files import point
-from segpets.run.protocol import protocol
+from segpets.run.protocol import SPLIT_NAMES, protocol, split_names
 from segpets.run.ranks import current, leads
 from segpets.settings import table
 from segpets.train.console import say_end, say_start
 from segpets.train.hparams import log_hparams
 from segpets.train.interruption import silence
+from segpets.train.resume import check_same_data
 from segpets.train.teacher import check_same_teacher
 
 log = logging.getLogger("segpets.train")
@@ -81,6 +82,8 @@ class Summary(Callback):
         if self.splits.val_is_test and cfg.train:  # also of a run that ends before its test
             self.protocol["tested_weights"] = {"checkpoint": "last"}
         self.fingerprint = datamodule.pixels.fingerprint
+        self.split_names = split_names(datamodule.splits)
+        check_same_data(run.path, run.summary, datamodule)
         self.taught = {} if module.distillation is None else {"teacher": module.distillation.facts}
         if self.taught:
             check_same_teacher(run.summary.get("teacher"), self.taught["teacher"])
@@ -109,6 +112,7 @@ class Summary(Callback):
             params=self.cost.params,
             mult_adds=self.cost.mult_adds,
             data_fingerprint=self.fingerprint,
+            **{SPLIT_NAMES: self.split_names},
             precision=str(self.cfg.trainer.precision),
             **self.weighed,
             **self.taught,

@@ -57,7 +57,7 @@ def distillation_of(
         ) from error
     _check_alike(cfg, teacher, datamodule)
     for run in runs:
-        warn_of_leaks(run.path, run.config["data"], cfg, datamodule)
+        warn_of_leaks(run.path, run.config["data"], run.summary, cfg, datamodule)
     with threads(1):
         size = trained_size(cfg.data)
         cost = cost_of(teacher.segmenter.net, size, datamodule.reader.channels)

@@ -81,8 +81,8 @@ def _check_meaning(cfg: DictConfig, files: RunFiles, datamodule: SegmentationDat
         log.warning("init_from=%s: %s, so its classes aren't known", cfg.init_from, error)
         return
     now = table(cfg.data)
-    if isinstance(before, dict) and before.get("classes") == now["classes"]:
-        warn_of_leaks(files.path, before, cfg, datamodule)  # other classes are of another data set
+    if isinstance(before, dict):
+        warn_of_leaks(files.path, before, read_summary(files.path), cfg, datamodule)
     other = [
         f"data.{key}=[{','.join(map(str, before[key]))}]"
         for key in ("classes", "mean", "std", "range")

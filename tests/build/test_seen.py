@@ -20,7 +20,7 @@ def test_a_part_of_a_published_set_shares_photographs_with_the_whole(tmp_path: P
     val, train = build_data(sets[0]).listed().val, build_data(sets[1]).listed().train
     shared = {s.name for s in val} & {s.name for s in train}
     assert shared
-    seen, judged = trained_on(sets[0], before, now), keys_of(val, now)
+    seen, judged = trained_on(sets[0], before, now, {}), keys_of(val, now)
     assert seen is not None
     assert {judged[key].name for key in seen & judged.keys()} == shared
 
@@ -35,9 +35,9 @@ def test_names_of_ones_own_files_say_nothing_in_another_folder(tmp_path: Path) -
         words = ["data=folder", f"data.root={tmp_path / name}", "data.classes=[background,leaf]"]
         sets.append(compose(words))
     now, before = (table(cfg.data) for cfg in sets)
-    every = trained_on(sets[0], before, now)
+    every = trained_on(sets[0], before, now, {})
     assert every and not every & keys_of(build_data(sets[0]).listed().train, now).keys()
-    own = trained_on(sets[0], now, now)
+    own = trained_on(sets[0], now, now, {})
     assert own == keys_of(build_data(sets[0]).listed().train, now).keys()
 
 
@@ -49,4 +49,4 @@ def test_a_folder_that_is_gone_and_another_data_set(
     cfg = compose(["data=oxford_pets", f"data.root={tmp_path / root}"])
     now = table(cfg.data)
     before = now if listed is None else now | {"_target_": "segpets.data.Folder"}
-    assert trained_on(cfg, before, now) == listed
+    assert trained_on(cfg, before, now, {}) == listed
