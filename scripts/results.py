@@ -50,7 +50,7 @@ ROOT = Path(__file__).resolve().parents[1]
 STORE, PAGE = ROOT / "docs" / "results", "RESULTS.md"
 KEPT = re.compile(r"test/|best/|(params|mult_adds|seconds|images_per_second|epochs|seed)$")
 UNITS = {"s": 1, "m": 60, "h": 3600}
-OF_TRAINING = ("images", "samples", "tested_weights")  # parts of a protocol, not of the test
+OF_TRAINING = ("images", "samples", "data_fingerprint", "tested_weights")  # not of the test
 SHOWN = r"test/(mean_iou|pixel_accuracy|iou/.*)$"
 
 
@@ -88,6 +88,7 @@ def train(row: Row, seed: int, data: Path | None, until: float | None) -> Path |
     run = RUNS / f"{row.name}-{seed}"
     words = [word.replace("FOLDER", str(data)) for word in row.command]
     if (run / "summary.json").exists():
+        check_command(row, seed)
         words = [f"resume={run}"]
     else:
         words += [f"seed={seed}", f"hydra.run.dir={run}"]
@@ -102,6 +103,25 @@ def train(row: Row, seed: int, data: Path | None, until: float | None) -> Path |
         raise SystemExit(f"{row.name}, seed {seed}, failed: see {run}/train.log")
     latency(run)
     return run
+
+
+def check_command(row: Row, seed: int) -> None:
+    """Refuses a run of another command than the row's, which may have been changed since.
+
+    Raises:
+        SystemExit: It is one.
+    """
+    run = RUNS / f"{row.name}-{seed}"
+    summary = json.loads(RunFiles(run).summary.read_text(encoding="utf-8"))
+    begun, now = (
+        {word for word in words if not word.startswith("data.root=")}
+        for words in (summary.get("overrides", []), [*row.command, f"seed={seed}"])
+    )
+    if begun != now:
+        raise SystemExit(
+            f"{run} was begun by another command than that of {row.name}, "
+            f"{' '.join(sorted(begun))}: move it away, or delete it"
+        )
 
 
 def latency(run: Path) -> float:
@@ -234,6 +254,9 @@ def further(known: Listed, asked: str | None, store: Path) -> None:
         there = all(RunFiles(run).counts.exists() for side in sides for run in side)
         file = store / f"{one.name}.json"
         if there and (asked or not file.exists()):
+            for row in (rows[name] for name in one.of):
+                for seed in seeds_of(one, row):
+                    check_command(row, seed)
             found = judge(one) if isinstance(one, Judged) else compare(one, sides)
             if found is None:
                 continue

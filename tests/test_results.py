@@ -155,7 +155,8 @@ def test_a_change_is_shown_without_and_with_it(tmp_path: Path) -> None:
 
 def test_rows_of_different_training_images_are_compared_by_their_test(tmp_path: Path) -> None:
     changes = [{"name": name, "title": name, "of": of} for name, of in CHANGES.items()]
-    rows = [row(name, seeds=2) for name in ("fewer", "all", "other")]
+    command = {name: [f"data.exclude={name}"] for name in ("fewer", "all", "other")}
+    rows = [row(name, seeds=2, command=words) for name, words in command.items()]
     store = made_store(tmp_path, rows, changes=changes)
     expected = {}
     for one, right in (("fewer", 0.7), ("all", 0.8), ("other", 0.8)):
@@ -165,7 +166,8 @@ def test_rows_of_different_training_images_are_compared_by_their_test(tmp_path: 
             protocol = {"images": images} | ({"split_seed": 5} if one == "other" else {})
             run = tmp_path / "logs" / "results" / f"{one}-{seed}"
             counts = drawn(right, images=40, seed=seed)
-            make_run(run, f"data.exclude={one}", seed=seed, counts=counts, protocol=protocol)
+            facts = {"protocol": protocol, "data_fingerprint": f"images of {one}"}
+            make_run(run, *command[one], seed=seed, counts=counts, **facts)
             expected[one, seed] = read_counts(RunFiles(run).counts, CLASSES).iou.mean()
     done = give(store, cwd=tmp_path)
     assert done.returncode == 0, done.stdout
@@ -176,6 +178,14 @@ def test_rows_of_different_training_images_are_compared_by_their_test(tmp_path: 
     assert found["difference"] == pytest.approx(means["fewer"] - means["all"])
     assert (found["images"], found["seeds"], found["significant"]) == (40, [2, 2], True)
     assert "| copies | " in (tmp_path / "RESULTS.md").read_text()
+    rows[0]["command"].append("loss=dice")  # of which the runs that are there know nothing
+    tables = yaml.safe_load((store / "rows.yaml").read_text())
+    (store / "rows.yaml").write_text(yaml.safe_dump(tables | {"rows": rows}))
+    (store / "copies.json").unlink()
+    done = give(store, cwd=tmp_path)
+    assert done.returncode == 1
+    told = "logs/results/fewer-1 was begun by another command than that of fewer, data.exclude="
+    assert told in done.stdout and not (store / "copies.json").exists()
 
 
 @pytest.mark.slow
