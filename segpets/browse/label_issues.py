@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +28,7 @@ from segpets.run.find import find_runs
 ISSUES: Final = "label_issues.csv"
 SHOWN: Final = 60
 _MOST_ROWS: Final = 5_000_000
+_MEANT: Final = ("data", "classes", "labels", "masks")  # of a protocol
 
 
 @dataclass(frozen=True)
@@ -49,30 +50,34 @@ class Issue:
     run: Path
 
 
-def find_issues(words: object, found: Survey, log_dir: Path, classes: Sequence[str]) -> list[Issue]:
+def find_issues(
+    words: object, found: Survey, log_dir: Path, meant: Mapping[str, Any]
+) -> list[Issue]:
     """Reads the predictions of folds, and ranks the masks that they contradict.
 
     Args:
         words: Runs or folders of runs, as `predictions=` names them.
         found: The survey of the same data.
         log_dir: Where `latest` and sweeps by their names are looked for.
-        classes: Those of the data.
+        meant: What the data's labels mean, in the words of a protocol.
 
     Raises:
-        UserError: There is no such run, none has such predictions of these images, or one knows
-            other classes.
+        UserError: There is no such run, none has such predictions of these images, or one is of
+            another data set or knows other classes.
     """
     listed = [words] if isinstance(words, str) else list(words)  # type: ignore[call-overload]
     paths, _ = find_runs([str(word) for word in listed], log_dir=log_dir, key="predictions")
     rows = {sample.name: row for row, sample in enumerate(found.samples)}
     issues: dict[int, Issue] = {}
     for run in paths:
-        known = (read_summary(run).get("protocol") or {}).get("classes")
-        if known not in (None, list(classes)) and (run / OUT_OF_FOLD).is_file():
-            raise UserError(
-                f"predictions={shown(run)} has the classes {', '.join(map(str, known))}, but the "
-                f"data have {', '.join(classes)}: give the data of that training"
-            )
+        known = read_summary(run).get("protocol") or {}
+        for key in _MEANT if (run / OUT_OF_FOLD).is_file() else ():
+            if known.get(key) not in (None, meant[key]):
+                raise UserError(
+                    f"predictions={shown(run)} was trained with other data, whose {key} is "
+                    f"{_words(known[key])}, not {_words(meant[key])}: give the data of that "
+                    "training"
+                )
         for issue in _of_run(run, rows):
             if issue.row not in issues or issue.contradiction > issues[issue.row].contradiction:
                 issues[issue.row] = issue
@@ -82,6 +87,10 @@ def find_issues(words: object, found: Survey, log_dir: Path, classes: Sequence[s
             "folds: -m data.folds=5 data.fold=0,1,2,3,4"
         )
     return sorted(issues.values(), key=lambda issue: (-issue.contradiction, issue.row))
+
+
+def _words(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _of_run(run: Path, rows: dict[str, int]) -> Iterator[Issue]:

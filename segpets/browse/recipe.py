@@ -108,7 +108,7 @@ def browse(cfg: DictConfig) -> Result:
         findings = findings + examine_augmentation(datamodule.augment, datamodule.reader)
         findings.sort(key=lambda finding: not finding.serious)
 
-    issues = _issues(cfg, settings, contents)
+    issues = _issues(cfg, settings, contents, datamodule)
     make_ready(folder, OTHER_FOLDER)
     copies = copies_of(contents, datamodule, classes)
     drawn = Drawn(
@@ -147,15 +147,13 @@ def browse(cfg: DictConfig) -> Result:
 
 
 def _issues(
-    cfg: DictConfig, settings: BrowseSettings, contents: Survey
+    cfg: DictConfig, settings: BrowseSettings, contents: Survey, datamodule: SegmentationDataModule
 ) -> list[label_issues.Issue]:
     """Finds masks that the runs of `predictions` contradict."""
     if settings.predictions is None:
         return []
-    classes = list(cfg.data.classes)
-    return label_issues.find_issues(
-        settings.predictions, contents, Path(cfg.train_log_dir), classes
-    )
+    meant = _labels_of(cfg, datamodule) | {"masks": datamodule.source.rules}
+    return label_issues.find_issues(settings.predictions, contents, Path(cfg.train_log_dir), meant)
 
 
 def _labels_of(cfg: DictConfig, datamodule: SegmentationDataModule) -> dict[str, Any]:

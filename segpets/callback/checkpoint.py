@@ -23,7 +23,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from segpets.callback.signals import asked_to_stop, stop_after_step
 from segpets.data.batches import batches_done, epochs_done
-from segpets.errors import FileError
+from segpets.errors import FileError, UserError
 from segpets.run.checkpoint import read_checkpoint
 from segpets.run.files import BEST, LAST, PREVIOUS
 
@@ -34,6 +34,8 @@ _STEPS_BETWEEN_CLOCKS: Final = 16
 
 _COUNTS: Final = ("ready", "started", "processed", "completed")
 """Lightning's counts of batches."""
+
+_LOSS: Final = "val/loss"
 
 
 def _link(file: Path, name: Path) -> None:
@@ -106,6 +108,11 @@ class BestAndLast(Checkpoint):
                 f"monitor is {monitor}, which isn't measured on val images: give optimized_metric="
                 "val/mean_iou, or another of val"
             )
+        if monitor == _LOSS:
+            raise ValueError(
+                f"monitor is {monitor}, which is better the smaller it is, but the largest is "
+                "kept: give optimized_metric=val/mean_iou, or another of val"
+            )
         self.folder = Path(folder)
         self.monitor = monitor
         self.every_n_steps, self.every_n_minutes = every_n_steps, every_n_minutes
@@ -154,6 +161,16 @@ class BestAndLast(Checkpoint):
             self._save(trainer, improved=False)
         if stops:
             raise SIGTERMException
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuses a metric that the validation doesn't measure; no epoch would be the best."""
+        if trainer.sanity_checking or self.monitor in (measured := trainer.callback_metrics):
+            return
+        names = sorted(name for name in measured if name.startswith("val/") and name != _LOSS)
+        raise UserError(
+            f"monitor is {self.monitor}, which no validation measures: give optimized_metric=NAME, "
+            f"with one of {', '.join(names)}"
+        )
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves; after the epoch's validation."""
@@ -232,8 +249,8 @@ class BestAndLast(Checkpoint):
         checkpoint["metrics"] = {k: v.item() for k, v in trainer.callback_metrics.items()}
         checkpoint["rng_state"] = torch.get_rng_state()
         checkpoint["other_rng_states"] = _random_states()
-        if torch.cuda.is_available():
-            checkpoint["cuda_rng_state"] = torch.cuda.get_rng_state_all()
+        if trainer.strategy.root_device.type == "cuda":  # of several, all have drawn alike
+            checkpoint["cuda_rng_state"] = torch.cuda.get_rng_state(trainer.strategy.root_device)
         if batches := batches_done(trainer):
             checkpoint["batches"] = batches
             _count_only_whole_batches(checkpoint["loops"]["fit_loop"], trainer, batches)
@@ -249,9 +266,11 @@ class BestAndLast(Checkpoint):
         _restore_random_states(checkpoint.get("other_rng_states", {}))
         self._gradients = checkpoint.get("gradients", {})
         self._metrics, self._epoch_is_over = checkpoint["metrics"], not checkpoint.get("batches")
-        states = checkpoint.get("cuda_rng_state", [])
-        if states and len(states) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(states)
+        state, device = checkpoint.get("cuda_rng_state"), trainer.strategy.root_device
+        if isinstance(state, list) and state:  # an earlier version's, of all devices
+            state = state[0]
+        if isinstance(state, Tensor) and device.type == "cuda":
+            torch.cuda.set_rng_state(state, device)
 
     def state_dict(self) -> dict[str, Any]:
         """The best value so far."""

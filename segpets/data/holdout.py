@@ -32,6 +32,9 @@ def holdout(
 
     Returns:
         The kept and the held-out samples, in the order of `samples`.
+
+    Raises:
+        UserError: There are too few groups.
     """
     if any(sample.group for sample in samples):
         return _grouped_holdout(samples, fraction, seed, keep=keep)
@@ -57,8 +60,17 @@ def _grouped_holdout(
         fraction: The part to hold out.
         seed: Another seed, another choice.
         keep: So many groups at least are kept.
+
+    Raises:
+        UserError: There are no more groups than are kept.
     """
     counts = Counter(map(_group, samples))
+    if len(counts) <= keep:
+        groups = f"{len(counts)} group{'s' * (len(counts) != 1)}"
+        raise UserError(
+            f"{len(samples)} images, such as {samples[0].name}, are in {groups}, which no split "
+            "may part, but some are to be held out: name smaller groups, or add images"
+        )
     keys, wanted = sorted(counts), max(fraction * len(samples), 1)
     chosen: set[str] = set()
     total = 0

@@ -31,7 +31,7 @@ from segpets.loss.base import weighted_parts
 from segpets.run.directory import thread_count
 from segpets.run.files import OTHER_FOLDER, make_ready, shown, write_atomically
 from segpets.run.lock import check_new, held
-from segpets.run.protocol import SPLIT_NAMES
+from segpets.run.protocol import SPLIT_NAMES, labels_of
 from segpets.run.stored import StoredRun
 from segpets.run.trust import Trust
 from segpets.settings import Natural, Settings, Weights, table
@@ -110,7 +110,7 @@ def _task(cfg: DictConfig, settings: EvaluateSettings, trust: Trust) -> tuple[Ta
     if settings.decide is not None and not isinstance(settings.decide, str):
         check_weights(settings.decide, trained.classes)
     data = runs[0].data(table(cfg.data))
-    labels = _choose_labels(data, settings.labels)
+    labels = _choose_labels(data, settings.labels, runs[0].config["data"])
     merged = merge(trained.classes, data["classes"], labels)
     datamodule = build_data(cfg, data)
     trained = trained.seeing(datamodule.reader, datamodule.window)
@@ -174,8 +174,14 @@ def _check_unseen(judged: Mapping[Key, Sample], stage: str, seen: set[Key]) -> N
         )
 
 
-def _choose_labels(data: dict[str, Any], labels: str | None) -> str | None:
-    """Chooses the classes of the truth; returns the data's name for them, where that matters."""
+def _choose_labels(data: dict[str, Any], labels: str | None, own: Mapping[str, Any]) -> str | None:
+    """Chooses the classes of the truth; returns the data's name for them, where that matters.
+
+    Args:
+        data: The data, whose `labels` and `classes` are changed.
+        labels: What was asked for.
+        own: The data of the training, which may have named the classes anew.
+    """
     known = data.get("label_classes")
     has_border = known is not None and set(LABELS) <= set(known)
     if labels is not None:
@@ -185,8 +191,8 @@ def _choose_labels(data: dict[str, Any], labels: str | None) -> str | None:
                 f"oxford_pets has: these have the classes {', '.join(data['classes'])}"
             )
         data["labels"] = labels
-    if known is not None and data["labels"] in known:
-        data["classes"] = known[data["labels"]]  # where data.labels isn't what the run had
+    if known is not None and data["labels"] in known and data["labels"] != labels_of(own):
+        data["classes"] = known[data["labels"]]
     return str(data["labels"]) if has_border else None
 
 

@@ -126,7 +126,7 @@ def export(cfg: DictConfig, *, trust: Trust | None = None) -> Result:
             _check_free(target, settings)
             os.replace(made, target)
             _record(folder / REPORT, target.name, report)
-        (folder / ".lock").unlink(missing_ok=True)  # another export may have been quicker
+            (folder / ".lock").unlink()
     log.info("%s", as_text(export_table(report)))
     log.info("%s", shown(target))
     return Result(target, report, report["complaints"])

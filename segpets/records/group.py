@@ -150,8 +150,8 @@ def _meaning(record: Record) -> dict[str, Any]:
 
 def _identity(record: Record) -> str:
     if record.config is not None:
-        return json.dumps(["config", sorted(record.config.items())])
-    return json.dumps(["overrides", sorted(record.overrides.items())])
+        return json.dumps(["config", sorted(record.config.items()), record.processes])
+    return json.dumps(["overrides", sorted(record.overrides.items()), record.processes])
 
 
 def _each_seed_once(runs: Sequence[Record]) -> tuple[list[Record], list[Unranked]]:
@@ -178,17 +178,17 @@ def _values(runs: Sequence[Record]) -> dict[str, Estimate]:
     values = {name: [run.values[name] for run in runs if name in run.values] for name in names}
     values[EPOCHS_TO_95] = [epochs for run in runs if (epochs := epochs_to_95(run.curve))]
     if any(run.fold is not None for run in runs):
-        found = {name: _over_folds(runs, name) for name in names}
-        reached = values[EPOCHS_TO_95]
-        return found | ({EPOCHS_TO_95: over_seeds(reached)} if reached else {})
+        of = {name: [run.values.get(name) for run in runs] for name in names}
+        of[EPOCHS_TO_95] = [epochs_to_95(run.curve) for run in runs]
+        return {name: _over_folds(runs, found) for name, found in of.items() if any(found)}
     return {name: over_seeds(numbers) for name, numbers in values.items() if numbers}
 
 
-def _over_folds(runs: Sequence[Record], name: str) -> Estimate:
+def _over_folds(runs: Sequence[Record], values: Sequence[float | None]) -> Estimate:
     by_fold: dict[int, list[float]] = {}
-    for run in runs:
-        if name in run.values and run.fold is not None:
-            by_fold.setdefault(run.fold, []).append(run.values[name])
+    for run, value in zip(runs, values, strict=True):
+        if value is not None and run.fold is not None:
+            by_fold.setdefault(run.fold, []).append(value)
     return over_folds(by_fold, folds=folds_of(runs))
 
 
@@ -235,7 +235,9 @@ def _name(groups: Sequence[Group]) -> None:
 
 
 def _choices(configuration: Configuration) -> Flat:
-    return max((run.overrides for run in configuration.runs), key=len)
+    several = {run.processes for run in configuration.runs} - {1}
+    words = {"processes": str(*several)} if several else {}
+    return max((run.overrides for run in configuration.runs), key=len) | words
 
 
 def _differing(mappings: Sequence[Mapping[str, str]]) -> list[str]:

@@ -85,6 +85,7 @@ class Record:
         curve: Epoch, from 1, and `val/mean_iou`.
         counts: The test's counts for each image; None if they are missing or can't be trusted.
         device: On which the latency was measured.
+        processes: How many trained it, each with batches of its own; 1 if it doesn't say.
         notes: What is odd about it, as sentences without the run's name.
     """
 
@@ -102,6 +103,7 @@ class Record:
     curve: list[tuple[int, float]] = field(default_factory=list)
     counts: Counts | None = None
     device: str | None = None
+    processes: int = 1
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -125,6 +127,7 @@ def read_record(path: Path) -> Record:
         started=str(summary.get("started", "")),
         revision=_revision(summary.get("versions")),
         seed=_whole(summary.get("seed")),
+        processes=_whole(summary.get("processes")) or 1,
         overrides=_overrides(summary),
         values=_numbers(summary),
         protocol=_whole_protocol(path, summary) if _is_protocol(protocol) else {},

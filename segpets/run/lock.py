@@ -162,20 +162,25 @@ def _never_began(files: RunFiles) -> bool:
 def waiting(lock: Path, message: str = "") -> Iterator[None]:
     """Holds a lock file; while another process does, logs a message and waits.
 
+    Who holds it may remove it: those that wait then take the one that has its name.
+
     Raises:
         OSError: The folder can't be written.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with _opened(lock, os.O_RDWR | os.O_CREAT) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if message:
-                log.info("%s", message)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            _say_no_locks(lock, error)
-        yield
+    while True:
+        with _opened(lock, os.O_RDWR | os.O_CREAT) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if message:
+                    log.info("%s", message)
+                fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError as error:
+                _say_no_locks(lock, error)
+            if _is_named(file, lock):
+                yield
+                return
 
 
 def holder_of(path: Path) -> str | None:
@@ -200,10 +205,17 @@ def _current(file: Path) -> IO[Any]:
             if error.errno in (errno.ELOOP, errno.EINVAL, errno.EISDIR, errno.ENXIO):
                 raise UserError(f"{in_one_line(file)} is no regular file: remove it") from error
             raise
-        with suppress(FileNotFoundError):
-            if os.fstat(lock.fileno()).st_ino == os.stat(file).st_ino:
-                return lock
+        if _is_named(lock, file):
+            return lock
         lock.close()
+
+
+def _is_named(lock: IO[Any], file: Path) -> bool:
+    """Tells whether an opened lock still has its name, and wasn't removed."""
+    try:
+        return os.fstat(lock.fileno()).st_ino == os.stat(file).st_ino
+    except FileNotFoundError:
+        return False
 
 
 def _opened(file: Path, flags: int) -> IO[Any]:

@@ -33,6 +33,8 @@ CHANGEABLE: Final = (
     *("trainer.", "callback.", "logger.", "data.num_workers", "data.download", "test", "tags"),
 )
 """The keys that may differ when a run goes on; a key that ends in a dot stands for all below it."""
+_CHOOSES: Final = ("callback.best_and_last", "callback.best_and_last.monitor")
+"""By which the best epoch so far was chosen."""
 
 
 class TrainSettings(Settings):
@@ -83,7 +85,8 @@ def opened(cfg: DictConfig, trust: Trust) -> tuple[DictConfig, Run, dict[str, An
             continue
         taught = stored.config.get("teacher") is not None and cfg.get("teacher") is not None
         moves_teacher = key == "teacher" and taught
-        if not key.startswith(CHANGEABLE) and not moves_teacher:  # whose weights are compared
+        may = moves_teacher or key.startswith(CHANGEABLE)  # a teacher's weights are compared
+        if not may or key in _CHOOSES:
             raise UserError(
                 f"resume={cfg.resume} continues a run as it was, so {override} can't change it. "
                 f"Start a new run with init_from={cfg.resume}, or change trainer.* and callback.* "

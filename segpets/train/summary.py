@@ -114,6 +114,7 @@ class Summary(Callback):
             data_fingerprint=self.fingerprint,
             **{SPLIT_NAMES: self.split_names},
             precision=str(self.cfg.trainer.precision),
+            processes=trainer.world_size,
             **self.weighed,
             **self.taught,
         )

@@ -10,6 +10,7 @@ from fixture_types import TakePart, Train
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from segpets.callback import BestAndLast
+from segpets.errors import UserError
 
 
 class Scripted(Callback):
@@ -123,6 +124,14 @@ def test_a_crash_while_saving_leaves_the_checkpoints_of_before(
     for name, content in before.items():
         assert (folder / name).read_bytes() == content
         assert load(folder / name)["epoch"] == 0
+
+
+def test_a_metric_that_cannot_choose_the_best_is_refused(train_tiny: Train, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="better the smaller it is"):
+        BestAndLast(folder=str(tmp_path), monitor="val/loss")
+    told = r"val/mIoU, which no validation measures: .* one of .*val/mean_iou"
+    with pytest.raises(UserError, match=told):
+        train_tiny("optimized_metric=val/mIoU", "trainer.max_epochs=1")
 
 
 def test_the_best_value_survives_a_resume_with_its_weights_only(tmp_path: Path) -> None:

@@ -184,6 +184,14 @@ def test_data_labels_says_the_same_as_labels(measure: Measure) -> None:
     assert measure("data.labels=border_as_pet", folder="b").metrics == one
 
 
+def test_classes_with_names_of_the_users_own_are_judged(
+    train_tiny: Train, measure: Measure
+) -> None:
+    run = train_tiny("data.classes=[animal,rest,edge]", "trainer.max_epochs=1")
+    found = measure(of=run.path).record["metrics"]
+    assert found["test/iou/animal"] == pytest.approx(run.metrics["test/iou/animal"])
+
+
 @pytest.mark.slow
 def test_a_model_without_a_border_knows_the_protocols_without_one(
     train_tiny: Train, measure: Measure

@@ -7,7 +7,13 @@ import pytest
 from made_runs import drawn, make_run
 
 from segpets.records.counts import mean_iou
-from segpets.records.group import Group, epochs_to_95, grouped, lower_is_better
+from segpets.records.group import (
+    EPOCHS_TO_95,
+    Group,
+    epochs_to_95,
+    grouped,
+    lower_is_better,
+)
 from segpets.records.record import read_record
 from segpets.run.find import Unranked
 
@@ -144,6 +150,26 @@ def test_folds_that_lack_a_class_are_named(tmp_path: Path) -> None:
     ]
     (group,), _ = ranked(*runs[::2])
     assert group.notes == []
+
+
+def test_the_epochs_of_folds_have_the_interval_of_folds(tmp_path: Path) -> None:
+    runs = []
+    for fold, curve in enumerate(([0.5, 0.9], [0.9, 0.9], [0.1, 0.5, 0.9])):
+        data = {"data": {"folds": 3, "fold": fold}}
+        protocol = {"folds": {"count": 3}}
+        runs.append(make_run(tmp_path / str(fold), config=data, protocol=protocol, curve=curve))
+    (group,), _ = ranked(*runs)
+    reached = group.configurations[0].values[EPOCHS_TO_95]
+    assert reached.mean == 2  # of 2, 1 and 3, whose variance is 1
+    # Nadeau and Bengio (2003): the variance counts 1 / 3 + (1 / 3) / (2 / 3) times, not 1 / 3.
+    assert reached.low == pytest.approx(2 - 4.30265 * (1 / 3 + 1 / 2) ** 0.5, abs=1e-4)
+
+
+def test_other_numbers_of_processes_are_other_configurations(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / f"{n}", seed=n, processes=n) for n in (1, 2, 8)]
+    (group,), unranked = ranked(*runs)
+    assert unranked == [] and group.keys == ["processes"]
+    assert {c.label for c in group.configurations} == {"default", "processes=2", "processes=8"}
 
 
 def test_the_same_seed_twice_is_one_measurement(tmp_path: Path) -> None:

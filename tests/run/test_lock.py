@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from segpets.run.lock import HeldError, held, holder_of
+from segpets.run.lock import HeldError, held, holder_of, keep, waiting
 
 
 def _holder(folder: Path, told: Connection) -> None:
@@ -39,6 +39,32 @@ def test_a_killed_holder_lets_go_though_its_workers_live(tmp_path: Path) -> None
             assert holder_of(tmp_path) is not None
     finally:
         os.kill(worker, signal.SIGKILL)
+
+
+def _waits(lock: Path, told: Connection, leave: Connection) -> None:
+    with waiting(lock):
+        told.send("in")
+        leave.recv()
+
+
+def test_who_waited_for_a_removed_lock_holds_the_one_that_has_its_name(tmp_path: Path) -> None:
+    ours, theirs = multiprocessing.Pipe()
+    says, hears = multiprocessing.Pipe()
+    lock = tmp_path / ".lock"
+    with waiting(lock):
+        other = multiprocessing.get_context("spawn").Process(  # a fork would hold ours, too
+            target=_waits, args=(lock, theirs, hears), daemon=True
+        )
+        other.start()
+        assert not ours.poll(5)
+        lock.unlink()
+    assert ours.poll(60) and ours.recv() == "in"
+    assert keep(lock) is None, "a third would be in, too"
+    says.send("leave")
+    other.join()
+    third = keep(lock)
+    assert third is not None
+    third.close()
 
 
 def test_a_forked_process_neither_holds_nor_removes_the_lock(tmp_path: Path) -> None:

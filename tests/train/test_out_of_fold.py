@@ -140,9 +140,15 @@ def test_masks_are_ranked_by_what_other_folds_say(
         *data, "data.labels=border_as_pet", f"predictions={run}", module="segpets.browse"
     )
     assert other.returncode == 1
-    assert "has the classes pet, background, border, but the data have pet, background" in (
+    assert "(classes: pet, background, border; and not pet, background)" in (
         " ".join(other.stdout.split())
     )
+    noted = json.loads((run / "summary.json").read_text())
+    noted["protocol"]["data"] = "Folder"  # whose images have the same names
+    (run / "summary.json").write_text(json.dumps(noted))
+    other = command(*data, f"predictions={run}", module="segpets.browse")
+    assert other.returncode == 1
+    assert "(data: Folder; and not OxfordPets): give those" in " ".join(other.stdout.split())
     page = (tmp_path / "out" / "browse.html").read_text()
     assert "Masks that models of other folds contradict" in page and f"{spoilt}: contra" in page
 

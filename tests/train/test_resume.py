@@ -156,6 +156,9 @@ def test_what_would_make_another_run_is_refused(train_tiny: Train, tmp_path: Pat
     train_tiny("trainer.max_epochs=1", "test=false", folder="run")
     with pytest.raises(UserError, match=r"seed=2 can't change it. Start a new run with init_from="):
         go_on(tmp_path / "run", "seed=2")
+    other = "callback.best_and_last.monitor=val/pixel_accuracy"  # than the best was chosen by
+    with pytest.raises(UserError, match=f"{other} can't change it"):
+        go_on(tmp_path / "run", other)
 
 
 def test_the_command_line_goes_on_with_the_latest_run(command: Command, tiny: Tiny) -> None:
