@@ -14,7 +14,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from segpets.errors import FileError
+from segpets.errors import FileError, UserError
 from segpets.reading import in_one_line
 
 _LARGEST_PICKLE: Final = 64_000_000
@@ -81,6 +81,10 @@ def verify(file: Path) -> None:
         raise FileError(file, f"can't be read ({_reason(error)})", "restore it") from error
     if damaged is not None:
         raise FileError(file, "is damaged: its checksum is another", "restore it")
+
+
+class LostError(UserError):
+    """Checkpoints that a training would go on from are damaged."""
 
 
 class ForeignError(ValueError):

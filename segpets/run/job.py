@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from segpets.errors import disk_is_full
 from segpets.hardware import threads
+from segpets.run.checkpoint import LostError
 from segpets.run.files import RunFiles
 from segpets.run.gpus import take_gpu
 from segpets.run.jobs import (
@@ -86,7 +87,9 @@ def attempt(cfg: DictConfig, *, train: Callable[[DictConfig], Any]) -> None:
         try:
             if not full:  # if it is, the job goes on when there is room
                 # An interrupted job that fails at once has lost nothing: a disk may be missing.
+                # Where its checkpoints are damaged, another start keeps them, and begins anew.
                 still = state == State.INTERRUPTED and bool(reached) and reached == _saved(path)
+                still = still and not isinstance(error, LostError)
                 record_failure(path, overrides, error, text, goes_on=still)
             if cfg.fail_fast:
                 ask_to_stop(path.parent)

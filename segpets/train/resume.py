@@ -16,7 +16,7 @@ from segpets.callback import MetricsCSV
 from segpets.data import SegmentationDataModule
 from segpets.errors import FileError, UserError
 from segpets.inference.ensemble import run_paths
-from segpets.run.checkpoint import read_checkpoint, verify
+from segpets.run.checkpoint import LostError, read_checkpoint, verify
 from segpets.run.confine import check_links, check_paths
 from segpets.run.directory import Run, find_run
 from segpets.run.files import set_aside, shown
@@ -188,7 +188,7 @@ def checkpoint_to_resume(run: Run, trainer: Trainer) -> Path | None:
     """Finds the checkpoint from which a run goes on; None if it had saved none.
 
     Raises:
-        UserError: None can be read, or the best weights can't, which no later epoch brings back.
+        LostError: None can be read, or the best weights can't, which no later epoch brings back.
     """
     if (ranks := current()) is None:
         return newest_checkpoint(run, trainer)
@@ -203,7 +203,7 @@ def newest_checkpoint(run: Run, trainer: Trainer) -> Path | None:
     that are there: they may be sound, and unreadable for a while or for this PyTorch only.
 
     Raises:
-        UserError: None can be read, or the best weights can't, which no later epoch brings back.
+        LostError: None can be read, or the best weights can't, which no later epoch brings back.
     """
     files = run.files
     last, best = files.last, files.best
@@ -211,13 +211,13 @@ def newest_checkpoint(run: Run, trainer: Trainer) -> Path | None:
     reasons = {file: reason for file in {*there, best} if (reason := _unreadable(file))}
     sound = [file for file in there if file not in reasons]
     if there and not sound:
-        raise UserError(
+        raise LostError(
             f"{there[0]} {reasons[there[0]]}, and there is no sound checkpoint beside it. It is "
             "left as it is: if PyTorch, the disk or the memory is to blame, mend that and resume; "
             "else begin a new run"
         )
     if best in reasons and not (last.exists() and last.samefile(best)):
-        raise UserError(
+        raise LostError(
             f"{best} {reasons[best]}, and with it the best weights are lost. Put a copy back; or "
             "move it away, and resume=RUN goes on and chooses the best of the epochs to come; "
             "or begin a new run with init_from=RUN"
