@@ -114,13 +114,17 @@ def check_command(row: Row, seed: int) -> None:
     run = RUNS / f"{row.name}-{seed}"
     summary = json.loads(RunFiles(run).summary.read_text(encoding="utf-8"))
     begun, now = (
-        {word for word in words if not word.startswith("data.root=")}
+        {key: value for key, _, value in (word.partition("=") for word in words)}
         for words in (summary.get("overrides", []), [*row.command, f"seed={seed}"])
     )
+    for key, value in now.items():
+        if key in begun and (key == "data.root" or "$" in value):  # as this machine fills them in
+            begun[key] = value
     if begun != now:
+        words = " ".join(f"{key}={value}" for key, value in sorted(begun.items()))
         raise SystemExit(
-            f"{run} was begun by another command than that of {row.name}, "
-            f"{' '.join(sorted(begun))}: move it away, or delete it"
+            f"{run} was begun by another command than that of {row.name}, {words}: move it away, "
+            "or delete it"
         )
 
 

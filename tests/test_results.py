@@ -155,7 +155,8 @@ def test_a_change_is_shown_without_and_with_it(tmp_path: Path) -> None:
 
 def test_rows_of_different_training_images_are_compared_by_their_test(tmp_path: Path) -> None:
     changes = [{"name": name, "title": name, "of": of} for name, of in CHANGES.items()]
-    command = {name: [f"data.exclude={name}"] for name in ("fewer", "all", "other")}
+    names = ("fewer", "all", "other")
+    command = {name: ["data.root=FOLDER", f"data.exclude=${{here:}}/{name}"] for name in names}
     rows = [row(name, seeds=2, command=words) for name, words in command.items()]
     store = made_store(tmp_path, rows, changes=changes)
     expected = {}
@@ -167,9 +168,10 @@ def test_rows_of_different_training_images_are_compared_by_their_test(tmp_path: 
             run = tmp_path / "logs" / "results" / f"{one}-{seed}"
             counts = drawn(right, images=40, seed=seed)
             facts = {"protocol": protocol, "data_fingerprint": f"images of {one}"}
-            make_run(run, *command[one], seed=seed, counts=counts, **facts)
+            words = ["data.root=/pets", f"data.exclude=/filled/in/{one}"]
+            make_run(run, *words, seed=seed, counts=counts, **facts)
             expected[one, seed] = read_counts(RunFiles(run).counts, CLASSES).iou.mean()
-    done = give(store, cwd=tmp_path)
+    done = give(store, "--root", "/pets", cwd=tmp_path)
     assert done.returncode == 0, done.stdout
     assert "otherwise: left out, as its rows were judged by other rules" in done.stdout
     assert not (store / "otherwise.json").exists()
@@ -182,7 +184,7 @@ def test_rows_of_different_training_images_are_compared_by_their_test(tmp_path: 
     tables = yaml.safe_load((store / "rows.yaml").read_text())
     (store / "rows.yaml").write_text(yaml.safe_dump(tables | {"rows": rows}))
     (store / "copies.json").unlink()
-    done = give(store, cwd=tmp_path)
+    done = give(store, "--root", "/pets", cwd=tmp_path)
     assert done.returncode == 1
     told = "logs/results/fewer-1 was begun by another command than that of fewer, data.exclude="
     assert told in done.stdout and not (store / "copies.json").exists()
