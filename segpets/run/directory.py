@@ -42,13 +42,15 @@ class Run:
 
     Attributes:
         extended: Whether it goes on although it had ended.
+        trains: Whether this process has begun to train; until then, a run that was there is left as
+            it was where an error ends the process.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         self.files = RunFiles(self.path)
         self.summary: dict[str, Any] = {}
-        self.extended = False
+        self.extended, self.trains = False, False
         self._begun, self._seconds_before = time.monotonic(), 0.0
 
     @property
@@ -70,6 +72,7 @@ class Run:
         self.path.mkdir(parents=True, exist_ok=True)
         if not resuming and holder_of(self.path) is None:
             check_new(self.path, "train")
+        before: dict[Path, str] = {}
         with held(self.path):
             if not resuming:
                 check_new(self.path, "train")  # another process may have been quicker
@@ -79,6 +82,8 @@ class Run:
                 self.summary = _summary_or_none(self.path)
                 self._seconds_before = self.summary.get("seconds", 0.0)
                 self.extended = self.summary.get("status") == "completed"
+                if self.summary.get("status") not in (None, "failed"):
+                    before = {file: _text(file) for file in (self.files.config, self.files.summary)}
             write_atomically(self.files.config, OmegaConf.to_yaml(config))
             started = datetime.now(UTC).isoformat(timespec="seconds")
             begun = {"status": "running", "started": started, "error": None, "traceback": None}
@@ -86,13 +91,17 @@ class Run:
             try:
                 yield self
             except BaseException as error:
+                if before and not self.trains:
+                    for file, text in before.items():
+                        write_atomically(file, text)
+                    raise
                 stopped = isinstance(error, KeyboardInterrupt)
                 # A full disk is not the run's fault: it goes on when there is room.
                 status = "interrupted" if stopped or disk_is_full(error) else "failed"
                 reason = None if stopped else f"{type(error).__name__}: {error}"
-                text = None if stopped else traceback.format_exc()
+                trace = None if stopped else traceback.format_exc()
                 with suppress(OSError):  # a full disk must not hide why
-                    self.update(status=status, error=reason, traceback=text, seconds=self.seconds)
+                    self.update(status=status, error=reason, traceback=trace, seconds=self.seconds)
                 raise
             else:
                 self.update(status="completed", error=None, traceback=None, seconds=self.seconds)
@@ -110,6 +119,10 @@ class Run:
     def reload(self) -> None:
         """Takes over what a process spawned for the training has added."""
         self.summary = read_json(self.files.summary)
+
+
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8") if file.is_file() else ""
 
 
 def read_summary(path: Path) -> dict[str, Any]:

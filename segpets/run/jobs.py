@@ -280,7 +280,7 @@ def record_failure(
         "error": f"{type(error).__name__}: {error}",
         "traceback": text,
     }
-    write_atomically(path / SUMMARY, json.dumps(facts, indent=2) + "\n")
+    write_atomically(path / SUMMARY, json.dumps({**known, **facts}, indent=2) + "\n")
 
 
 def ask_to_stop(folder: Path) -> None:

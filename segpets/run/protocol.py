@@ -62,7 +62,7 @@ def protocol(
         "pages": data.reader.pages,
         "group": config.get("group"),
         "folds": _folds(data, config),
-        "samples": _names(data) if _by_lists(data, config) else None,
+        "samples": _names(data.splits) if _by_lists(data, config) else None,
     }
     return {key: value for key, value in special.items() if value is not None} | {
         "data": type(data.source).__name__,
@@ -116,8 +116,8 @@ def _images(data: Data, config: dict[str, Any]) -> dict[str, int]:
     return {"train and val": counts["train"] + counts["val"], "test": counts["test"]}
 
 
-def _names(data: Data) -> str:
-    names = {stage: sorted(s.name for s in of) for stage, of in data.splits.stages().items()}
+def _names(splits: Any) -> str:
+    names = {stage: sorted(s.name for s in of) for stage, of in splits.stages().items()}
     return _digest("".join(f"{stage}: {of}\n" for stage, of in names.items()))
 
 

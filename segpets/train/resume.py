@@ -173,9 +173,9 @@ def check_same_data(
         stage for stage in now if isinstance(noted, Mapping) and noted.get(stage) != now[stage]
     ]
     if other:
-        what = f"{' and '.join(other)} hold other images than when this run began"
+        what = f"the images of {' and '.join(other)} aren't those with which this run began"
     elif summary.get("data_fingerprint") not in (None, datamodule.pixels.fingerprint):
-        what = "images or masks were changed since this run began"
+        what = "images or masks have changed since this run began"
     else:
         return
     raise UserError(

@@ -104,6 +104,7 @@ class Summary(Callback):
         """Writes and shows what is known before the first step."""
         saving = [c for c in trainer.checkpoint_callbacks if isinstance(c, BestAndLast)]
         self.monitor = saving[0].monitor if saving else None
+        self.run.trains = True
         if not leads():
             return
         self.run.files.model.write_text(self.cost.table + "\n", encoding="utf-8")

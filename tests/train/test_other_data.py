@@ -48,11 +48,15 @@ def root(tmp_path: Path) -> Path:
 def test_a_run_does_not_go_on_with_images_that_were_added(root: Path, tmp_path: Path) -> None:
     trained(root, tmp_path / "run")
     again = [f"resume={tmp_path / 'run'}", "trainer.max_epochs=2"]
-    before = (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes()
+    files = ("checkpoints/last.ckpt", "summary.json", "config.yaml")
+    before = [(tmp_path / "run" / file).read_bytes() for file in files]
     add(root, *range(10, 30))
-    with pytest.raises(UserError, match=r"hold other images than when this run began.*init_from="):
+    with pytest.raises(
+        UserError,
+        match=r"train and val and test aren't those with which this run began.*init_from=",
+    ):
         train(compose(again))
-    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").read_bytes() == before
+    assert [(tmp_path / "run" / file).read_bytes() for file in files] == before, "a completed run"
     for number in range(10, 30):
         for folder in ("images", "masks"):
             (root / folder / f"{number:03}.png").unlink()
@@ -64,11 +68,11 @@ def test_a_run_does_not_go_on_with_another_list_or_another_mask(root: Path, tmp_
     trained(root, tmp_path / "run", "data.split=files")
     again = [f"resume={tmp_path / 'run'}", "trainer.max_epochs=2"]
     write_lists(root, train=range(4, 10), test=range(2, 4), val=range(0, 2))
-    with pytest.raises(UserError, match="train and val and test hold other images"):
+    with pytest.raises(UserError, match="train and val and test aren't those"):
         train(compose(again))
     write_lists(root, **LISTS)
     Image.new("L", (32, 32), 1).save(root / "masks" / "003.png")
-    with pytest.raises(UserError, match="images or masks were changed since this run began"):
+    with pytest.raises(UserError, match="images or masks have changed since this run began"):
         train(compose(again))
 
 
