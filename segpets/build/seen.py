@@ -1,6 +1,6 @@
 """The images that a run was trained on, to find them among those by which another is judged."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -8,7 +8,7 @@ from typing import Any, Final
 from omegaconf import DictConfig
 
 from segpets.build.objects import build_data
-from segpets.data.source import Sample, Splits
+from segpets.data.source import STAGES, Sample, Splits
 from segpets.errors import UserError
 from segpets.run.protocol import SPLIT_NAMES, split_names
 
@@ -50,13 +50,13 @@ def trained_on(
     for root in (before.get("root"), now.get("root")):
         with suppress(UserError):
             listed = build_data(cfg, {**before, "root": root}).listed()
-            if before.get("overfit") or is_split(listed, summary):
+            if before.get("overfit") or is_split(listed, summary, ["train"]):
                 return set(keys_of(listed.train, now))
     return None
 
 
-def is_split(splits: Splits, summary: Mapping[str, Any]) -> bool:
-    """Tells whether a run's training images are these; true if it doesn't say."""
-    noted = summary.get(SPLIT_NAMES)
-    train = noted.get("train") if isinstance(noted, Mapping) else None
-    return train is None or train == split_names(splits)["train"]
+def is_split(splits: Splits, summary: Mapping[str, Any], stages: Sequence[str] = STAGES) -> bool:
+    """Tells whether a run's images of some stages are these; true if it doesn't say."""
+    noted, now = summary.get(SPLIT_NAMES), split_names(splits)
+    known = noted if isinstance(noted, Mapping) else now
+    return all(known.get(stage) == now[stage] for stage in stages)
