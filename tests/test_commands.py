@@ -18,6 +18,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -172,13 +173,16 @@ class Place:
         layout = next((w[5:] for w in words if w.startswith("data=") and w[5:] in LAYOUTS), None)
         if layout is None:
             return self.pets
-        four = "data.channels=4" in words
-        root = self.path / (f"made_{layout}" + "_of_4_channels" * four)
+        four, deep = "data.channels=4" in words, "data.range=[0,4095]" in words
+        root = self.path / f"made_{layout}{'_of_4_channels' * four}{'_of_12_bits' * deep}"
         if root.exists():
             return root
         LAYOUTS[layout](root)
-        for file in [*(root / "images").glob("*.jpg")] if four else []:
-            Image.open(file).convert("RGBA").save(file.with_suffix(".png"))
+        for file in [*(root / "images").glob("*.jpg")] if four or deep else []:
+            picture = Image.open(file).convert("RGBA" if four else "L")
+            if deep:
+                picture = Image.fromarray(16 * np.asarray(picture, dtype=np.uint16))
+            picture.save(file.with_suffix(".png"))
             file.unlink()
         return root
 
