@@ -193,6 +193,9 @@ def test_members_of_other_splits_judge_no_val(
 ) -> None:
     shutil.copytree(members, tmp_path / "sweep")
     edit(tmp_path / "sweep" / "seed-2", "data.seed", 7)
+    noted = json.loads((tmp_path / "sweep" / "seed-2" / "summary.json").read_text())
+    del noted["split_names"]  # which are those of the seed before
+    (tmp_path / "sweep" / "seed-2" / "summary.json").write_text(json.dumps(noted))
     words = [f"run={tmp_path / 'sweep'}", f"hydra.run.dir={tmp_path / 'out'}"]
     with pytest.raises(
         UserError, match=r"of its images, such as \w+, are among those that a run was trained on"

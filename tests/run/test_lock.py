@@ -56,7 +56,7 @@ def test_who_waited_for_a_removed_lock_holds_the_one_that_has_its_name(tmp_path:
             target=_waits, args=(lock, theirs, hears), daemon=True
         )
         other.start()
-        assert not ours.poll(5)
+        assert not ours.poll(2)
         lock.unlink()
     assert ours.poll(60) and ours.recv() == "in"
     assert keep(lock) is None, "a third would be in, too"

@@ -39,12 +39,6 @@ def test_without_validation_the_last_weights_are_tested_and_it_is_said(
     assert all(torch.equal(v, last[k]) for k, v in result.module.state_dict().items() if k in last)
 
 
-def test_a_misspelt_monitor_chooses_nothing(train_tiny: Train) -> None:
-    result = train_tiny("callback.best_and_last.monitor=val/mean_ioo", "logger=[]")
-    assert not (result.path / "checkpoints" / "best.ckpt").exists()
-    assert segpets.load(result.path).epoch == 2
-
-
 def test_only_epochs_with_a_validation_show_and_log_one(
     train_tiny: Train, caplog: pytest.LogCaptureFixture
 ) -> None:

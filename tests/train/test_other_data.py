@@ -91,6 +91,7 @@ def test_a_new_run_and_an_evaluation_say_that_images_cannot_be_listed(
     assert caplog.text.count(told) == 2
 
 
+@pytest.mark.slow
 def test_images_that_other_classes_were_learnt_from_have_been_seen(
     root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
