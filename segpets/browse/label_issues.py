@@ -74,9 +74,8 @@ def find_issues(
         for key in _MEANT if (run / OUT_OF_FOLD).is_file() else ():
             if known.get(key) not in (None, meant[key]):
                 raise UserError(
-                    f"predictions={shown(run)} was trained with other data, whose {key} is "
-                    f"{_words(known[key])}, not {_words(meant[key])}: give the data of that "
-                    "training"
+                    f"predictions={shown(run)} was trained with other data ({key}: "
+                    f"{_words(known[key])}; and not {_words(meant[key])}): give those"
                 )
         for issue in _of_run(run, rows):
             if issue.row not in issues or issue.contradiction > issues[issue.row].contradiction:
