@@ -175,20 +175,18 @@ def _order(run: Record) -> tuple[bool, int, int]:
 
 def _values(runs: Sequence[Record]) -> dict[str, Estimate]:
     names = dict.fromkeys(name for run in runs for name in run.values)
-    values = {name: [run.values[name] for run in runs if name in run.values] for name in names}
-    values[EPOCHS_TO_95] = [epochs for run in runs if (epochs := epochs_to_95(run.curve))]
+    found = {name: [(r.fold, r.values[name]) for r in runs if name in r.values] for name in names}
+    found[EPOCHS_TO_95] = [(r.fold, epochs) for r in runs if (epochs := epochs_to_95(r.curve))]
     if any(run.fold is not None for run in runs):
-        of = {name: [run.values.get(name) for run in runs] for name in names}
-        of[EPOCHS_TO_95] = [epochs_to_95(run.curve) for run in runs]
-        return {name: _over_folds(runs, found) for name, found in of.items() if any(found)}
-    return {name: over_seeds(numbers) for name, numbers in values.items() if numbers}
+        return {name: _over_folds(runs, values) for name, values in found.items() if values}
+    return {name: over_seeds([v for _, v in values]) for name, values in found.items() if values}
 
 
-def _over_folds(runs: Sequence[Record], values: Sequence[float | None]) -> Estimate:
+def _over_folds(runs: Sequence[Record], values: Sequence[tuple[int | None, float]]) -> Estimate:
     by_fold: dict[int, list[float]] = {}
-    for run, value in zip(runs, values, strict=True):
-        if value is not None and run.fold is not None:
-            by_fold.setdefault(run.fold, []).append(value)
+    for fold, value in values:
+        if fold is not None:
+            by_fold.setdefault(fold, []).append(value)
     return over_folds(by_fold, folds=folds_of(runs))
 
 

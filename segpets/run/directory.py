@@ -92,8 +92,9 @@ class Run:
                 yield self
             except BaseException as error:
                 if before and not self.trains:
-                    for file, text in before.items():
-                        write_atomically(file, text)
+                    with suppress(OSError):  # a full disk must not hide why
+                        for file, text in before.items():
+                            write_atomically(file, text)
                     raise
                 stopped = isinstance(error, KeyboardInterrupt)
                 # A full disk is not the run's fault: it goes on when there is room.

@@ -165,6 +165,17 @@ def test_the_epochs_of_folds_have_the_interval_of_folds(tmp_path: Path) -> None:
     assert reached.low == pytest.approx(2 - 4.30265 * (1 / 3 + 1 / 2) ** 0.5, abs=1e-4)
 
 
+def test_a_metric_that_is_zero_in_each_fold_is_ranked(tmp_path: Path) -> None:
+    runs = []
+    for fold in range(3):
+        data = {"data": {"folds": 3, "fold": fold}}
+        more = {"protocol": {"folds": {"count": 3}}, "best/val/iou/border": 0.0}
+        runs.append(make_run(tmp_path / str(fold), config=data, **more))
+    (group,), unranked = ranked(*runs, metric="best/val/iou/border")
+    assert unranked == []
+    assert group.configurations[0].values["best/val/iou/border"].mean == 0
+
+
 def test_other_numbers_of_processes_are_other_configurations(tmp_path: Path) -> None:
     runs = [make_run(tmp_path / f"{n}", seed=n, processes=n) for n in (1, 2, 8)]
     (group,), unranked = ranked(*runs)
