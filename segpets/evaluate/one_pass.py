@@ -141,7 +141,7 @@ def walk(
         none = [None] * len(judged)
         others: Sequence[Judged | None] = none
         if with_tta is not None:
-            together = averaged(trained, images, logits, seen)
+            together = averaged(trained.logits, images, logits, seen)
             others = with_tta.add(together, truths, none, places)
         if decided is not None:
             ways = [logits] if with_tta is None else [logits, together]

@@ -1,6 +1,8 @@
-"""Computes a model's logits from one view of an image, or averaged over several."""
+"""Test-time augmentation: a model's probabilities, averaged over several views of an image."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from typing import Final
 
 import torch
@@ -9,7 +11,10 @@ from torch.nn.functional import interpolate
 
 from segpets.data.geometry import SMALLEST
 from segpets.errors import UserError
+from segpets.inference.decision import as_bias, check_weights
 from segpets.inference.trained import Trained
+
+log = logging.getLogger(__name__)
 
 FLIP: Final = "flip"
 _LARGEST_SCALE: Final = 4.0
@@ -47,11 +52,53 @@ def views(words: Sequence[object], size: int) -> list[View]:
     return [(scale, flip) for scale in scales for flip in ways]
 
 
-def averaged(trained: Trained, images: Tensor, logits: Tensor, seen: Sequence[View]) -> Tensor:
-    """Averages the probabilities over several views.
+@dataclass(frozen=True)
+class Viewing(Trained):
+    """A trained model whose probabilities are averaged over several views.
+
+    Attributes:
+        views: The views, the images as they are first.
+        decide: Weights of the classes, which the averages carry, not each view.
+    """
+
+    views: tuple[View, ...] = ()
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Computes logarithms of the averages, float32 (B, K, H, W), on the CPU."""
+        images, plain = images.cpu(), super().logits
+        logits = averaged(plain, images, plain(images).cpu(), self.views)
+        return logits + as_bias(self.decide).view(-1, 1, 1) if self.decide else logits
+
+
+def viewing(
+    trained: Trained, words: Sequence[object], size: int, weights: Sequence[float] | None
+) -> Viewing:
+    """Returns a model that averages over views, and then weighs the classes.
 
     Args:
-        trained: The model.
+        trained: The model, without decision weights of its own.
+        words: Views, as `views` takes them.
+        size: The smaller of height and width in pixels that the net is given.
+        weights: Those of the classes; None leaves the averages as they are.
+
+    Raises:
+        UserError: A word names no view, or the weights don't fit the classes.
+    """
+    if weights is not None:
+        check_weights(weights, trained.classes)
+    seen = tuple(views(words, size))
+    log.info("%d views of each picture are averaged, and cost as much together", len(seen))
+    own = {field.name: getattr(trained, field.name) for field in fields(Trained)}
+    return Viewing(**own | {"views": seen, "decide": tuple(weights or ())})
+
+
+def averaged(
+    plain: Callable[[Tensor], Tensor], images: Tensor, logits: Tensor, seen: Sequence[View]
+) -> Tensor:
+    """Averages the probabilities over several views, none of which has a side below 32 pixels.
+
+    Args:
+        plain: Maps images to a model's logits.
         images: uint8 or float32 (B, C, H, W), on the CPU.
         logits: Its logits of the images as they are, (B, C, H, W), on the CPU.
         seen: The views; the first, the images as they are, is what `logits` are of.
@@ -64,9 +111,9 @@ def averaged(trained: Trained, images: Tensor, logits: Tensor, seen: Sequence[Vi
     for scale, flip in seen[1:]:
         shown = images
         if scale != 1:
-            size = (round(height * scale), round(width * scale))
+            size = tuple(max(SMALLEST, round(side * scale)) for side in (height, width))
             shown = interpolate(shown, size=size, mode="bilinear", antialias=True)
-        found = trained.logits(shown.flip(-1) if flip else shown).cpu()
+        found = plain(shown.flip(-1) if flip else shown).cpu()
         found = found.flip(-1) if flip else found
         if scale != 1:
             found = interpolate(found, size=(height, width), mode="bilinear")

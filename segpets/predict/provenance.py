@@ -13,7 +13,7 @@ from segpets.run.files import shown, write_atomically
 
 FILE: Final = "prediction.json"
 TABLE: Final = "predictions.csv"
-_SETTINGS: Final = ("tile", "foreground", "decide")
+_SETTINGS: Final = ("tile", "foreground", "decide", "tta")
 _COMPOSITES: Final = ("background", "zoom")
 """What only composites depend on; a folder may have none at first."""
 

@@ -15,8 +15,9 @@ from rich.progress import Progress
 from segpets.errors import UserError
 from segpets.inference.decision import deciding
 from segpets.inference.ensemble import load_runs, open_runs
-from segpets.inference.picture import claiming
+from segpets.inference.picture import by_tiles, claiming
 from segpets.inference.trained import Trained
+from segpets.inference.views import viewing
 from segpets.labels import is_background
 from segpets.predict import provenance
 from segpets.predict.background import read_background
@@ -44,6 +45,7 @@ class PredictSettings(Settings):
     zoom: Annotated[float, Field(ge=1, le=100)] | None
     foreground: str | Sequence[str] | None
     decide: Weights | None
+    tta: Annotated[Sequence[str | int | float | bool], Field(examples=["tta=[flip,1.25]"])]
     tile: Annotated[int, Field(ge=32)] | None
     overwrite: bool
     max_pixels: Positive
@@ -101,7 +103,7 @@ def _predicted(
         background = read_background(settings.background, max_pixels=settings.max_pixels)
         runs = open_runs(cfg.run, log_dir=cfg.train_log_dir, trust=trust)
         options = {"checkpoint": cfg.checkpoint, "device": cfg.device, "precision": cfg.precision}
-        net = deciding(load_runs(runs, **options), settings.decide)
+        net = _deciding(load_runs(runs, **options), settings)
         wanted = Wanted(
             folder=output,
             outputs=settings.folders,
@@ -161,6 +163,14 @@ def _checked(cfg: DictConfig) -> PredictSettings:
     return settings
 
 
+def _deciding(trained: Trained, settings: PredictSettings) -> Trained:
+    """Adds the views, and the weights of the classes, by which the pictures are predicted."""
+    if not settings.tta:
+        return deciding(trained, settings.decide)
+    given = by_tiles(trained, settings.tile) or trained.size
+    return viewing(trained, settings.tta, min(given), settings.decide)
+
+
 def _foreground(settings: PredictSettings, classes: Sequence[str]) -> list[bool]:
     """Chooses the classes that are cut out."""
     chosen = settings.foreground
@@ -195,6 +205,7 @@ def _provenance(settings: PredictSettings, net: Trained, wanted: Wanted) -> dict
         "epoch": net.epoch,
         "weights": provenance.fingerprint(checkpoints),
         "decide": None if settings.decide is None else list(settings.decide),
+        "tta": list(settings.tta) or None,
         "tile": settings.tile,
         "foreground": [name for name, keep in kept if keep],
         "background": None if settings.background is None else str(settings.background),

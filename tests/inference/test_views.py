@@ -52,7 +52,7 @@ def images(finished: Result) -> Tensor:
 def test_probabilities_are_averaged_over_views(finished: Result, images: Tensor) -> None:
     trained = segpets.load(finished.path)
     logits = trained.logits(images)
-    found = averaged(trained, images, logits, views(["flip", 1.5], 64)).exp()
+    found = averaged(trained.logits, images, logits, views(["flip", 1.5], 64)).exp()
     larger = interpolate(images, size=(96, 96), mode="bilinear", antialias=True)
     by_hand = [
         logits,
@@ -69,7 +69,7 @@ def test_with_a_flip_it_does_not_matter_which_way_an_image_is_shown(
 ) -> None:
     trained = segpets.load(finished.path)
     seen = views(["flip"], 64)
-    one = averaged(trained, images, trained.logits(images), seen)
+    one = averaged(trained.logits, images, trained.logits(images), seen)
     mirrored = images.flip(-1)
-    other = averaged(trained, mirrored, trained.logits(mirrored), seen)
+    other = averaged(trained.logits, mirrored, trained.logits(mirrored), seen)
     torch.testing.assert_close(one, other.flip(-1), rtol=1e-4, atol=1e-5)

@@ -23,6 +23,7 @@ import segpets
 from segpets.config import compose
 from segpets.errors import UserError
 from segpets.inference.logits import class_ids
+from segpets.inference.single import as_picture
 from segpets.inference.trained import Trained
 from segpets.predict import predict, recipe
 from segpets.predict.batch import Outcome, predict_all
@@ -290,9 +291,30 @@ def test_tiles_and_a_foreground_of_ones_own(config: Config, tmp_path: Path) -> N
     assert (out / "composites" / "a.jpg").is_file()
 
 
+def test_views_are_averaged_before_the_classes_are_weighed(
+    config: Config, trained: Trained, photos: Path, tmp_path: Path
+) -> None:
+    predict(config("outputs=[masks]", f"output={tmp_path / 'plain'}"))
+    weights = [1.0, 1.0, 2.5]
+    predict(config("outputs=[masks]", "tta=[flip]", f"decide={weights}"))
+    with Image.open(photos / "a.jpg") as image:
+        fitted = as_picture(image, trained.reader).fitted()[None]
+    probs = trained.logits(fitted).softmax(1) + trained.logits(fitted.flip(-1)).softmax(1).flip(-1)
+    expected = class_ids((probs * torch.tensor(weights).view(-1, 1, 1)).log()[0], (100, 150))
+    with Image.open(tmp_path / "out/masks/a.png") as mask:
+        assert (np.asarray(mask) == expected.numpy()).mean() > 0.999
+    with Image.open(tmp_path / "plain/masks/a.png") as mask:
+        assert (np.asarray(mask) != expected.numpy()).mean() > 0.001
+    with pytest.raises(UserError, match=r"holds predictions with decide=\[1.0, 1.0, 2.5\], tta="):
+        predict(config("outputs=[masks]"))
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
+        (["tta=[flop]"], "tta=flop is unknown: choose flip"),
+        (["tta=[flip]", "decide=[1,2]"], "decide has 2 weights, but the model has 3 classes"),
+        (["tta=[0.25]", "tile=64"], "makes images of 64 pixels too small"),
         (
             ["outputs=[mask]"],
             "outputs=mask is unknown. Did you mean outputs=masks",
