@@ -57,6 +57,10 @@ NOT_COMMANDS = re.compile(
 
 # The scripts of the log, with what makes them short.
 ONE_PEER = ("--peers", "bare", "--models", "unet")
+EPOCHS_OF_1600 = (
+    "python benchmarks/epochs.py --root FOLDER --peers bare --models unet vit_tiny "
+    "--images 1600 --rounds 1"
+)
 BENCHMARKS = {
     "python benchmarks/data.py --root FOLDER": [],
     "python benchmarks/memory.py": ["--counts", "100", "200"],
@@ -64,6 +68,7 @@ BENCHMARKS = {
     "python benchmarks/sweep.py": ["--jobs", "2"],
     "python benchmarks/train_step.py": ["--models", "unet", "--rounds", "1", "--steps", "2"],
     "python benchmarks/epochs.py": [*ONE_PEER, "--images", "36", "--rounds", "1"],
+    EPOCHS_OF_1600: [*ONE_PEER, "--images", "36"],
     "python benchmarks/estimate.py": ["--models", "unet"],
 }
 
