@@ -172,7 +172,8 @@ def _decided(record: Record) -> list[str]:
         words = f"Decision weights ({decision['protocol']['weights']})"
         if list(decision["weights"]) == list(record["protocol"]["classes"]):
             again = "; on these images they would flatter" if decision["protocol"]["halves"] else ""
-            said.append(f"{words}: predict and export take them as 'decide=[{weights}]'{again}")
+            takes = "predict takes" if record["protocol"]["ensemble"] else "predict and export take"
+            said.append(f"{words}: {takes} them as 'decide=[{weights}]'{again}")
         else:
             said.append(f"{words}: {weights}, for these merged classes only")
     return said

@@ -85,9 +85,8 @@ class UNet(nn.Module):
         between = len(widths) - 2
         if not 0 <= auxiliary <= between:
             raise ValueError(
-                f"model.auxiliary is {auxiliary}, but {len(widths)} widths have {between} levels "
-                "between full size and the smallest: give at most as many heads as model.widths "
-                "has levels less two"
+                f"model.auxiliary is {auxiliary}, but model.widths has {between} of its "
+                f"{len(widths)} levels between the first and the last: give at most {between}"
             )
         self.stride = 2 ** (len(widths) - 1)
         self.first = DoubleConv(in_channels, widths[0], separable=separable)

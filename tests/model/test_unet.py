@@ -83,5 +83,7 @@ def test_auxiliary_heads_look_at_the_pixels_that_they_judge() -> None:
 
 @pytest.mark.parametrize("auxiliary", [-1, 3])
 def test_more_auxiliary_heads_than_levels_are_refused(auxiliary: int) -> None:
-    with pytest.raises(ValueError, match=r"model\.auxiliary is .*4 widths have 2 levels"):
+    with pytest.raises(
+        ValueError, match=r"model\.auxiliary is .*has 2 of its 4 levels between .*: give at most 2"
+    ):
         UNet(num_classes=3, widths=(4, 8, 12, 16), auxiliary=auxiliary)
