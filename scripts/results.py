@@ -142,15 +142,28 @@ def _measured(benchmark: Path) -> float:
 
 
 def measure_latencies(known: Listed, store: Path) -> None:
-    """Measures the latency of all rows anew, one after another, where their runs are here."""
+    """Measures the latency of all rows anew that this device trained, where their runs are here."""
     for row in known.rows:
         files = [(run, store / f"{row.name}.{seed}.json") for seed, run in enumerate(row.runs(), 1)]
-        there = [(run, file) for run, file in files if run.exists() and file.exists()]
+        there = [
+            (run, file)
+            for run, file in files
+            if RunFiles(run).counts.exists() and file.exists() and _is_of_here(stored_json(file))
+        ]
         if there:
             found = latency(there[0][0])
             print(f"{row.name}: {found:.1f} ms", flush=True)
             for _, file in there:
                 _write(file, stored_json(file) | {"latency_ms": found})
+
+
+def _here() -> dict[str, Any]:
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else cpu_name()
+    return {"device": device, "cores": os.cpu_count()}
+
+
+def _is_of_here(stored: Mapping[str, Any]) -> bool:
+    return _here().items() <= stored.items()
 
 
 def ready(row: Row, known: Listed, data: Path | None, until: float | None) -> bool:
@@ -171,8 +184,7 @@ def keep(row: Row, seed: int, run: Path, store: Path) -> None:
         kept["latency_ms"] = _measured(files.benchmark)
     kept["overrides"] = [*row.command, f"seed={seed}"]  # whose FOLDER names no machine's folder
     kept["interval"] = interval_over_images(files.counts, summary["protocol"]["classes"])
-    kept["device"] = torch.cuda.get_device_name() if torch.cuda.is_available() else cpu_name()
-    kept["cores"] = os.cpu_count()
+    kept |= _here()
     kept |= {key: summary.get(key) for key in ("protocol", "precision", "versions", "started")}
     _write(store / f"{row.name}.{seed}.json", kept)
 

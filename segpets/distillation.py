@@ -43,6 +43,10 @@ class Distillation:
         self.weight, self.temperature = weight, temperature
         self.facts: dict[str, Any] = {}
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Distillation":
+        """Returns itself, so that the averages of `callback=ema` hold no second teacher."""
+        return self
+
     def to(self, device: torch.device) -> None:
         """Moves the teacher."""
         self.teacher.to(device)

@@ -246,8 +246,15 @@ def test_what_is_missing_is_trained_and_goes_on_after_the_time_is_over(
     value = f"{summary['test/mean_iou']:.4f}"
     assert f"a, seed 1: mean IoU {value} here, {value} stored" in mine.stdout
     assert {file.name: file.read_bytes() for file in store.iterdir()} == before
-    (store / "a.1.json").write_text(json.dumps(kept | {"latency_ms": -1}))
+    elsewhere = json.dumps(kept | {"latency_ms": -1, "device": "another"})
+    (store / "a.1.json").write_text(elsewhere)
     assert give(store, "--latency", cwd=tmp_path).returncode == 0
+    assert json.loads((store / "a.1.json").read_text()) == json.loads(elsewhere)
+    (store / "a.1.json").write_text(json.dumps(kept | {"latency_ms": -1}))
+    counts = RunFiles(tmp_path / "logs/results/taught-1").counts
+    counts.rename(counts.with_suffix(".away"))  # as what the time ended hasn't any
+    assert give(store, "--latency", cwd=tmp_path).returncode == 0
+    counts.with_suffix(".away").rename(counts)
     measured = json.loads((store / "a.1.json").read_text())
     assert measured.pop("latency_ms") > 0
     assert measured == {key: value for key, value in kept.items() if key != "latency_ms"}

@@ -23,13 +23,13 @@ View = tuple[float, bool]
 """A scale, and whether left and right change places."""
 
 
-def views(words: Sequence[object], size: int) -> list[View]:
+def views(words: Sequence[object], size: int | None) -> list[View]:
     """Lists the views that test-time augmentation averages over, the unchanged image first.
 
     Args:
         words: `flip` and scales, such as 0.75; the scale 1 is always among them. With `flip`, each
             scale is seen both ways.
-        size: The smaller of height and width of the images in pixels.
+        size: The smaller of height and width of the images in pixels; None if it isn't known.
 
     Raises:
         UserError: A word is neither of these, or a scale makes images too small or too large.
@@ -40,11 +40,12 @@ def views(words: Sequence[object], size: int) -> list[View]:
             continue
         if isinstance(word, bool) or not isinstance(word, int | float):
             raise UserError(f"tta={word} is unknown: choose flip, and scales such as 0.75 or 1.25")
-        if not SMALLEST / size <= word <= _LARGEST_SCALE:
+        least = 1 / _LARGEST_SCALE if size is None else SMALLEST / size
+        if not least <= word <= _LARGEST_SCALE:
+            of, leaves = f" of {size} pixels", f", which leaves {SMALLEST} pixels,"
             raise UserError(
-                f"tta={word} makes images of {size} pixels too small or too large: choose a scale "
-                f"from {SMALLEST / size:.3g}, which leaves {SMALLEST} pixels, to "
-                f"{_LARGEST_SCALE:g}"
+                f"tta={word} makes images{of if size else ''} too small or too large: choose a "
+                f"scale from {least:.3g}{leaves if size else ''} to {_LARGEST_SCALE:g}"
             )
         if float(word) not in scales:
             scales.append(float(word))
@@ -71,14 +72,15 @@ class Viewing(Trained):
 
 
 def viewing(
-    trained: Trained, words: Sequence[object], size: int, weights: Sequence[float] | None
+    trained: Trained, words: Sequence[object], size: int | None, weights: Sequence[float] | None
 ) -> Viewing:
     """Returns a model that averages over views, and then weighs the classes.
 
     Args:
         trained: The model, without decision weights of its own.
         words: Views, as `views` takes them.
-        size: The smaller of height and width in pixels that the net is given.
+        size: The smaller of height and width in pixels that the net is given; None if it isn't
+            known.
         weights: Those of the classes; None leaves the averages as they are.
 
     Raises:
@@ -111,7 +113,8 @@ def averaged(
     for scale, flip in seen[1:]:
         shown = images
         if scale != 1:
-            size = tuple(max(SMALLEST, round(side * scale)) for side in (height, width))
+            least = SMALLEST / min(height, width)
+            size = tuple(round(side * max(scale, least)) for side in (height, width))
             shown = interpolate(shown, size=size, mode="bilinear", antialias=True)
         found = plain(shown.flip(-1) if flip else shown).cpu()
         found = found.flip(-1) if flip else found

@@ -167,8 +167,9 @@ def _deciding(trained: Trained, settings: PredictSettings) -> Trained:
     """Adds the views, and the weights of the classes, by which the pictures are predicted."""
     if not settings.tta:
         return deciding(trained, settings.decide)
-    given = by_tiles(trained, settings.tile) or trained.size
-    return viewing(trained, settings.tta, min(given), settings.decide)
+    fitted = None if trained.reader.fit == "none" else trained.size
+    given = by_tiles(trained, settings.tile) or fitted
+    return viewing(trained, settings.tta, min(given) if given else None, settings.decide)
 
 
 def _foreground(settings: PredictSettings, classes: Sequence[str]) -> list[bool]:

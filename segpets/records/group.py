@@ -218,18 +218,20 @@ def _name(groups: Sequence[Group]) -> None:
         keys = _differing(chosen) if len(chosen) > 1 else [k for k in overall if k in chosen[0]]
         names = [tuple(choices.get(key) for key in keys) for choices in chosen]
         configs = [c.runs[0].config or {} for c in group.configurations]
-        alike = [
-            config for config, name in zip(configs, names, strict=True) if names.count(name) > 1
-        ]
-        # Equal words, other configs: resumed to more epochs, or a default that has changed.
-        more = [key for key in _differing(alike) if key not in keys][:_MOST_KEYS]
-        for configuration, choices, config in zip(
-            group.configurations, chosen, configs, strict=True
+        # Equal words, other configs: resumed to more epochs, a default that has changed, or another
+        # run that was the latest.
+        alike: dict[object, list[Flat]] = {}
+        for config, name in zip(configs, names, strict=True):
+            alike.setdefault(name, []).append(config)
+        unlike = {name: _differing(same) for name, same in alike.items()}
+        more = [*dict.fromkeys(key for some in unlike.values() for key in some)][:_MOST_KEYS]
+        for configuration, choices, config, name in zip(
+            group.configurations, chosen, configs, names, strict=True
         ):
             named = {key: choices[key] for key in keys if key in choices}
-            named |= {key: config[key] for key in more if key in config}
-            configuration.choices = named
-        group.keys = [*keys, *more]
+            shown = [key for key in more if key not in keys or key in unlike[name]]
+            configuration.choices = named | {key: config[key] for key in shown if key in config}
+        group.keys = list(dict.fromkeys([*keys, *more]))
 
 
 def _choices(configuration: Configuration) -> Flat:

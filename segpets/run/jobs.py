@@ -20,7 +20,7 @@ from typing import Any, Final
 from segpets.errors import UserError
 from segpets.reading import in_one_line, read_json
 from segpets.run.directory import keep_damaged, read_summary
-from segpets.run.files import CONFIG, SUMMARY, SWEEP, set_aside, write_atomically
+from segpets.run.files import CONFIG, SUMMARY, SWEEP, set_aside, shown, write_atomically
 from segpets.run.lock import holder_of, waiting
 from segpets.run.versions import code_revision
 
@@ -62,12 +62,14 @@ class Job:
         overrides: What distinguishes it from the default.
         fingerprint: Names its config; see `segpets.config.fingerprint`.
         trainer: The group `trainer` of its config.
+        latest: The run that is the latest now, if its config names that.
     """
 
     path: Path
     overrides: tuple[str, ...]
     fingerprint: str
     trainer: Any = None
+    latest: Path | None = None
 
 
 def look(path: Path) -> tuple[State, dict[str, Any]]:
@@ -197,6 +199,19 @@ def remember(folder: Path, jobs: Sequence[Job], *, metric: str) -> None:
     known = listed(folder)
     known |= {job.path.name: list(job.overrides) for job in jobs}
     _note(folder, metric=metric, jobs=known)
+    now = next((job.latest for job in jobs if job.latest), None)
+    if now is None:
+        return
+    if (then := latest_of(folder)) is None:
+        _note(folder, latest=str(now))
+    elif then != now:
+        log.info("latest is %s in this sweep, as when it began", shown(then))
+
+
+def latest_of(folder: Path) -> Path | None:
+    """Reads which run was the latest when a sweep began whose jobs name it; None without any."""
+    noted = _noted(folder).get("latest")
+    return Path(noted) if isinstance(noted, str) else None
 
 
 def threads_of(folder: Path, mine: int) -> int:

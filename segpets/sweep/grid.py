@@ -11,7 +11,7 @@ from typing import Final
 from omegaconf import DictConfig, OmegaConf
 
 from segpets.errors import JobError, UserError, disk_is_full
-from segpets.run.files import shown
+from segpets.run.files import LATEST, shown
 from segpets.run.gpus import check_places
 from segpets.run.job import in_short
 from segpets.run.jobs import (
@@ -160,7 +160,16 @@ def job_of(cfg: DictConfig) -> Job:
         HydraConfig.instance().cfg = before
     words = OmegaConf.to_container(cfg.hydra.overrides.task)
     assert isinstance(words, list)
-    return Job(path, tuple(map(str, words)), fingerprint(cfg), cfg.trainer)
+    return Job(path, tuple(map(str, words)), fingerprint(cfg), cfg.trainer, _latest(cfg))
+
+
+def _latest(cfg: DictConfig) -> Path | None:
+    """Finds the latest run, if the config begins with it or learns from it."""
+    given = OmegaConf.to_container(OmegaConf.create([cfg.init_from, cfg.teacher]))
+    assert isinstance(given, list)
+    words = [word for one in given for word in (one if isinstance(one, list) else [one])]
+    path = Path(cfg.paths.log_dir, LATEST)
+    return path.resolve() if LATEST in words and path.is_dir() else None
 
 
 def _list(jobs: Sequence[Job], folder: Path) -> None:

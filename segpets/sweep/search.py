@@ -20,7 +20,7 @@ from segpets.errors import JobError, UserError
 from segpets.reading import read_json
 from segpets.run.files import RunFiles, shown, write_atomically
 from segpets.run.job import in_short
-from segpets.run.jobs import Job, State, look, may_start, planning, remember
+from segpets.run.jobs import Job, State, asked_to_stop, look, may_start, planning, remember
 from segpets.run.names import CONTROLS, HOW, fingerprint, safe_name
 from segpets.run.standing import standing
 from segpets.run.study import check_trials, of_the_space, open_study
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SHOWN: Final = 10
+_NOT_SEARCHED: Final = {"seed", "data.seed", "data.fold", "data.folds"}
 
 Words = Sequence[str]
 
@@ -119,16 +120,28 @@ def run_search(
             )
             if broken is not None:
                 raise UserError(f"the search can't go on: {broken}") from broken
-            if not all([_tell(study, number, job) for number, job, _ in jobs]):
+            ended = all([_tell(study, number, job) for number, job, _ in jobs])
+            if not ended or asked_to_stop(folder):
                 break
     own = [s.path for s in base.hydra.runtime.config_sources if s.provider == "command-line"]
     _conclude(study, space, folder, fixed, is_group, own=own)
+    if batch:
+        why = "a trial failed, and fail_fast=true" if ended else "a trial hasn't ended, which"
+        raise UserError(
+            f"{why} stops the search at {len(study.trials)} of {options.n_trials} trials: the same "
+            "command goes on"
+        )
 
 
 def _space(
     overrides: Sequence[Override], optional: Sequence[str], base: DictConfig
 ) -> dict[str, "BaseDistribution"]:
     space = {o.get_key_element(): distribution(o) for o in overrides if o.is_sweep_override()}
+    if odd := sorted(space.keys() & _NOT_SEARCHED):
+        raise UserError(
+            f"{odd[0]} is nothing that a search can choose, as the luckiest would win: give it one "
+            "value, or run a grid, without hparams_search"
+        )
     for key in sorted(set(optional) & space.keys()):
         if OmegaConf.select(base, key) is None:
             log.info("%s is not searched, as this config has none", key)

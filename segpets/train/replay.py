@@ -30,6 +30,7 @@ from segpets.run.trust import Trust
 from segpets.train.interruption import silence
 from segpets.train.parts import seeded_parts
 from segpets.train.resume import check_same_data, moved, opened
+from segpets.train.teacher import check_same_teacher
 
 log = logging.getLogger("segpets.train")
 
@@ -85,6 +86,7 @@ class _Step(Callback):
         if trainer.global_step + 1 > self.step:
             raise _DoneError
         assert isinstance(pl_module, SegmentationModule)
+        pl_module.on_train_batch_start(batch, batch_idx)  # Lightning calls it after callbacks
         self.images = list(batch["name"])
         self.seen = {p: _run(pl_module, batch, bf16=p == "bf16") for p in PRECISIONS}
         last = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
@@ -145,7 +147,9 @@ def replay(cfg: DictConfig, trust: Trust) -> Path:
     step = cfg.replay_step if cfg.replay_step is not None else read_failed_step(files).step
     if not isinstance(step, int) or step < 1:
         raise UserError(f"replay_step is {step}: steps are counted from 1")
-    cfg = OmegaConf.merge(cfg, {"resume": str(run), "overrides": []})  # type: ignore[assignment]
+    moved_to = [word for word in cfg.overrides if word.startswith("teacher=")]
+    changes = {"resume": str(run), "overrides": moved_to}
+    cfg = OmegaConf.merge(cfg, changes)  # type: ignore[assignment]
     own, _, _ = opened(cfg, trust)
     own = OmegaConf.create(moved(OmegaConf.to_container(own), str(run), place))
     assert isinstance(own, DictConfig)
@@ -157,6 +161,8 @@ def replay(cfg: DictConfig, trust: Trust) -> Path:
     with threads(thread_count(read_summary(run))):
         datamodule, module, _ = seeded_parts(own, trust, checkpoint=checkpoint)
         check_same_data(run, read_summary(run), datamodule)
+        if module.distillation is not None:
+            check_same_teacher(read_summary(run).get("teacher"), module.distillation.facts)
         trainer = build_trainer(own, extra_callbacks=[watcher])
         if trainer.world_size > 1:
             raise UserError(

@@ -19,7 +19,9 @@ from segpets.inference.ensemble import run_paths
 from segpets.run.checkpoint import LostError, read_checkpoint, verify
 from segpets.run.confine import check_links, check_paths
 from segpets.run.directory import Run, find_run
-from segpets.run.files import set_aside, shown
+from segpets.run.files import LATEST, set_aside, shown
+from segpets.run.job import is_job
+from segpets.run.jobs import latest_of
 from segpets.run.names import fingerprint
 from segpets.run.protocol import SPLIT_NAMES, split_names
 from segpets.run.ranks import current
@@ -135,11 +137,18 @@ def _with_facts(cfg: DictConfig, facts: dict[str, Any]) -> tuple[DictConfig, Run
 def _named(cfg: DictConfig) -> DictConfig:
     """Writes out which runs `init_from` and `teacher` name: `latest` will soon be another one."""
     log_dir = Path(cfg.paths.log_dir)
+    of_sweep = latest_of(Path(cfg.paths.output_dir).parent) if is_job() else None
+
+    def meant(run: Any) -> Any:
+        return str(of_sweep) if of_sweep is not None and run == LATEST else run
+
     with suppress(UserError):  # what isn't there is said where it is loaded, in the run's own log
         if cfg.init_from is not None:
-            cfg.init_from = str(find_run(cfg.init_from, log_dir=log_dir, key="init_from"))
+            cfg.init_from = str(find_run(meant(cfg.init_from), log_dir=log_dir, key="init_from"))
         if cfg.teacher is not None:
-            found = run_paths(cfg.teacher, log_dir=log_dir, key="teacher")
+            several = OmegaConf.is_list(cfg.teacher)
+            teacher = [*map(meant, cfg.teacher)] if several else meant(cfg.teacher)
+            found = run_paths(teacher, log_dir=log_dir, key="teacher")
             cfg.teacher = [str(find_run(run, log_dir=log_dir, key="teacher")) for run in found]
     return cfg
 

@@ -46,6 +46,9 @@ def distillation_of(
         if idle := [word for word in words if word.startswith("teacher_")]:
             log.warning("%s changes nothing without teacher=RUN", idle[0])
         return None
+    if not cfg.train:
+        log.warning("teacher changes nothing with train=false")
+        return None
     named = OmegaConf.to_container(cfg.teacher) if OmegaConf.is_config(cfg.teacher) else cfg.teacher
     try:
         runs = open_runs(named, log_dir=Path(cfg.paths.log_dir), trust=trust, key="teacher")

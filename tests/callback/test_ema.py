@@ -7,9 +7,10 @@ import torch
 from fixture_types import TakePart, Train
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from segpets.callback import EMA
+from segpets.distillation import Distillation
 from segpets.metric import SegmentationMetrics, confusion_matrices
 from segpets.train import Result
 
@@ -94,6 +95,15 @@ def test_what_looks_on_changes_nothing(train_tiny: Train) -> None:
     ).module.state_dict()
     for name, value in plain.items():  # a decay of 0 is the weights themselves
         assert torch.equal(value, averaged[name]), name
+
+
+def test_the_average_holds_no_second_teacher() -> None:
+    module = BoringModel()
+    module.distillation = Distillation(nn.Linear(32, 2), weight=1.0, temperature=1.0)
+    callback = EMA()
+    callback.setup(Trainer(accelerator="cpu", logger=False), module, "fit")
+    assert callback._average_model is not None
+    assert callback._average_model.module.distillation is module.distillation
 
 
 def test_the_average_lies_where_the_weights_will_lie() -> None:

@@ -182,6 +182,7 @@ def test_it_stops_at_the_step_after_a_resume_in_mid_epoch(
     [
         ["model=vit_tiny", "model.width=24", "model.depth=1", "model.dropout=0.3", "callback=ema"],
         ["model.auxiliary=1", "model.widths=[4,8,16]", "teacher=TEACHER"],
+        ["freeze=[down]"],  # whose statistics are kept from the first step on
     ],
 )
 def test_a_replayed_step_is_that_of_the_training(
@@ -191,7 +192,7 @@ def test_a_replayed_step_is_that_of_the_training(
     train_tiny(*words, "trainer.precision=32", folder="run")
     with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
         losses = {int(row["step"]) + 1: row["train/loss"] for row in csv.DictReader(file)}
-    for step in (2, 5):  # from the start, and from the checkpoint of the first epoch
+    for step in (1, 2, 5):  # from the start, and from the checkpoint of the first epoch
         place = tmp_path / f"again-{step}"
         words = ["debug=replay", f"run={tmp_path / 'run'}", f"replay_step={step}"]
         cfg = compose([*words, f"hydra.run.dir={place}"])

@@ -42,6 +42,25 @@ def test_words_that_mean_no_view_are_refused(word: Any, message: str) -> None:
         views([word], 64)
 
 
+def test_pictures_of_any_size_may_be_made_four_times_smaller() -> None:
+    assert views([0.25, 4], None) == [(1.0, False), (0.25, False), (4.0, False)]
+    with pytest.raises(UserError, match=r"makes images too small or too large: .* 0\.25 to 4"):
+        views([0.2], None)
+
+
+def test_a_small_picture_keeps_its_shape() -> None:
+    """Of 40x80 pixels, a view of half that size would have 20 rows: it has 32, and 64 columns."""
+    seen: list[tuple[int, ...]] = []
+
+    def plain(images: Tensor) -> Tensor:
+        seen.append(tuple(images.shape[-2:]))
+        return images[:, :2].float()
+
+    pictures = torch.zeros(1, 3, 40, 80, dtype=torch.uint8)
+    averaged(plain, pictures, plain(pictures), views([0.5], None))
+    assert seen == [(40, 80), (32, 64)]
+
+
 @pytest.fixture(scope="module")
 def images(finished: Result) -> Tensor:
     batch = next(iter(finished.datamodule.plain_dataloader("test")))

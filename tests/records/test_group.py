@@ -122,6 +122,18 @@ def test_equal_overrides_with_other_configs_are_told_apart(tmp_path: Path) -> No
     }
 
 
+def test_two_runs_that_were_the_latest_are_told_apart(tmp_path: Path) -> None:
+    """The words are the same; a third configuration has none of them."""
+    runs = [
+        make_run(tmp_path / name, "init_from=latest", config={"init_from": f"/runs/{name}"})
+        for name in ("one", "two")
+    ]
+    (group,), _ = ranked(*runs, make_run(tmp_path / "fresh", config={"init_from": "null"}))
+    assert group.keys == ["init_from"]
+    labels = {c.label for c in group.configurations}
+    assert labels == {"init_from=/runs/one", "init_from=/runs/two", "default"}
+
+
 def test_where_a_run_lies_and_what_machine_it_ran_on_is_no_difference(tmp_path: Path) -> None:
     runs = []
     for seed in (1, 2):

@@ -252,6 +252,28 @@ def test_a_search_that_was_killed_goes_on(start: Start, words: list[str], tmp_pa
     assert re.search(r"Continuing from .*last\.ckpt", done.stdout)
 
 
+@pytest.mark.slow
+def test_fail_fast_ends_a_search(command: Command, words: list[str], tmp_path: Path) -> None:
+    words = [*words, "loss.mood=choice(good,bad)", "trainer.max_epochs=1", "n_trials=6"]
+    done = command(*words, "fail_fast=true", "seed=3", **environment(tmp_path))
+    assert done.returncode == 1, done.stdout
+    ended = trials(tmp_path)
+    moods = [trial.params["loss.mood"] for trial in ended]
+    assert 1 < len(moods) < 6 and moods == ["good"] * (len(moods) - 1) + ["bad"], "another seed"
+    assert [t.state for t in ended] == [TrialState.COMPLETE] * (len(ended) - 1) + [TrialState.FAIL]
+    assert (
+        f"error: a trial failed, and fail_fast=true stops the search at {len(ended)} of 6 trials"
+    ) in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize("word", ["seed=1,2", "data.fold=0,1"])
+def test_luck_is_not_searched(command: Command, words: list[str], word: str) -> None:
+    done = command(*words, "data.folds=2", word)
+    assert done.returncode == 1
+    key = word.partition("=")[0]
+    assert f"error: {key} is nothing that a search can choose" in done.stdout
+
+
 def test_there_must_be_something_to_search(command: Command, words: list[str]) -> None:
     words = [word for word in words if "interval" not in word]
     done = command(*words)

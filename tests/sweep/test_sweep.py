@@ -9,6 +9,7 @@ import pytest
 import torch
 from fixture_types import Command, Start
 from made_sweep import LOSS, environment, jobs, metrics, names_of_steps, weights
+from omegaconf import OmegaConf
 
 
 def test_a_failing_job_stops_no_other_and_is_tried_again(
@@ -132,6 +133,27 @@ def test_damage_and_growth(command: Command, words: list[str], own: Path, tmp_pa
     assert (mended["seed=1"]["path"] / "damaged-summary.json").is_file()
     for key in ("config_fingerprint", "threads", "overrides"):
         assert mended["seed=1"][key] == whole["seed=1"][key]
+
+
+@pytest.mark.slow
+def test_latest_means_the_same_to_all_jobs_of_a_sweep(
+    command: Command, words: list[str], own: Path, tmp_path: Path
+) -> None:
+    alone = [word for word in words if word not in ("-m", "sweep=s")]
+    latest = tmp_path / "logs" / "train" / "latest"
+    assert command(*alone, **environment(own)).returncode == 0
+    first = latest.resolve()
+    chosen = ["init_from=latest", "teacher=latest", "teacher_weight=0.1"]
+    assert command(*words, *chosen, "seed=1", **environment(own)).returncode == 0
+    assert command(*alone, "seed=5", **environment(own)).returncode == 0
+    assert latest.resolve() != first
+    more = command(*words, *chosen, "seed=1,2", **environment(own))
+    assert more.returncode == 0, more.stdout
+    assert "1 new, 1 complete" in more.stdout
+    assert "in this sweep, as when it began" in more.stdout
+    files = sorted((tmp_path / "logs/train/multiruns/s").glob("*/config.yaml"))
+    configs = [OmegaConf.load(file) for file in files]
+    assert [(c.init_from, list(c.teacher)) for c in configs] == [(str(first), [str(first)])] * 2
 
 
 @pytest.mark.slow

@@ -173,6 +173,12 @@ def test_teachers_that_cannot_teach_are_answered(
         assert "has other weights than the teacher that this run began with" in (
             " ".join(changed.stdout.split())
         )
+    step = ["debug=replay", "run=run", "replay_step=1"]
+    for words, reason in (([], "has other weights"), (["teacher=gone"], "teacher=gone")):
+        replayed = command(*step, *words)
+        assert replayed.returncode == 1 and reason in " ".join(replayed.stdout.split())
+    replayed = command(*step, f"teacher={elsewhere}")
+    assert replayed.returncode == 0, replayed.stdout
     moved = command(*again, f"teacher={elsewhere}")
     assert moved.returncode == 0, moved.stdout
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
@@ -191,6 +197,16 @@ def test_a_weight_without_a_teacher_is_said_to_change_nothing(tiny: Tiny, comman
     done = command(*tiny(*QUICK, "teacher_weight=5"))
     assert done.returncode == 0, done.stdout
     assert "teacher_weight changes nothing without teacher=RUN" in done.stdout
+
+
+def test_nothing_is_taught_by_a_test_alone(
+    teacher: Result, tiny: Tiny, tmp_path: Path, command: Command
+) -> None:
+    words = [f"init_from={teacher.path}", f"teacher={teacher.path}", "train=false"]
+    done = command(*tiny(*QUICK, *words, "hydra.run.dir=run"))
+    assert done.returncode == 0, done.stdout
+    assert "teacher changes nothing with train=false" in done.stdout
+    assert "teacher" not in json.loads((tmp_path / "run" / "summary.json").read_text())
 
 
 @pytest.mark.slow
