@@ -96,10 +96,10 @@ def test_a_typo_is_answered_in_words(command: Command, words: list[str], answer:
 @pytest.mark.parametrize(
     ("words", "answer"),
     [
-        (["+tta=[flip]"], "segpets.predict has no key tta, and would ignore it"),
+        (["+stage=test"], "segpets.predict has no key stage, and would ignore it"),
         (["++batchsize=3"], "Did you mean batch_size?"),
         (["+data.range=[0,4095]"], "segpets.predict has no key data.range"),
-        (["tta=[flip]"], "tta is no key of the config. `--cfg job` prints all keys\n"),
+        (["stage=test"], "stage is no key of the config. `--cfg job` prints all keys\n"),
     ],
 )
 def test_a_command_takes_no_key_that_it_would_ignore(
