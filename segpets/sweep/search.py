@@ -76,8 +76,7 @@ def run_search(
 ) -> None:
     """Runs trials until there are as many as requested; those of earlier starts count.
 
-    A trial that was interrupted goes on. Trials that fail or end in NaN are recorded and passed
-    over.
+    Interrupted trials go on. Those that fail or end in NaN are recorded and passed over.
 
     Args:
         config: The sweep's config, with Hydra's own.
@@ -90,8 +89,8 @@ def run_search(
 
     Raises:
         JobError: A choice can't be composed.
-        UserError: There is nothing to search, another search lies in the folder, or no trial ended
-            well.
+        UserError: There is nothing to search, another search lies in the folder, no trial ended
+            well, or `fail_fast` ended it.
     """
     check(config, [config.trainer] * options.n_trials)
     folder = Path(config.hydra.sweep.dir).absolute()
@@ -114,10 +113,8 @@ def run_search(
         while batch := _batch(study, space, options, folder):
             jobs = list(_jobs(study, batch, fixed, compose))
             remember(folder, [job for _, job, _ in jobs], metric=config.optimized_metric)
-            broken = launch_all(
-                {job.path: words for _, job, words in jobs},
-                partial(launch, batch[0].number),
-            )
+            to_do = {job.path: words for _, job, words in jobs}
+            broken = launch_all(to_do, partial(launch, batch[0].number))
             if broken is not None:
                 raise UserError(f"the search can't go on: {broken}") from broken
             ended = all([_tell(study, number, job) for number, job, _ in jobs])
@@ -126,11 +123,14 @@ def run_search(
     own = [s.path for s in base.hydra.runtime.config_sources if s.provider == "command-line"]
     _conclude(study, space, folder, fixed, is_group, own=own)
     if batch:
-        why = "a trial failed, and fail_fast=true" if ended else "a trial hasn't ended, which"
-        raise UserError(
-            f"{why} stops the search at {len(study.trials)} of {options.n_trials} trials: the same "
-            "command goes on"
-        )
+        raise _cut_short(len(study.trials), options.n_trials, ended=ended)
+
+
+def _cut_short(trials: int, wanted: int, *, ended: bool) -> UserError:
+    why = "a trial failed, and fail_fast=true" if ended else "a trial hasn't ended, which"
+    return UserError(
+        f"{why} stops the search at {trials} of {wanted} trials: the same command goes on"
+    )
 
 
 def _space(
