@@ -134,7 +134,7 @@ def test_the_first_cell_installs_a_clone_where_segpets_is_not(clone: str, tmp_pa
     done = subprocess.run(
         [python, "-m", "IPython", "--no-banner", "first.ipy"],
         cwd=here,
-        env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        env={k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
         | {"IPYTHONDIR": str(tmp_path / "ipython")},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
