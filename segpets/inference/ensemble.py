@@ -6,7 +6,7 @@ Alexander Pritzel, Charles Blundell, 2016, arXiv 1612.01474.
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,7 @@ from segpets.errors import UserError
 from segpets.inference.trained import Segmenter, Trained, load
 from segpets.run.directory import read_summary
 from segpets.run.files import LATEST, shown
-from segpets.run.find import find_runs, pruned_at
+from segpets.run.find import find_runs, pruned_at, words_of
 from segpets.run.protocol import labels_of
 from segpets.run.stored import StoredRun, open_run
 from segpets.run.trust import Trust
@@ -83,9 +83,7 @@ def run_paths(
     Raises:
         UserError: They are none, or too many.
     """
-    single = isinstance(runs, str | bytes | Path) or not isinstance(runs, Iterable)
-    words = [str(runs)] if single else [str(word) for word in runs]
-    if not words:
+    if not (words := words_of(runs)):
         raise UserError(f"{key} names nothing: give a run directory, a sweep's folder, or a list")
     paths: dict[Path, Path] = {}
     for word in words:

@@ -3,9 +3,10 @@
 import glob
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from segpets.errors import UserError
 from segpets.reading import read_json
@@ -29,6 +30,14 @@ class Unranked:
     path: Path
     status: str
     reason: str
+
+
+def words_of(runs: Any) -> list[str]:
+    """Lists the words of a key that takes one run, several or none."""
+    if runs is None:
+        return []
+    single = isinstance(runs, str | bytes | Path) or not isinstance(runs, Iterable)
+    return [str(runs)] if single else [str(word) for word in runs]
 
 
 def pruned_at(path: Path) -> int | None:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -205,7 +206,12 @@ def remember(folder: Path, jobs: Sequence[Job], *, metric: str) -> None:
     if (then := latest_of(folder)) is None:
         _note(folder, latest=str(now))
     elif then != now:
-        log.info("latest is %s in this sweep, as when it began", shown(then))
+        _say_latest(then)
+
+
+@cache
+def _say_latest(path: Path) -> None:  # once for all batches of a search
+    log.info("latest is %s in this sweep, as when it began", shown(path))
 
 
 def latest_of(folder: Path) -> Path | None:

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from segpets.errors import JobError, UserError, disk_is_full
 from segpets.run.files import LATEST, shown
+from segpets.run.find import words_of
 from segpets.run.gpus import check_places
 from segpets.run.job import in_short
 from segpets.run.jobs import (
@@ -165,11 +166,9 @@ def job_of(cfg: DictConfig) -> Job:
 
 def _latest(cfg: DictConfig) -> Path | None:
     """Finds the latest run, if the config begins with it or learns from it."""
-    given = OmegaConf.to_container(OmegaConf.create([cfg.init_from, cfg.teacher]))
-    assert isinstance(given, list)
-    words = [word for one in given for word in (one if isinstance(one, list) else [one])]
     path = Path(cfg.paths.log_dir, LATEST)
-    return path.resolve() if LATEST in words and path.is_dir() else None
+    named = LATEST in words_of(cfg.init_from) + words_of(cfg.teacher)
+    return path.resolve() if named and path.is_dir() else None
 
 
 def _list(jobs: Sequence[Job], folder: Path) -> None:

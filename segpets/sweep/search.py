@@ -123,10 +123,13 @@ def run_search(
     own = [s.path for s in base.hydra.runtime.config_sources if s.provider == "command-line"]
     _conclude(study, space, folder, fixed, is_group, own=own)
     if batch:
-        raise _cut_short(len(study.trials), options.n_trials, ended=ended)
+        raise _cut_short(study, folder, options.n_trials, ended=ended)
 
 
-def _cut_short(trials: int, wanted: int, *, ended: bool) -> UserError:
+def _cut_short(study: "Study", folder: Path, wanted: int, *, ended: bool) -> UserError:
+    if (trials := sum(trial.state.is_finished() for trial in study.trials)) == wanted:
+        told = f"python -m segpets.sweep status={shown(folder)} says why"
+        return UserError(f"a trial failed, with fail_fast=true, and none is left to run: {told}")
     why = "a trial failed, and fail_fast=true" if ended else "a trial hasn't ended, which"
     return UserError(
         f"{why} stops the search at {trials} of {wanted} trials: the same command goes on"

@@ -158,11 +158,12 @@ def replay(cfg: DictConfig, trust: Trust) -> Path:
         "Running step %d again, from %s", step, shown(checkpoint) if checkpoint else "the start"
     )
     silence()
-    with threads(thread_count(read_summary(run))):
+    summary = read_summary(run)
+    with threads(thread_count(summary)):
         datamodule, module, _ = seeded_parts(own, trust, checkpoint=checkpoint)
-        check_same_data(run, read_summary(run), datamodule)
+        check_same_data(run, summary, datamodule)
         if module.distillation is not None:
-            check_same_teacher(read_summary(run).get("teacher"), module.distillation.facts)
+            check_same_teacher(summary.get("teacher"), module.distillation.facts)
         trainer = build_trainer(own, extra_callbacks=[watcher])
         if trainer.world_size > 1:
             raise UserError(

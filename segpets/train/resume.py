@@ -20,6 +20,7 @@ from segpets.run.checkpoint import LostError, read_checkpoint, verify
 from segpets.run.confine import check_links, check_paths
 from segpets.run.directory import Run, find_run
 from segpets.run.files import LATEST, set_aside, shown
+from segpets.run.find import words_of
 from segpets.run.job import is_job
 from segpets.run.jobs import latest_of
 from segpets.run.names import fingerprint
@@ -146,8 +147,7 @@ def _named(cfg: DictConfig) -> DictConfig:
         if cfg.init_from is not None:
             cfg.init_from = str(find_run(meant(cfg.init_from), log_dir=log_dir, key="init_from"))
         if cfg.teacher is not None:
-            several = OmegaConf.is_list(cfg.teacher)
-            teacher = [*map(meant, cfg.teacher)] if several else meant(cfg.teacher)
+            teacher = [*map(meant, words_of(cfg.teacher))]
             found = run_paths(teacher, log_dir=log_dir, key="teacher")
             cfg.teacher = [str(find_run(run, log_dir=log_dir, key="teacher")) for run in found]
     return cfg

@@ -264,6 +264,13 @@ def test_fail_fast_ends_a_search(command: Command, words: list[str], tmp_path: P
     assert (
         f"error: a trial failed, and fail_fast=true stops the search at {len(ended)} of 6 trials"
     ) in " ".join(done.stdout.split())
+    # The same trials again, of which the last fails: nothing is left that could go on.
+    words = [*words, "sweep=t", f"n_trials={len(ended)}"]
+    last = command(*words, "fail_fast=true", "seed=3", **environment(tmp_path))
+    assert last.returncode == 1, last.stdout
+    told = " ".join(last.stdout.split())
+    assert "error: a trial failed, with fail_fast=true, and none is left to run:" in told
+    assert "the same command goes on" not in told
 
 
 @pytest.mark.parametrize("word", ["seed=1,2", "data.fold=0,1"])
