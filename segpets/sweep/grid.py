@@ -63,13 +63,13 @@ def run_grid(
     check(config)
     folder = Path(config.hydra.sweep.dir).absolute()
     named = labels({" ".join(words): words for words in combinations})
-    words_of: dict[Path, Words] = {}
+    overrides: dict[Path, Words] = {}
     jobs: list[Job] = []
     for words in combinations:
         job = composed(named[" ".join(words)], words, compose)
-        if job.path not in words_of:
+        if job.path not in overrides:
             jobs.append(job)
-            words_of[job.path] = words
+            overrides[job.path] = words
     check(config, [job.trainer for job in jobs])
     if config.dry_run:
         _list(jobs, folder)
@@ -81,7 +81,7 @@ def run_grid(
     counts = {action: sum(a == action for _, a in planned) for action in Plan}
     told = ", ".join(f"{n} {action}" for action, n in counts.items() if n)
     log.info("Sweep %s, %d jobs: %s", shown(folder), len(jobs), told)
-    to_do = {job.path: words_of[job.path] for job, action in planned if action != Plan.DONE}
+    to_do = {job.path: overrides[job.path] for job, action in planned if action != Plan.DONE}
     broken: Exception | None = None
     if to_do:
         with watched(folder):
