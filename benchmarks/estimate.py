@@ -28,7 +28,7 @@ from segpets.config import compose
 from segpets.muon import Muon
 from segpets.optimizer import made_fused
 
-_FREE = ("view", "reshape", "detach", "expand", "permute", "transpose", "t.default", "slice")
+_FREE = ("view", "reshape", "detach", "expand", "permute", "transpose", "aten.t.default", "slice")
 """Operations that only look at the same memory in another way."""
 
 

@@ -76,8 +76,16 @@ def iou(parts: Ints | Floats) -> Floats:
     return value
 
 
-def mean_over_classes(scores: Floats) -> Floats:
-    """Means over the last axis of what isn't NaN; NaN where all is."""
+def mean_over_classes(scores: Floats, *, of: NDArray[np.bool_] | None = None) -> Floats:
+    """Means over the last axis of what isn't NaN; NaN where all is.
+
+    Args:
+        scores: (..., C).
+        of: The classes that are meant, as many as the last axis has; a mean is NaN where one of
+            them is, so that none is over fewer.
+    """
+    if of is not None:
+        scores = np.where(np.isnan(scores[..., of]).any(-1, keepdims=True), np.nan, scores[..., of])
     known = ~np.isnan(scores)
     count = known.sum(-1)
     total = np.where(known, scores, 0.0).sum(-1)
@@ -211,7 +219,12 @@ def bootstrap_interval(differences: Floats, *, resamples: int, seed: int) -> Flo
 
 
 def bootstrap_of_sums(
-    parts: Floats, statistic: Callable[[Floats], Floats], *, resamples: int, seed: int
+    parts: Floats,
+    statistic: Callable[[Floats], Floats],
+    *,
+    resamples: int,
+    seed: int,
+    least: float = 0.0,
 ) -> Floats:
     """95 % percentile bootstrap intervals of what is computed from sums over images.
 
@@ -223,14 +236,16 @@ def bootstrap_of_sums(
         statistic: Maps sums, (R, M), to S values of each, (R, S); NaN where there is none.
         resamples: How often N images are drawn with replacement.
         seed: Of the draws' generator.
+        least: The part of the resamples that must have a value, for its interval to say anything.
 
     Returns:
-        Lower and upper ends, (2, S); NaN for a value that no resample has.
+        Lower and upper ends, (2, S); NaN for a value that no resample has, or fewer than `least`.
     """
     sums = _resampled_sums(parts, resamples=resamples, seed=seed)
     values = np.concatenate([statistic(s) for s in sums])
     ends: Floats = np.full((2, values.shape[1]), np.nan)
-    known = ~np.isnan(values).all(0)
+    share = (~np.isnan(values)).mean(0)
+    known = (share > 0) & (share >= least)
     ends[:, known] = np.nanquantile(values[:, known], _ENDS, axis=0)
     return ends
 

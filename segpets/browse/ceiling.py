@@ -58,22 +58,25 @@ def label_ceiling(
 
     Returns:
         The ceiling, whose intervals are over photographs; None if fewer than `LEAST_PAIRS` of them
-        were annotated twice.
+        were annotated twice, or each draw of them lacks a class.
     """
     counted = [*_counts(pairs, samples, source, reader, len(classes))]
     counts = _by_photograph(counted, len(samples))
     if len(counts) < LEAST_PAIRS:
         return None
     size = len(classes)
+    there = ~np.isnan(iou(parts_of(counts.sum(0).reshape(size, size))))
 
     def statistic(sums: NDArray[np.float64]) -> NDArray[np.float64]:
         parts = parts_of(sums.reshape(-1, size, size))
         scores = iou(parts)
         pixels = parts[:, 0].sum(1) / parts[:, 1].sum(1)
-        return np.column_stack([mean_over_classes(scores), pixels, scores])
+        return np.column_stack([mean_over_classes(scores, of=there), pixels, scores])
 
     found = statistic(counts.sum(0, keepdims=True))[0]
     low, high = bootstrap_of_sums(counts, statistic, resamples=_RESAMPLES, seed=0)
+    if np.isnan(low[0]):  # no draw of photographs has every class
+        return None
     mean, pixel, *by_class = (
         Estimate(float(value), float(below), float(above), len(counts))
         for value, below, above in zip(found, low, high, strict=True)

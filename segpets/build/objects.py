@@ -186,6 +186,16 @@ def build_trainer(cfg: DictConfig, *, extra_callbacks: Sequence[Callback] = ()) 
             f"trainer.precision={precision} has the weights in it, too, which is for TPUs: choose "
             "bf16-mixed, 16-mixed or 32-true"
         )
+    if precision in ("16-mixed", "16") and _on_cpu(cfg.trainer.accelerator):
+        raise UserError(
+            f"trainer.precision={precision} is for GPUs, and on a CPU Lightning would take bf16: "
+            "choose bf16-mixed or 32-true"
+        )
+    if cfg.trainer.get("overfit_batches"):
+        raise UserError(
+            "trainer.overfit_batches replaces the sampler that a training goes on by: give "
+            "data.overfit=N, the number of images"
+        )
     try:
         own = {key: value for key, value in cfg.trainer.items() if key not in OURS}
         trainer: Trainer = build(own, "trainer", **parts, **_for_several(own))

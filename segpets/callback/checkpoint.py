@@ -124,12 +124,18 @@ class BestAndLast(Checkpoint):
         self._epoch_is_over = True
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Has checkpoints written in their own folder."""
+        """Has checkpoints written in their own folder, and a resumed training counted by epochs.
+
+        Lightning (2.6.6) counts the epoch that a checkpoint ends with twice if there are `max_steps`.
+        """
         trainer.strategy.checkpoint_io = InPlace()
+        by_epochs = {"_iteration_based_training": lambda: False}
+        vars(trainer.fit_loop).update(by_epochs)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Lets signals end the training after a step, and completes what was restored."""
         stop_after_step(together=trainer.world_size > 1)
+        _check_validated(trainer)
         self._saved = time.monotonic()
         for name, parameter in pl_module.named_parameters() if self._gradients else ():
             if name in self._gradients:
@@ -179,6 +185,8 @@ class BestAndLast(Checkpoint):
         if improved:
             self.best = value
         self._save(trainer, improved=improved)
+        # It was resumed in its midst, or not: the schedules count it as any other.
+        trainer.fit_loop._restarting = False
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
@@ -280,6 +288,17 @@ class BestAndLast(Checkpoint):
         """Restores the best value so far, if its weights are there."""
         if (self.folder / BEST).exists():
             self.best = state_dict["best"]
+
+
+def _check_validated(trainer: Trainer) -> None:
+    """Refuses epochs that don't end with a validation: other weights are kept than it judges."""
+    batches, every = trainer.num_training_batches, trainer.val_check_batch
+    if trainer.enable_validation and (every is None or batches % every):  # None: after a while
+        raise UserError(
+            f"trainer.val_check_interval={trainer.val_check_interval}: an epoch of {batches} batches "
+            "would not end with a validation, and its weights are kept unjudged: give a whole "
+            f"number that divides {batches}, or 1.0 for once an epoch"
+        )
 
 
 def _count_only_whole_batches(loop: dict[str, Any], trainer: Trainer, batches: int) -> None:

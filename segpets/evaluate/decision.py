@@ -10,7 +10,7 @@ from torch import Tensor
 
 from segpets.evaluate.calibration import PixelSample
 from segpets.evaluate.classes import Merge
-from segpets.evaluate.slices import Interval
+from segpets.evaluate.slices import LEAST, Interval
 from segpets.hardware import threads
 from segpets.inference.decision import as_bias
 from segpets.metric import confusion_matrices, scores
@@ -108,7 +108,8 @@ def gain(
     """Computes how much the mean IoU of the same images gains, with its interval over them.
 
     The mean is over the classes of their truth. One that is only predicted would count in the mean
-    of that prediction alone, and the others would seem to gain by it.
+    of that prediction alone, and the others would seem to gain by it. A draw that lacks one of them
+    says nothing of it.
 
     Args:
         before: Pixels rightly predicted, of the truth, and predicted, of each image, (N, 3, K); or
@@ -119,14 +120,17 @@ def gain(
     """
     several = before.reshape(-1, *after.shape)
     parts = np.stack([*several, after], axis=1).astype(np.float64)  # (N, M + 1, 3, K)
+    there = after[:, 1].sum(0) > 0
 
     def statistic(sums: NDArray[np.float64]) -> NDArray[np.float64]:
         sums = sums.reshape(-1, *parts.shape[1:])  # (R, M + 1, 3, K)
-        mean = mean_over_classes(np.where(sums[:, :, 1] > 0, iou(sums), np.nan))  # (R, M + 1)
+        mean = mean_over_classes(
+            np.where(sums[:, :, 1] > 0, iou(sums), np.nan), of=there
+        )  # (R, M + 1)
         gained: NDArray[np.float64] = mean[:, -1:] - mean[:, :-1].mean(1, keepdims=True)
         return gained
 
     flat = parts.reshape(len(parts), -1)
     value = statistic(flat.sum(0, keepdims=True))[0, 0]
-    low, high = bootstrap_of_sums(flat, statistic, resamples=resamples, seed=seed)
+    low, high = bootstrap_of_sums(flat, statistic, resamples=resamples, seed=seed, least=LEAST)
     return Interval(float(value), float(low[0]), float(high[0]))

@@ -163,10 +163,11 @@ def _decided(record: Record) -> list[str]:
         "decision and tta": "Decision weights and several views change the mean IoU",
     }
     for name, gain in record["gains"].items():
-        said.append(
-            f"{titles[name]} by {gain['value']:+.4f} (95 %: {gain['low']:+.4f} to "
-            f"{gain['high']:+.4f})"
-        )
+        if gain["low"] is None:
+            ends = "no interval: most draws of images lack a class"
+        else:
+            ends = f"95 %: {gain['low']:+.4f} to {gain['high']:+.4f}"
+        said.append(f"{titles[name]} by {gain['value']:+.4f} ({ends})")
     if decision := record["decision"]:
         weights = ",".join(f"{weight:g}" for weight in decision["weights"].values())
         words = f"Decision weights ({decision['protocol']['weights']})"
@@ -277,4 +278,6 @@ def _cell(value: float | None) -> Cell:
 
 
 def _ends(interval: Record | None) -> Cell:
-    return Cell("-") if interval is None else Cell(f"{interval['low']:.3f}-{interval['high']:.3f}")
+    if interval is None or interval["low"] is None:
+        return Cell("-")
+    return Cell(f"{interval['low']:.3f}-{interval['high']:.3f}")

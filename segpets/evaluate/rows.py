@@ -102,9 +102,9 @@ def image_row(entry: JudgedImage, classes: Sequence[str], *, width: int) -> dict
     return row
 
 
-def interval(found: Interval) -> dict[str, float]:
-    """Lists a value and the ends of its interval."""
-    return {"value": found.value, "low": found.low, "high": found.high}
+def interval(found: Interval) -> dict[str, float | None]:
+    """Lists a value and the ends of its interval; None where it has none."""
+    return {"value": found.value, "low": unknown(found.low), "high": unknown(found.high)}
 
 
 def slice_report(part: Slice) -> dict[str, object]:

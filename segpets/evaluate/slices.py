@@ -13,6 +13,8 @@ from segpets.stats import bootstrap_of_sums, iou, mean_over_classes
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+LEAST: Final = 0.5
+"""The part of the draws that must have every class, for an interval of their mean to be shown."""
 SIZE: Final = "object_size"
 BACKGROUND: Final = "background"
 SIZES: Final = ("small", "medium", "large")
@@ -24,8 +26,8 @@ class Interval:
 
     Attributes:
         value: The value.
-        low: The lower end.
-        high: The upper end.
+        low: The lower end; NaN where too few draws of images have every class that counts.
+        high: The upper end, likewise.
     """
 
     value: float
@@ -57,7 +59,8 @@ def intervals(
     """Computes metrics of the sums over images, with intervals.
 
     Images are drawn with replacement, their pixels counted together, and the metric computed from
-    that, as from the data set: it isn't a mean of the images' own metrics.
+    that, as from the data set: it isn't a mean of the images' own metrics. A draw that lacks a
+    class of the whole says nothing of the mean over classes; where most do, it has no interval.
 
     Args:
         parts: Pixels rightly predicted, of the truth, and predicted, of each image, (N, 3, K).
@@ -67,12 +70,13 @@ def intervals(
     """
     flat = parts.reshape(len(parts), -1).astype(np.float64)
     count = len(classes)
+    there = ~np.isnan(iou(parts.sum(0)))
 
     def statistic(sums: Floats) -> Floats:
-        return _metrics(sums.reshape(-1, 3, count))
+        return _metrics(sums.reshape(-1, 3, count), there)
 
     values = statistic(flat.sum(0, keepdims=True))[0]
-    low, high = bootstrap_of_sums(flat, statistic, resamples=resamples, seed=seed)
+    low, high = bootstrap_of_sums(flat, statistic, resamples=resamples, seed=seed, least=LEAST)
     names = ["mean_iou", "pixel_accuracy", *(f"iou/{name}" for name in classes)]
     return {
         name: Interval(*map(float, ends))
@@ -81,11 +85,14 @@ def intervals(
     }
 
 
-def _metrics(sums: Floats) -> Floats:
-    """Computes mean IoU, pixel accuracy and each class's IoU, (R, 2 + K), from sums, (R, 3, K)."""
+def _metrics(sums: Floats, there: NDArray[np.bool_]) -> Floats:
+    """Computes mean IoU, pixel accuracy and each class's IoU, (R, 2 + K), from sums, (R, 3, K).
+
+    The mean is over the classes that are `there`, (K,).
+    """
     scores, pixels = iou(sums), sums[:, 1].sum(1)
     some = pixels > 0
-    mean = np.where(some, mean_over_classes(scores), np.nan)
+    mean = np.where(some, mean_over_classes(scores, of=there), np.nan)
     accuracy = np.where(some, sums[:, 0].sum(1) / np.where(some, pixels, 1), np.nan)
     return np.column_stack([mean, accuracy, scores])
 

@@ -1,6 +1,7 @@
 """Keeps a run that goes on within its own directory, whoever made it."""
 
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ _PATHS: Final = {
     *("log_dir", "logdir", "root_dir", "default_root_dir", "output_dir", "sub_dir", "_args_"),
 }
 """Arguments of callbacks, loggers, trainer and profiler that are parts of paths."""
+_METRIC: Final = re.compile(r"(train|val|test)/(?!.*\.\.)[^~\\]+")
 
 
 def check_paths(config: Mapping[str, Any], run: Path, *, own: Mapping[str, Any]) -> None:
@@ -29,13 +31,15 @@ def check_paths(config: Mapping[str, Any], run: Path, *, own: Mapping[str, Any])
         UserError: One would; the message names its key.
     """
     mine = set(_texts({part: own.get(part) for part in _ACTS}))
+    known = {key for key, _ in mine}
     for key, text in _texts({part: config.get(part) for part in _ACTS}):
         if (key, text) in mine or _is_confined(key, text, run):
             continue
-        key = in_one_line(key)[:200]
+        word = f"{'' if key in known else '++'}{in_one_line(key)[:200]}"
         raise UserError(
-            f"{in_one_line(run)}: its config has {key}={in_one_line(text)[:200]}, outside of the "
-            f"run. If that is yours, say it again: resume=... {key}=..."
+            f"{in_one_line(run)}: its config has {in_one_line(key)[:200]}="
+            f"{in_one_line(text)[:200]}, outside of the run. If that is yours, say it again: "
+            f"resume=... {word}=..."
         )
 
 
@@ -43,6 +47,8 @@ def _is_confined(key: str, text: str, run: Path) -> bool:
     name = key.rpartition(".")[2].partition("[")[0]
     if name in ("name", "version", "filename"):  # below a folder that is checked by itself
         return not set(text) & set("/\\") and text != ".."
+    if name == "monitor" and _METRIC.fullmatch(text):  # a name, not a file's
+        return True
     is_path = name in _PATHS or text in (".", "..") or set(text) & set("/\\~")
     return not is_path or _is_within(text, run)
 

@@ -26,7 +26,8 @@ ACCUMULATING = (
     "+trainer.accumulate_grad_batches=2",
 )
 LONGER = ("trainer.max_epochs=4",)
-VALIDATING = ("+trainer.val_check_interval=2",)
+VALIDATING = ("+trainer.val_check_interval=1",)
+BY_STEPS = ("trainer.max_epochs=-1", "trainer.max_steps=9")  # 3 an epoch
 
 
 class Stop(Callback):
@@ -121,8 +122,9 @@ def undisturbed(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Undistu
         (ACCUMULATING, signal.SIGINT, {"after": 5}),
         (VALIDATING, signal.SIGTERM, {"after": 5}),  # a validation is due
         (VALIDATING, signal.SIGTERM, {"while_validating": 1}),
+        (BY_STEPS, signal.SIGTERM, {"after": 4}),
     ],
-    ids=["mid-epoch", "validation", "half a step", "ctrl-c", "before", "in between"],
+    ids=["mid-epoch", "validation", "half a step", "ctrl-c", "before", "in between", "by steps"],
 )
 def test_it_goes_on_to_the_last_bit(
     tiny: Tiny,
@@ -144,12 +146,43 @@ def test_it_goes_on_to_the_last_bit(
     assert order.names == names, "no batch is trained twice, and none is left out"
     assert differing(left_by(folder), left_by(run)) == []
     summary = json.loads((run / "summary.json").read_text())
-    assert (summary["status"], summary["epochs"]) == ("completed", 2)
+    assert (summary["status"], summary["epochs"]) == ("completed", names[-1][0] + 1)
+
+
+def test_a_kill_between_epochs_changes_nothing_of_a_training_by_steps(
+    tiny: Tiny, undisturbed: Undisturbed, tmp_path: Path
+) -> None:
+    class Die(Callback):
+        def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+            if trainer.global_step == 4:  # of 3 an epoch, after which it was saved
+                raise RuntimeError("gone")
+
+    run, order = tmp_path / "run", Order()
+    folder, names = undisturbed(BY_STEPS)
+    with pytest.raises(RuntimeError, match="gone"):
+        train(compose([*tiny(*BY_STEPS), f"hydra.run.dir={run}"]), callbacks=[Die()])
+    train(compose([f"resume={run}"]), callbacks=[order])
+    assert order.names == names[3:]
+    assert differing(left_by(folder), left_by(run)) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("callback=early_stopping",), ("optimized_metric=val/iou/pet",)],
+    ids=["early stopping", "another metric"],
+)
+def test_names_of_metrics_are_no_paths(
+    train_tiny: Train, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    train_tiny(*words, "test=false")
+    result = train(compose([f"resume={tmp_path / 'run'}", "trainer.max_epochs=3"]))
+    assert json.loads((result.path / "summary.json").read_text())["epochs"] == 3
 
 
 @pytest.mark.slow
-def test_a_plateau_schedule_knows_the_epoch_before_the_stop(
-    tiny: Tiny, undisturbed: Undisturbed, tmp_path: Path
+@pytest.mark.parametrize("after", [4, 6])
+def test_a_plateau_schedule_knows_the_epoch_of_the_stop(
+    tiny: Tiny, undisturbed: Undisturbed, tmp_path: Path, after: int
 ) -> None:
     # A loss that falls is no maximum, so each epoch lowers the rate.
     plateau = ("scheduler=plateau", "scheduler.patience=0", "scheduler.monitor=val/loss")
@@ -158,11 +191,11 @@ def test_a_plateau_schedule_knows_the_epoch_before_the_stop(
     folder, _ = undisturbed(words)
     with pytest.raises(KeyboardInterrupt):
         cfg = compose([*tiny(*words), f"hydra.run.dir={run}"])
-        train(cfg, callbacks=[Stop(signal.SIGTERM, after=6)])
+        train(cfg, callbacks=[Stop(signal.SIGTERM, after=after)])
     train(compose([f"resume={run}"]))
-    after = left_by(run)
-    assert differing(left_by(folder), after) == []
-    assert after["last"]["optimizer_states"][0]["param_groups"][0]["lr"] == 0.001  # halved twice
+    left = left_by(run)
+    assert differing(left_by(folder), left) == []
+    assert left["last"]["optimizer_states"][0]["param_groups"][0]["lr"] == 0.001  # halved twice
 
 
 @pytest.mark.slow

@@ -242,6 +242,9 @@ def test_a_variant_trains(train_tiny: Train, words: list[str]) -> None:
     [
         ("trainer.precision=bf16-true", "has the weights in it, too, which is for TPUs"),
         ("trainer.precision=64-true", "choose bf16-mixed, 16-mixed or 32-true"),
+        ("trainer.precision=16-mixed", "is for GPUs, and on a CPU Lightning would take bf16"),
+        ("+trainer.overfit_batches=2", "give data.overfit=N, the number of images"),
+        ("+trainer.val_check_interval=2", "an epoch of 3 batches would not end with a validation"),
         ("callback.pictures.every_n_epochs=0", "callback.pictures: every_n_epochs is 0: give 1"),
         ("optimized_metric=train/mean_iou", "train/mean_iou, which isn't measured on val images"),
     ],
