@@ -15,7 +15,7 @@ from PIL import Image
 
 from segpets.browse.ceiling import Ceiling, label_ceiling
 from segpets.browse.duplicates import Pair
-from segpets.browse.survey import DUPLICATES, Survey
+from segpets.browse.survey import DUPLICATES, Survey, are_parted
 from segpets.data import SegmentationDataModule
 from segpets.data.decoded import read_sample
 from segpets.errors import FileError
@@ -102,7 +102,8 @@ def say(copies: Copies, found: Survey, folder: Path) -> None:
         return
     parted = sum(_straddles(found, pair) for pair in copies.pairs)
     pairs = f"{count} pair{'s' if count > 1 else ''} of images of one photograph"
-    log.info("%s, %d of them in two splits: %s/duplicates.csv", pairs, parted, shown(folder))
+    where = "splits or folds" if found.folds else "splits"
+    log.info("%s, %d of them in two %s: %s/duplicates.csv", pairs, parted, where, shown(folder))
     if parted:
         log.info("data.exclude=%s/%s leaves them out of training", shown(folder), DUPLICATES)
     if (ceiling := copies.ceiling) is not None:
@@ -129,7 +130,8 @@ def _caption(found: Survey, pair: Pair) -> str:
 
 
 def _straddles(found: Survey, pair: Pair) -> bool:
-    return not set(found.stages_of[pair.first]) & set(found.stages_of[pair.second])
+    one, other = found.stages_of[pair.first], found.stages_of[pair.second]
+    return are_parted(one, other, folds=found.folds)
 
 
 def _as_csv(copies: Copies, found: Survey) -> str:
@@ -153,7 +155,7 @@ def _as_csv(copies: Copies, found: Survey) -> str:
 
 
 def _exclusions(copies: Copies, found: Survey) -> str:
-    """Lists, of each pair in two splits, the image that is nearer to training."""
+    """Lists, of each pair in two splits or folds, the image that is nearer to training."""
     order = list(found.stages)
     lines = ["# Images that are nearly in a later split, too: data.exclude=THIS_FILE"]
     listed = set()
@@ -161,7 +163,7 @@ def _exclusions(copies: Copies, found: Survey) -> str:
         if not _straddles(found, pair):
             continue
         rows = (pair.first, pair.second)
-        row, other = sorted(rows, key=lambda row: order.index(found.stages_of[row][-1]))
+        row, other = sorted(rows, key=lambda row: (order.index(found.stages_of[row][-1]), row))
         name = found.samples[row].name
         if name not in listed:
             listed.add(name)

@@ -2,13 +2,18 @@
 
 import csv
 import io
+import logging
 import math
+import statistics
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -17,13 +22,18 @@ from segpets.browse.survey import Survey
 from segpets.data import SegmentationDataModule
 from segpets.data.decode import read_indices
 from segpets.data.decoded import read_sample
+from segpets.data.pixels import in_threads
 from segpets.errors import FileError, UserError
+from segpets.labels import IGNORE_INDEX
 from segpets.reading import csv_cell, read_csv
 from segpets.report.figure import colourise, in_columns, mixed, sheet, shrunk, visible
 from segpets.report.paint import RGB
 from segpets.run.directory import read_summary
 from segpets.run.files import OUT_OF_FOLD, shown, write_atomically
 from segpets.run.find import find_runs
+from segpets.stats import iou, mean_over_classes
+
+log = logging.getLogger("segpets.browse")
 
 ISSUES: Final = "label_issues.csv"
 SHOWN: Final = 60
@@ -37,10 +47,12 @@ class Issue:
 
     Attributes:
         row: The sample's place in the survey.
-        contradiction: From 0, none, to 1, sure of other classes throughout.
-        mean_iou: Of the prediction, judged by the mask.
-        mask: The file of the predicted mask.
-        run: The run that predicted it.
+        contradiction: From 0, none, to 1, sure of other classes throughout; the mean of the runs
+            that predicted it.
+        mean_iou: Of the prediction, judged by the mask; NaN where no pixel counts.
+        mask: The file of the predicted mask, of the run that is nearest to the mean.
+        run: That run.
+        changed: Whether the mask has changed since.
     """
 
     row: int
@@ -48,16 +60,24 @@ class Issue:
     mean_iou: float
     mask: Path
     run: Path
+    changed: bool = False
 
 
 def find_issues(
-    words: object, found: Survey, log_dir: Path, meant: Mapping[str, Any]
+    words: object,
+    found: Survey,
+    datamodule: SegmentationDataModule,
+    log_dir: Path,
+    meant: Mapping[str, Any],
 ) -> list[Issue]:
     """Reads the predictions of folds, and ranks the masks that they contradict.
+
+    Masks that have changed since are last, where the pictures have the size that the runs saw.
 
     Args:
         words: Runs or folders of runs, as `predictions=` names them.
         found: The survey of the same data.
+        datamodule: The data.
         log_dir: Where `latest` and sweeps by their names are looked for.
         meant: What the data's labels mean, in the words of a protocol.
 
@@ -68,7 +88,8 @@ def find_issues(
     listed = [words] if isinstance(words, str) else list(words)  # type: ignore[call-overload]
     paths, _ = find_runs([str(word) for word in listed], log_dir=log_dir, key="predictions")
     rows = {sample.name: row for row, sample in enumerate(found.samples)}
-    issues: dict[int, Issue] = {}
+    told: dict[int, list[Issue]] = defaultdict(list)
+    sized_alike: set[Path] = set()
     for run in paths:
         known = read_summary(run).get("protocol") or {}
         for key in _MEANT if (run / OUT_OF_FOLD).is_file() else ():
@@ -77,15 +98,74 @@ def find_issues(
                     f"predictions={shown(run)} was trained with other data ({key}: "
                     f"{_words(known[key])}; and not {_words(meant[key])}): give those"
                 )
+        alike = known.get("fit", "stretch") == meant["fit"]
+        if alike and known.get("resolution") == meant["resolution"]:
+            sized_alike.add(run)
         for issue in _of_run(run, rows):
-            if issue.row not in issues or issue.contradiction > issues[issue.row].contradiction:
-                issues[issue.row] = issue
-    if not issues:
+            told[issue.row].append(issue)
+    if not told:
         raise UserError(
             f"predictions={words}: no run there holds {OUT_OF_FOLD} of these images. Train with "
             "folds: -m data.folds=5 data.fold=0,1,2,3,4"
         )
-    return sorted(issues.values(), key=lambda issue: (-issue.contradiction, issue.row))
+    ranked = sorted(map(_mean, told.values()), key=lambda one: (-one.contradiction, one.row))
+    return _of_today(ranked, found, datamodule, sized_alike)
+
+
+def _mean(issues: Sequence[Issue]) -> Issue:
+    """Averages what several runs say of a mask."""
+    mean = statistics.fmean(issue.contradiction for issue in issues)
+    nearest = min(issues, key=lambda issue: abs(issue.contradiction - mean))
+    return replace(nearest, contradiction=mean)
+
+
+def _of_today(
+    issues: list[Issue], found: Survey, datamodule: SegmentationDataModule, comparable: set[Path]
+) -> list[Issue]:
+    """Puts last the masks that aren't those that were judged.
+
+    Raises:
+        UserError: Most aren't.
+    """
+
+    def has_changed(at: int) -> bool:
+        issue, sample = issues[at], found.samples[issues[at].row]
+        try:
+            mask = read_sample(sample, datamodule.source, datamodule.reader).mask
+            predicted = read_indices(issue.mask)
+        except FileError:  # lost, or not a picture
+            return False
+        if mask.shape != predicted.shape:
+            return False
+        now = _mean_iou(mask, predicted, found.counts.shape[1] - 1)
+        return abs(now - issue.mean_iou) > 1e-4
+
+    looked = [at for at, issue in enumerate(issues) if issue.run in comparable]
+    answers = in_threads(lambda i: has_changed(looked[i]), len(looked), "Comparing")
+    changed = {at for at, answer in zip(looked, answers, strict=True) if answer}
+    if 2 * len(changed) > len(looked):
+        raise UserError(
+            f"{len(changed)} of {len(looked)} masks aren't those that the runs of predictions= "
+            "were judged by: give the data that they were trained with, or train the folds anew"
+        )
+    if changed:
+        log.warning(
+            "%d of the masks have changed since, such as that of %s: they are ranked last. Train "
+            "the folds anew to rank them, too",
+            len(changed),
+            found.title(issues[min(changed)].row),
+        )
+    kept = [issue for at, issue in enumerate(issues) if at not in changed]
+    return kept + [replace(issues[at], changed=True) for at in sorted(changed)]
+
+
+def _mean_iou(mask: NDArray[np.uint8], predicted: NDArray[np.uint8], classes: int) -> float:
+    """Computes the mean IoU of the classes in truth or prediction; NaN where no pixel counts."""
+    predicted, mask = predicted[mask != IGNORE_INDEX], mask[mask != IGNORE_INDEX]
+    ids = range(classes)
+    hit = [np.count_nonzero((mask == k) & (predicted == k)) for k in ids]
+    parts = [hit, *([np.count_nonzero(one == k) for k in ids] for one in (mask, predicted))]
+    return float(mean_over_classes(iou(np.array(parts))))
 
 
 def _words(value: object) -> str:
@@ -101,8 +181,8 @@ def _of_run(run: Path, rows: dict[str, int]) -> Iterator[Issue]:
             if number > _MOST_ROWS:
                 raise ValueError(f"it has more than {_MOST_ROWS:,} rows")
             name = row["name"]
-            contradiction, mean_iou = float(row["contradiction"]), float(row["mean_iou"])
-            if not 0 <= contradiction <= 1 or not math.isfinite(mean_iou):
+            contradiction, mean_iou = float(row["contradiction"]), float(row["mean_iou"] or "nan")
+            if not 0 <= contradiction <= 1 or math.isinf(mean_iou):
                 raise ValueError(f"{name} has numbers out of range")
             if name in rows:  # so it holds no path
                 mask = file.parent / "masks" / f"{name}.png"
@@ -137,7 +217,8 @@ def tiles_of(
         predicted = _fitted(predicted, mask)
         painted = [colourise(ids, classes) for ids in (mask, predicted)]
         row = [shrunk(part) for part in (image, *painted, mixed(image, painted[1]))]
-        caption = f"{found.title(issue.row)}: contradicted by {issue.contradiction:.3f}"
+        changed = ", changed since" if issue.changed else ""
+        caption = f"{found.title(issue.row)}: contradicted by {issue.contradiction:.3f}{changed}"
         tiles.append((f"{caption}, mean IoU {issue.mean_iou:.3f}", row))
     return tiles
 
@@ -164,13 +245,16 @@ def save(
     """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["name", "stage", "contradiction", "mean_iou", "mask", "predicted", "run"])
+    numbers = ("contradiction", "mean_iou", "changed")
+    table.writerow(["name", "stage", *numbers, "mask", "predicted", "run"])
     names: list[str] = []
     for issue in issues:
         sample = found.samples[issue.row]
-        names.append(f"# {sample.name}  # contradicted by {issue.contradiction:.3f}")
+        if not issue.changed:
+            names.append(f"# {sample.name}  # contradicted by {issue.contradiction:.3f}")
         cells: list[Any] = [sample.name, " ".join(found.stages_of[issue.row])]
-        cells += [f"{issue.contradiction:.6f}", f"{issue.mean_iou:.6f}"]
+        mean_iou = "" if math.isnan(issue.mean_iou) else f"{issue.mean_iou:.6f}"
+        cells += [f"{issue.contradiction:.6f}", mean_iou, "yes" if issue.changed else ""]
         cells += [str(sample.mask), str(issue.mask), shown(issue.run)]
         table.writerow(map(csv_cell, map(str, cells)))
     write_atomically(folder / ISSUES, text.getvalue())

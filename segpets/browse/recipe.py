@@ -102,6 +102,7 @@ def browse(cfg: DictConfig) -> Result:
         classes=classes,
         reader=datamodule.reader,
         duplicates=settings.doctor,
+        folds=datamodule.is_fold,
     )
     findings = contents.findings
     if settings.doctor:
@@ -153,7 +154,8 @@ def _issues(
     if settings.predictions is None:
         return []
     meant = _labels_of(cfg, datamodule) | {"masks": datamodule.source.rules}
-    return label_issues.find_issues(settings.predictions, contents, Path(cfg.train_log_dir), meant)
+    log_dir = Path(cfg.train_log_dir)
+    return label_issues.find_issues(settings.predictions, contents, datamodule, log_dir, meant)
 
 
 def _labels_of(cfg: DictConfig, datamodule: SegmentationDataModule) -> dict[str, Any]:

@@ -48,6 +48,7 @@ class Survey:
         findings: What is wrong, the serious things first.
         pairs: Images of one photograph, the likest first; none if they weren't looked for.
         files: The image file of each row, within the data set's folder.
+        folds: Whether train and val are dealt into folds, which part any two of their images.
     """
 
     samples: list[Sample]
@@ -58,6 +59,7 @@ class Survey:
     findings: list[Finding]
     pairs: list[Pair]
     files: list[str]
+    folds: bool = False
 
     def title(self, row: int) -> str:
         """Returns the name of a sample, or its file where that says more."""
@@ -71,6 +73,7 @@ def survey(
     classes: Sequence[str],
     reader: Reader,
     duplicates: bool = False,
+    folds: bool = False,
 ) -> Survey:
     """Decodes every file of a data set, in threads, and judges it.
 
@@ -85,6 +88,7 @@ def survey(
         classes: Names, in the order of their ids.
         reader: The rules by which images become what a net sees, and are compared.
         duplicates: Whether near duplicates are looked for, too.
+        folds: Whether train and val are dealt into folds.
     """
     samples, stages = merged(splits)
     sizes = np.zeros((len(samples), 2), dtype=np.int64)
@@ -119,11 +123,11 @@ def survey(
     findings += [*_judged(samples, errors), *_of_single_classes(samples, counts, classes)]
     stages_of, pairs = _stages_of(splits, stages), near_duplicates(thumbnails)
     files = [_within(source.root, sample.image) for sample in samples]
-    findings += _of_copies(samples, files, stages_of, pixels, sizes)
+    findings += _of_copies(samples, files, stages_of, pixels, sizes, folds=folds)
     findings += _noticed(facts, sizes[:, 0] > 0, stages, classes, reader, str(source.root))
-    findings += _of_pairs(samples, files, stages_of, pixels, pairs)
+    findings += _of_pairs(samples, files, stages_of, pixels, pairs, folds=folds)
     findings.sort(key=lambda found: not found.serious)
-    return Survey(samples, stages, stages_of, sizes, counts, findings, pairs, files)
+    return Survey(samples, stages, stages_of, sizes, counts, findings, pairs, files, folds)
 
 
 def _thumbnail(
@@ -266,6 +270,8 @@ def _of_copies(
     stages_of: dict[int, list[str]],
     pixels: NDArray[np.uint64],
     sizes: NDArray[np.int64],
+    *,
+    folds: bool,
 ) -> Iterator[Finding]:
     """Finds images with the same pixels: in two stages (leakage), or twice in one."""
     order = np.argsort(pixels, kind="stable")
@@ -277,7 +283,7 @@ def _of_copies(
         for row in ranked[:-1]:
             kept = ranked[-1]
             other = _title(samples[kept], files[kept])
-            yield _copy(samples[row], stages_of[row][-1], other, stages_of[kept][-1])
+            yield _copy(samples[row], stages_of[row][-1], other, stages_of[kept][-1], folds=folds)
 
 
 def _last(stages_of: dict[int, list[str]], row: int) -> int:
@@ -290,15 +296,36 @@ def _of_pairs(
     stages_of: dict[int, list[str]],
     pixels: NDArray[np.uint64],
     pairs: Sequence[Pair],
+    *,
+    folds: bool,
 ) -> Iterator[Finding]:
     """Describes images of one photograph whose pixels aren't the same."""
     for pair in pairs:
         if pixels[pair.first] != pixels[pair.second]:
-            yield _nearly(samples, files, stages_of, pair)
+            yield _nearly(samples, files, stages_of, pair, folds=folds)
+
+
+def are_parted(stages: Sequence[str], others: Sequence[str], *, folds: bool) -> bool:
+    """Tells whether a model may be trained on one of two images and judged by the other."""
+    dealt = folds and not {"test"} & {*stages, *others}
+    return dealt or not set(stages) & set(others)
+
+
+def _remedy(stage: str, other: str, leaves: str, *, folds: bool) -> str:
+    if stage != other:
+        return f"{leaves}: what is measured on {other} was learnt by"
+    if folds and stage != "test":
+        return f"{leaves}: with data.folds, a model may learn by one and be judged by the other"
+    return f"exclude one of them, unless it should count twice in {stage}"
 
 
 def _nearly(
-    samples: list[Sample], files: list[str], stages_of: dict[int, list[str]], pair: Pair
+    samples: list[Sample],
+    files: list[str],
+    stages_of: dict[int, list[str]],
+    pair: Pair,
+    *,
+    folds: bool,
 ) -> Finding:
     """Describes two images of one photograph; what is nearest to the training may be left out."""
     row, other = sorted((pair.first, pair.second), key=lambda row: _last(stages_of, row))
@@ -309,20 +336,13 @@ def _nearly(
         f"of {stage} is nearly the same image as {title} of {other_stage}: {how}, "
         f"details correlate to {pair.alike:.3f}"
     )
-    remedy = (
-        f"leave it out, as {DUPLICATES} does: what is measured on {other_stage} was learnt by"
-        if stage != other_stage
-        else f"exclude one of them, unless it should count twice in {stage}"
-    )
+    leaves = f"leave it out, as {DUPLICATES} does"
+    remedy = _remedy(stage, other_stage, leaves, folds=folds)
     return Finding(False, str(samples[row].image), problem, remedy, samples[row].name, False)
 
 
-def _copy(sample: Sample, stage: str, other: str, other_stage: str) -> Finding:
-    leaks = stage != other_stage
+def _copy(sample: Sample, stage: str, other: str, other_stage: str, *, folds: bool) -> Finding:
+    leaks = are_parted([stage], [other_stage], folds=folds)
     problem = f"of {stage} is the same image as {other} of {other_stage}"
-    remedy = (
-        f"exclude one of them: what is measured on {other_stage} was learnt or chosen by"
-        if leaks
-        else f"exclude one of them, unless it should count twice in {stage}"
-    )
+    remedy = _remedy(stage, other_stage, "exclude one of them", folds=folds)
     return Finding(leaks, str(sample.image), problem, remedy, sample.name, leave_out=leaks)

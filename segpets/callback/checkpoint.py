@@ -126,7 +126,7 @@ class BestAndLast(Checkpoint):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Has checkpoints written in their own folder, and a resumed training counted by epochs.
 
-        Lightning (2.6.6) counts the epoch that a checkpoint ends with twice if there are `max_steps`.
+        With `max_steps`, Lightning (2.6.6) counts the epoch that a checkpoint ends with twice.
         """
         trainer.strategy.checkpoint_io = InPlace()
         by_epochs = {"_iteration_based_training": lambda: False}
@@ -295,9 +295,9 @@ def _check_validated(trainer: Trainer) -> None:
     batches, every = trainer.num_training_batches, trainer.val_check_batch
     if trainer.enable_validation and (every is None or batches % every):  # None: after a while
         raise UserError(
-            f"trainer.val_check_interval={trainer.val_check_interval}: an epoch of {batches} batches "
-            "would not end with a validation, and its weights are kept unjudged: give a whole "
-            f"number that divides {batches}, or 1.0 for once an epoch"
+            f"trainer.val_check_interval={trainer.val_check_interval}: an epoch of {batches} "
+            "batches would not end with a validation, and its weights are kept unjudged: give a "
+            f"whole number that divides {batches}, or 1.0 for once an epoch"
         )
 
 

@@ -74,9 +74,13 @@ def _absent(
     for missing, stages in lost.items():
         names = ", ".join(classes[index] for index in missing)
         where = "" if len(stages) == len(STAGES) else f" of {' or '.join(stages)}"
-        scores = "their scores say" if len(missing) > 1 else "its score says"
+        several = len(missing) > 1
+        scores = "their scores say" if several else "its score says"
+        counts = "they count" if several else "it counts"
+        there = " there" if where else ""
         yield Notice(
-            f"No mask{where} holds {names}", f"{scores} nothing{' there' if where else ''}"
+            f"No mask{where} holds {names}",
+            f"{scores} nothing{there}, and once predicted, {counts} 0 in the means",
         )
 
 

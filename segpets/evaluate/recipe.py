@@ -31,7 +31,7 @@ from segpets.loss.base import weighted_parts
 from segpets.run.directory import thread_count
 from segpets.run.files import OTHER_FOLDER, make_ready, shown, write_atomically
 from segpets.run.lock import check_new, held
-from segpets.run.protocol import SPLIT_NAMES, labels_of
+from segpets.run.protocol import SPLIT_NAMES, bands_of, labels_of
 from segpets.run.stored import StoredRun
 from segpets.run.trust import Trust
 from segpets.settings import Natural, Settings, Weights, table
@@ -114,6 +114,7 @@ def _task(cfg: DictConfig, settings: EvaluateSettings, trust: Trust) -> tuple[Ta
     merged = merge(trained.classes, data["classes"], labels)
     datamodule = build_data(cfg, data)
     trained = trained.seeing(datamodule.reader, datamodule.window)
+    _check_bands(bands_of(data), bands_of(runs[0].config["data"]))
     datamodule.setup()
     seen = _seen(cfg, runs, data, datamodule)
     _check_unseen(keys_of(datamodule.splits[settings.stage], data), settings.stage, seen)
@@ -131,6 +132,18 @@ def _task(cfg: DictConfig, settings: EvaluateSettings, trust: Trust) -> tuple[Ta
     # What a run was trained on fits no temperature and no weights.
     held_out = not seen & keys_of(datamodule.splits.val, data).keys()
     return Task(trained, datamodule, merged, labels, options, held_out), data
+
+
+def _check_bands(here: list[str] | None, there: list[str] | None) -> None:
+    """Refuses the bands of the training in another order, and warns of others."""
+    if here is None or there is None or here == there:
+        return
+    if sorted(here) == sorted(there):
+        raise UserError(
+            f"data.bands={here}, but the run was trained with data.bands={there}: give them in "
+            "that order"
+        )
+    log.warning("data.bands=%s are taken for the %s of the training, in this order", here, there)
 
 
 def _seen(

@@ -19,7 +19,7 @@ from segpets.inference.trained import Segmenter, Trained, load
 from segpets.run.directory import read_summary
 from segpets.run.files import LATEST, shown
 from segpets.run.find import find_runs, pruned_at, words_of
-from segpets.run.protocol import labels_of
+from segpets.run.protocol import bands_of, labels_of
 from segpets.run.stored import StoredRun, open_run
 from segpets.run.trust import Trust
 
@@ -152,6 +152,7 @@ def _check_alike(first: Trained, other: Trained) -> None:
             "data.fit": one.reader.fit,
             "data.channels": one.reader.channels,
             "data.range": one.reader.range,
+            "data.bands": bands_of(data),
             "data.window": one.window,
             "data.mean": list(data["mean"]),
             "data.std": list(data["std"]),

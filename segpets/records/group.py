@@ -259,7 +259,7 @@ def _rank(group: Group, metric: str) -> None:
         for configuration in group.configurations:
             if str(configuration.rank) in front:
                 configuration.fronts.append(cost)
-    group.notes += _classes_of_folds(group)
+    group.notes += [*_classes_of_folds(group), *_classes_of_runs(group)]
     tested = {_weights(run) for c in group.configurations for run in c.runs}
     if len(tested) > 1:
         group.notes.append(f"The tested weights are not chosen alike: {', '.join(sorted(tested))}")
@@ -281,6 +281,27 @@ def _classes_of_folds(group: Group) -> Iterator[str]:
             yield (
                 f"#{configuration.rank}: val has no {', '.join(dict.fromkeys(classes))} in fold "
                 f"{', '.join(map(str, folds))}: the means are over other classes there"
+            )
+
+
+def _classes_of_runs(group: Group) -> Iterator[str]:
+    """Yields a note for each stage of which some runs' means leave out a class that others count.
+
+    They do if neither truth nor prediction holds it; see docs/metrics.md.
+    """
+    runs = [(c, run) for c in group.configurations for run in c.runs if run.fold is None]
+    for stage in ("val", "test"):
+        part = f"{stage}/iou/"
+        of_run = [{name.partition(part)[2] for name in r.values if part in name} for _, r in runs]
+        every = set[str]().union(*of_run)
+        few = [which for which, own in enumerate(of_run) if own and own != every]
+        if few:
+            ranks = sorted({runs[which][0].rank for which in few})
+            lacking = sorted(set[str]().union(*(every - of_run[which] for which in few)))
+            yield (
+                f"{', '.join(f'#{rank}' for rank in ranks)}: {len(few)} of {len(runs)} runs "
+                f"neither see nor predict {', '.join(lacking)} in {stage}, and their means leave "
+                "it out, while others count an IoU of 0 or more: compare the IoU of each class"
             )
 
 

@@ -28,6 +28,12 @@ def labels_of(data: Mapping[str, Any]) -> str:
     return str(data.get("labels", "trimap"))
 
 
+def bands_of(data: Mapping[str, Any]) -> list[str] | None:
+    """Returns the files of an image's bands, in the order of the channels; None without any."""
+    bands = data.get("bands")
+    return [str(word) for word in bands] if bands else None
+
+
 class Data(Protocol):
     """A DataModule; see `segpets.data.SegmentationDataModule`."""
 

@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import math
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,7 +28,8 @@ COLUMNS: Final = ("name", "mean_iou", "pixel_accuracy", "contradiction")
 class FoldPredictions(Callback):
     """Writes the predicted mask of each image, and how far the model contradicts the given one.
 
-    `masks/<name>.png` holds class ids; the table beside it has a row an image.
+    `masks/<name>.png` holds class ids; the table beside it has a row an image, without IoU and
+    accuracy where no pixel counts.
 
     Args:
         file: The table.
@@ -58,10 +60,11 @@ class FoldPredictions(Callback):
         for name, pred, count, value in zip(batch["name"], preds, counts, found, strict=True):
             picture = Image.fromarray(pred.to(torch.uint8).numpy())
             picture.save(self.file.parent / "masks" / f"{name}.png")
-            right = count.diagonal().sum() / count.sum().clamp(min=1)
-            mean = scores(count)["iou"].nanmean().nan_to_num()
-            numbers = [f"{float(number):.6f}" for number in (mean, right, value)]
-            self._rows.append([csv_cell(name), *numbers])
+            right = count.diagonal().sum() / count.sum()  # NaN if no pixel counts
+            mean = scores(count)["iou"].nanmean()
+            numbers = (number.item() for number in (mean, right, value))
+            cells = ("" if math.isnan(number) else f"{number:.6f}" for number in numbers)
+            self._rows.append([csv_cell(name), *cells])
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the rows, of all processes, in the order of the names."""

@@ -20,7 +20,7 @@ from segpets.inference.ensemble import load_runs, open_runs
 from segpets.inference.trained import Trained
 from segpets.report.grid import number
 from segpets.run.files import shown
-from segpets.run.protocol import labels_of
+from segpets.run.protocol import bands_of, labels_of
 from segpets.run.trust import Trust
 from segpets.settings import table
 from segpets.train.leaks import warn_of_leaks
@@ -124,12 +124,13 @@ def _check_alike(cfg: DictConfig, teacher: Trained, datamodule: SegmentationData
             f"teacher={_named(cfg)} knows the classes {', '.join(teacher.classes)}, but the data "
             f"have {', '.join(classes)}: its probabilities would mean something else"
         )
-    here, there = labels_of(table(cfg.data)), labels_of(teacher.config["data"])
-    if here != there:
-        raise UserError(
-            f"teacher={_named(cfg)} was trained with data.labels={there}, but the data have "
-            f"data.labels={here}: its probabilities would mean something else"
-        )
+    for key, of in (("labels", labels_of), ("bands", bands_of)):
+        here, there = of(table(cfg.data)), of(teacher.config["data"])
+        if here != there:
+            raise UserError(
+                f"teacher={_named(cfg)} was trained with data.{key}={there}, but the data have "
+                f"data.{key}={here}: its probabilities would mean something else"
+            )
     for key in ("channels", "range"):
         here, there = getattr(datamodule.reader, key), getattr(teacher.reader, key)
         if here != there:

@@ -38,11 +38,17 @@ def test_a_sound_set_says_nothing() -> None:
 def test_a_class_that_a_split_lacks_is_named_with_the_split() -> None:
     few = ([0, 1], [0, 1])
     assert said(facts(ALL, few, few)) == [
-        "No mask of val or test holds drone: its score says nothing there"
+        "No mask of val or test holds drone: its score says nothing there, and once predicted, it "
+        "counts 0 in the means"
     ]
-    assert said(facts(few, few, few)) == ["No mask holds drone: its score says nothing"]
+    assert said(facts(few, few, few)) == [
+        "No mask holds drone: its score says nothing, and once predicted, it counts 0 in the means"
+    ]
     none = ([0], [0])
-    assert said(facts(none, none, none)) == ["No mask holds leaf, drone: their scores say nothing"]
+    assert said(facts(none, none, none)) == [
+        "No mask holds leaf, drone: their scores say nothing, and once predicted, they count 0 in "
+        "the means"
+    ]
 
 
 def test_a_class_in_fewer_images_than_there_are_folds_is_named() -> None:

@@ -164,6 +164,22 @@ def test_folds_that_lack_a_class_are_named(tmp_path: Path) -> None:
     assert group.notes == []
 
 
+def test_runs_whose_means_are_over_other_classes_are_named(tmp_path: Path) -> None:
+    """A class that the truth lacks counts 0 where it is predicted, and else not at all."""
+    rare = {"test/iou/pet": 0.9, "test/iou/rare": 0.0}
+    runs = [
+        make_run(tmp_path / "a", "model=unet", **rare, **{METRIC: 0.45}),
+        make_run(tmp_path / "b", "model=fcn", **{"test/iou/pet": 0.6, METRIC: 0.6}),
+    ]
+    (group,), _ = ranked(*runs)
+    (note,) = group.notes
+    assert note.startswith("#1: 1 of 2 runs neither see nor predict rare in test, and their means")
+    (group,), _ = ranked(
+        runs[0], make_run(tmp_path / "c", "model=vit", **rare), metric="test/iou/pet"
+    )
+    assert group.notes == []
+
+
 def test_the_epochs_of_folds_have_the_interval_of_folds(tmp_path: Path) -> None:
     runs = []
     for fold, curve in enumerate(([0.5, 0.9], [0.9, 0.9], [0.1, 0.5, 0.9])):
