@@ -122,8 +122,7 @@ def browse(cfg: DictConfig) -> Result:
     before = read_text(datamodule.exclude) if datamodule.exclude else ""
     if settings.doctor:
         write_atomically(folder / "doctor.csv", as_csv(findings))
-        excluded = exclusions(findings, before=before)
-        write_atomically(folder / "exclude.txt", excluded)
+        write_atomically(folder / "exclude.txt", exclusions(findings, before=before))
         meant = _labels_of(cfg, datamodule) | {"images": {"test": len(splits.test)}}
         save(copies, contents, folder, classes=classes, protocol=meant, before=before)
     if issues:

@@ -31,6 +31,7 @@ RARE: Final = 0.01
 DUPLICATES: Final = "duplicates.txt"
 """The list for `data.exclude` of images that are nearly in a later stage, too."""
 
+_OTHER_CLASSES = "correct the mask, or name the classes in data.classes"
 _SAME_FORMAT = {"MPO": "JPEG"}  # several JPEGs in a row, as some cameras write
 
 
@@ -91,10 +92,9 @@ def survey(
         folds: Whether train and val are dealt into folds.
     """
     samples, stages = merged(splits)
-    sizes = np.zeros((len(samples), 2), dtype=np.int64)
-    counts = np.zeros((len(samples), len(classes) + 1), dtype=np.int64)
-    pixels = np.zeros(len(samples), dtype=np.uint64)
-    facts = np.zeros(len(samples), dtype=FACTS)
+    sizes = np.zeros((len(samples), 2), np.int64)
+    counts = np.zeros((len(samples), len(classes) + 1), np.int64)
+    pixels, facts = np.zeros(len(samples), np.uint64), np.zeros(len(samples), FACTS)
     thumbnails = np.zeros((len(samples) if duplicates else 0, SIDE, SIDE), dtype=np.float16)
     findings = list(_of_the_list(splits, source.root))
 
@@ -107,11 +107,10 @@ def survey(
             return error
         image, ids, facts[row] = decoded.image, decoded.whole_mask, decoded.facts
         of_each = np.bincount(ids.reshape(-1), minlength=IGNORE_INDEX + 1)
-        if (strange := np.flatnonzero(of_each[len(classes) : IGNORE_INDEX])).size:
-            ids_ = (strange + len(classes)).tolist()
-            problem = f"has the class ids {ids_}, but there are {len(classes)} classes"
-            remedy = "correct the mask, or name the classes in data.classes"
-            return Finding(True, str(sample.mask), problem, remedy, sample.name)
+        held = np.flatnonzero(of_each[:IGNORE_INDEX]).tolist()
+        if strange := [number for number in held if number >= len(classes)]:
+            problem = f"has the class ids {strange}, but there are {len(classes)} classes"
+            return Finding(True, str(sample.mask), problem, _OTHER_CLASSES, sample.name)
         sizes[row] = ids.shape
         counts[row] = [*of_each[: len(classes)], of_each[IGNORE_INDEX]]
         pixels[row] = _hashed(image)
@@ -119,8 +118,8 @@ def survey(
             thumbnails[row] = _thumbnail(image, sample, source, reader)
         return misnamed
 
-    errors: list[FileError | Finding | None] = list(in_threads(one, len(samples), "Examining"))
-    findings += [*_judged(samples, errors), *_of_single_classes(samples, counts, classes)]
+    findings += _judged(samples, list(in_threads(one, len(samples), "Examining")))
+    findings += _of_single_classes(samples, counts, classes)
     stages_of, pairs = _stages_of(splits, stages), near_duplicates(thumbnails)
     files = [_within(source.root, sample.image) for sample in samples]
     findings += _of_copies(samples, files, stages_of, pixels, sizes, folds=folds)

@@ -224,6 +224,27 @@ def test_the_doctor_shows_pairs_and_lists_those_that_straddle(
     assert "train 0 images" in re.sub(r"[\s│]+", " ", again.stdout)
 
 
+def test_folds_part_two_images_of_one_photograph(command: Command, tmp_path: Path) -> None:
+    twice(tmp_path / "pets", 6)
+    lists = [tmp_path / "pets" / "annotations" / f"{name}.txt" for name in ("trainval", "test")]
+    first, second = (file.read_text() for file in lists)
+    *pairs, left = second.splitlines(keepends=True)
+    for file, text in zip(lists, (first + "".join(pairs), left), strict=True):
+        file.write_text(text)
+    words = ["data=oxford_pets", f"data.root={tmp_path / 'pets'}", "doctor=true"]
+    counts = {}
+    for folds in ((), ("data.folds=2", "data.fold=0")):
+        out = tmp_path / f"out{len(folds)}"
+        done = command(*words, *folds, f"hydra.run.dir={out}", module="segpets.browse")
+        assert done.returncode == 0, done.stdout
+        lines = (out / "duplicates.txt").read_text().splitlines()
+        listed = [line.partition(" ")[0] for line in lines if line[0] != "#"]
+        counts[len(folds)] = sorted(int(name.rpartition("_")[2]) % 100 for name in listed)
+    assert counts[2] == [*range(6)], "one of each pair, whatever the fold"
+    assert set(counts[0]) < set(counts[2]), "those of one stage may count twice in it"
+    assert "6 of them in two splits or folds" in " ".join(done.stdout.split())
+
+
 @pytest.mark.parametrize("size", ["32", "64", "48 data.fit=letterbox"])
 def test_the_size_of_the_training_hides_no_copy(
     command: Command, tmp_path: Path, size: str

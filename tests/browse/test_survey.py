@@ -20,9 +20,10 @@ from segpets.data.source import leave_out
 CLASSES = ["pet", "background", "border"]
 
 
-def examined(pets: PetFolder, **options: str) -> Survey:
+def examined(pets: PetFolder, *, folds: bool = False, **options: str) -> Survey:
     source = OxfordPets(root=pets.root, **options)
-    return survey(source.splits(), source, classes=CLASSES, reader=Reader((32, 32)))
+    reader = Reader((32, 32))
+    return survey(source.splits(), source, classes=CLASSES, reader=reader, folds=folds)
 
 
 def told(found: Survey) -> list[tuple[bool, str, str]]:
@@ -131,6 +132,19 @@ def test_the_same_image_twice_in_one_split_is_no_leak(pets: PetFolder) -> None:
     (finding,) = examined(pets).findings
     assert not finding.serious
     assert finding.problem == "of test is the same image as beagle_202 of test"
+    assert examined(pets, folds=True).findings == [finding], "which no fold parts"
+
+
+def test_the_same_image_twice_is_a_leak_between_folds(pets: PetFolder) -> None:
+    train = examined(pets).stages["train"]
+    one, other = (examined(pets).samples[row].name for row in train[:2])
+    shutil.copy(pets.image(one), pets.image(other))
+    (finding,) = examined(pets).findings
+    assert not finding.serious and "twice in train" in finding.remedy
+    (finding,) = examined(pets, folds=True).findings
+    assert finding.serious and finding.name == one
+    assert "with data.folds, a model may learn by one" in finding.remedy
+    assert exclusions([finding]).splitlines()[-1].startswith(f"{one}  # of train is the same")
 
 
 def test_val_that_is_test_by_design_is_no_leak(pets: PetFolder) -> None:

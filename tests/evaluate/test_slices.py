@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy.stats import bootstrap
 
 from segpets.evaluate.baselines import against, constants
+from segpets.evaluate.rows import interval
 from segpets.evaluate.slices import SIZE, intervals, sizes, slices
 
 CLASSES = ("pet", "background")
@@ -56,6 +57,27 @@ def test_a_class_that_nothing_has_is_in_no_mean_and_has_no_interval() -> None:
     found = intervals(wider, (*CLASSES, "border"), resamples=99, seed=0)
     assert "iou/border" not in found
     assert found["mean_iou"] == intervals(parts, CLASSES, resamples=99, seed=0)["mean_iou"]
+
+
+def test_an_interval_is_of_the_classes_that_its_value_is_of() -> None:
+    _, parts = made(40)
+    rare = np.zeros((40, 3, 2), dtype=np.int64)
+    rare[3, :, 0] = 2, 9, 4  # an IoU of 2/11 in one image
+    wider = np.concatenate([parts, rare], axis=2)
+    names = (*CLASSES, "rare", "rarer")
+    found = intervals(wider, names, resamples=999, seed=0)["mean_iou"]
+    others = intervals(parts, CLASSES, resamples=999, seed=0)["mean_iou"]
+    assert found.value == pytest.approx((2 * others.value + 2 / 11) / 3)
+    # A third of the draws lack that image; their mean of the other two is no mean of the three.
+    drawn = np.random.default_rng(0).integers(0, 40, (999, 40))
+    scores = [wider[rows, :, :3].sum(0) for rows in drawn if 3 in rows]
+    means = [np.mean(hit / (true + said - hit)) for hit, true, said in scores]
+    low, high = np.quantile(means, [0.025, 0.975])
+    assert (found.low, found.high) == pytest.approx((low, high))
+    wider[7, :, 3] = 2, 9, 4  # most draws lack one of both
+    found = intervals(wider, names, resamples=999, seed=0)["mean_iou"]
+    assert np.isnan([found.low, found.high]).all() and not np.isnan(found.value)
+    assert interval(found) == {"value": found.value, "low": None, "high": None}
 
 
 def test_slices_have_the_metrics_of_their_images_alone() -> None:

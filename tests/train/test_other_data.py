@@ -76,6 +76,38 @@ def test_a_run_does_not_go_on_with_another_list_or_another_mask(root: Path, tmp_
         train(compose(again))
 
 
+def test_bands_mean_the_same_in_a_run_its_teacher_and_its_judge(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    for number in range(10):
+        for seed, band in enumerate("rgn"):
+            noise = np.random.default_rng([number, seed]).integers(0, 256, (32, 32), dtype=np.uint8)
+            (root / "images").mkdir(parents=True, exist_ok=True)
+            Image.fromarray(noise).save(root / "images" / f"{number:03}_{band}.png")
+        mask = np.zeros((32, 32), dtype=np.uint8)
+        mask[:, :16] = 1
+        (root / "masks").mkdir(exist_ok=True)
+        Image.fromarray(mask).save(root / "masks" / f"{number:03}.png")
+    order, other = (
+        "data.bands=[" + ",".join(f"'{{stem}}_{band}'" for band in bands) + "]"
+        for bands in ("rgn", "ngr")
+    )
+    one = trained(root, tmp_path / "one", order).path
+    two = trained(root, tmp_path / "two", other).path
+
+    def judged(*words: str) -> None:
+        options = ["errors=0", "resamples=99", f"hydra.run.dir={tmp_path / 'judged'}"]
+        evaluate(compose([*words, *options], task="evaluate"))
+
+    with pytest.raises(
+        UserError, match=r"trained with data\.bands=.*only models that see the same"
+    ):
+        judged(f"run=[{one},{two}]")
+    with pytest.raises(UserError, match=r"teacher=.* was trained with data\.bands="):
+        trained(root, tmp_path / "three", other, f"teacher={one}")
+    with pytest.raises(UserError, match=r"give them in that order"):
+        judged(f"run={one}", other)
+
+
 def test_a_new_run_and_an_evaluation_say_that_images_cannot_be_listed(
     root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -14,8 +14,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 
 import segpets
+from segpets.browse.label_issues import Issue, _mean
+from segpets.labels import IGNORE_INDEX
 from segpets.metric import confusion_matrices, scores
-from segpets.train.out_of_fold import contradiction
+from segpets.train.out_of_fold import FoldPredictions, contradiction
 
 
 def test_the_contradiction_by_hand() -> None:
@@ -151,6 +153,28 @@ def test_masks_are_ranked_by_what_other_folds_say(
     assert "(data: Folder; and not OxfordPets): give those" in " ".join(other.stdout.split())
     page = (tmp_path / "out" / "browse.html").read_text()
     assert "Masks that models of other folds contradict" in page and f"{spoilt}: contra" in page
+    noted["protocol"]["data"] = "OxfordPets"
+    (run / "summary.json").write_text(json.dumps(noted))
+    # A mask that was mended is no more in question, and other data were never judged.
+    shutil.copy(tiny_pets / "annotations" / "trimaps" / f"{spoilt}.png", mask)
+    again = command(*data, f"predictions={sweep}", "hydra.run.dir=again", module="segpets.browse")
+    assert again.returncode == 0, again.stdout
+    said = " ".join(again.stdout.split())
+    assert f"1 of the masks have changed since, such as that of {spoilt}: they are ranked" in said
+    with (tmp_path / "again" / "label_issues.csv").open() as table:
+        marked = [(i["name"], i["changed"]) for i in csv.DictReader(table)]
+    kept = [i["name"] for i in issues if i["name"] != spoilt]
+    assert marked == [*((name, "") for name in kept), (spoilt, "yes")]
+    assert spoilt not in (tmp_path / "again" / "label_issues.txt").read_text()
+    for file in (root / "annotations" / "trimaps").glob("*.png"):
+        with Image.open(file) as before:
+            turned = before.transpose(Image.Transpose.ROTATE_180)
+        turned.save(file)
+    strange = command(*data, f"predictions={sweep}", module="segpets.browse")
+    assert strange.returncode == 1
+    assert "masks aren't those that the runs of predictions= were judged by" in (
+        " ".join(strange.stdout.split())
+    )
 
 
 def test_runs_without_folds_are_answered(tiny_pets: Path, command: Command, tmp_path: Path) -> None:
@@ -170,3 +194,21 @@ def test_runs_without_folds_are_answered(tiny_pets: Path, command: Command, tmp_
         assert "Traceback" not in done.stdout
         assert "out_of_fold.csv" in "".join(done.stdout.split())
     assert not (tmp_path / "out" / "label_issues.csv").exists()
+
+
+def test_a_mask_without_a_pixel_that_counts_has_no_iou(tmp_path: Path) -> None:
+    writer = FoldPredictions(tmp_path / "out_of_fold.csv")
+    (tmp_path / "masks").mkdir()
+    mask = torch.stack([torch.full((4, 4), IGNORE_INDEX), torch.zeros(4, 4)]).to(torch.uint8)
+    batch = {"mask": mask, "name": ["a", "b"]}
+    logits = torch.zeros(2, 3, 4, 4)
+    logits[:, 0] = 9
+    writer.on_predict_batch_end(None, None, logits, batch, 0)  # type: ignore[arg-type]
+    assert writer._rows == [["a", "", "", "0.000000"], ["b", "1.000000", "1.000000", "0.000000"]]
+
+
+def test_several_runs_are_averaged(tmp_path: Path) -> None:
+    told = [Issue(3, c, 0.5, tmp_path / str(c), tmp_path / str(c)) for c in (0.1, 0.3, 0.8)]
+    mean = _mean(told)
+    assert mean.contradiction == pytest.approx(0.4)
+    assert mean.run.name == "0.3", "the nearest to it, and not the most outspoken"
