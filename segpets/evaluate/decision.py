@@ -124,9 +124,8 @@ def gain(
 
     def statistic(sums: NDArray[np.float64]) -> NDArray[np.float64]:
         sums = sums.reshape(-1, *parts.shape[1:])  # (R, M + 1, 3, K)
-        mean = mean_over_classes(
-            np.where(sums[:, :, 1] > 0, iou(sums), np.nan), of=there
-        )  # (R, M + 1)
+        in_truth = np.where(sums[:, :, 1] > 0, iou(sums), np.nan)
+        mean = mean_over_classes(in_truth, of=there)  # (R, M + 1)
         gained: NDArray[np.float64] = mean[:, -1:] - mean[:, :-1].mean(1, keepdims=True)
         return gained
 
