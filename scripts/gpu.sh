@@ -5,8 +5,9 @@
 #     DRY=1 scripts/gpu.sh [FOLDER]     # each part, as small as it gets, on a CPU
 #
 # PETS=FOLDER names the whole Oxford-IIIT Pet data set, for "seconds to 0.75"; PYTHON the interpreter;
-# SECONDS_IN_ALL another time. Each part writes PART.log and, when it has ended well, PART.done: such
-# parts aren't run again. What the time leaves no room for is named, and runs the next time.
+# SECONDS_IN_ALL another time; TIMES=2 gives each part twice its share. Each part writes PART.log and,
+# when it has ended well, PART.done: such parts aren't run again. What the time leaves no room for is
+# named, and runs the next time; steps go on with the row that they had come to.
 set -u
 cd "$(dirname "$0")/.."
 out=$(mkdir -p "${1:-build/gpu}" && cd "${1:-build/gpu}" && pwd)
@@ -17,6 +18,7 @@ ends=$(($(date +%s) + ${SECONDS_IN_ALL:-$([ -n "$dry" ] && echo 7200 || echo 480
 
 part() {  # part NAME SECONDS COMMAND...: runs a command within a time, unless it has ended well
   local name=$1 limit=$2 began left; shift 2
+  limit=$((limit * ${TIMES:-1}))
   [ -n "$dry" ] && limit=$((limit * 10))  # whose device may be slow and busy
   [ -e "$out/$name.done" ] && { echo "$name: done before"; return; }
   began=$(date +%s)
@@ -64,7 +66,7 @@ else
 fi
 step() {  # step NAME SECONDS WORDS...: steps a second against the bare loops
   local name=$1 limit=$2; shift 2
-  part "$name" "$limit" "$python" benchmarks/train_step.py $steps --json "$out/$name.json" $device "$@"
+  part "$name" "$limit" "$python" benchmarks/train_step.py $steps --json "$out/$name.json" --resume $device "$@"
 }
 
 commit=$(git rev-parse --short HEAD 2>/dev/null || echo unknown)
@@ -77,7 +79,8 @@ fi
 
 part smoke 40 bash -c "train smoke $device debug=smoke model.widths=[4,8]"
 part losses 40 bash -c "side_by_side $([ -n "$dry" ] && echo 2 || echo 20) '${dry:+$little}' $device"
-part tests 100 "$python" -m pytest -q -p no:cacheprovider -m "$tests" $([ -n "$dry" ] && echo tests/gpu || echo tests)
+part tests_no_waiting 40 "$python" -m pytest -q -p no:cacheprovider -m "$tests" tests/train/test_no_waiting.py $([ -n "$dry" ] && echo "-k no_resident")
+part tests_device 100 "$python" -m pytest -q -p no:cacheprovider -m "$tests" tests/gpu
 step steps 60 $words --models unet --batches $batches --variants "" "augment=torchvision_crop" "trainer.benchmark=true"
 step steps_fp32 30 $words --models unet --batches $([ -n "$dry" ] && echo 4 || echo 64) --variants trainer.precision=32-true "trainer.precision=32-true trainer.float32_matmul=high"
 part efficient_to_target 60 "$python" benchmarks/seconds_to.py --target $target --json "$out/pets_mini.json" $device experiment=efficient data=pets_mini $of_efficient

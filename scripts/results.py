@@ -34,8 +34,10 @@ from results_page import (
     lines_of,
     listed,
     page,
+    stored,
     stored_json,
 )
+from results_train import RowError, check_command, latency, measured, train
 
 from segpets.compare.paired import compared
 from segpets.hardware import cpu_name
@@ -62,7 +64,7 @@ def missing(chosen: Sequence[Row], store: Path, *, gpu: bool) -> Iterator[tuple[
     wanted = {row.name: max(row.seeds, 3) if gpu else row.seeds for row in chosen}
     for seed in range(1, max(wanted.values(), default=0) + 1):
         for row in chosen:
-            there = (store / f"{row.name}.{seed}.json").exists()
+            there = seed in stored(row, store)
             if seed <= wanted[row.name] and not there and (gpu or row.device != "gpu"):
                 yield row, seed
 
@@ -73,72 +75,14 @@ def not_here(asked: str, known: Listed, store: Path) -> Iterator[tuple[Row, int]
     names = [asked] if one is None else one.of
     for row in known.rows:
         for seed in seeds_of(one, row) if row.name in names else []:
-            stored = (store / f"{row.name}.{seed}.json").exists()
-            if not (stored and RunFiles(RUNS / f"{row.name}-{seed}").counts.exists()):
+            there = RunFiles(RUNS / f"{row.name}-{seed}").counts.exists()
+            if not (there and seed in stored(row, store)):
                 yield row, seed
 
 
 def seeds_of(one: Judged | Change | None, row: Row) -> Sequence[int]:
     """Lists the seeds of a row that something is made of."""
     return one.seeds if isinstance(one, Judged) else range(1, row.seeds + 1)
-
-
-def train(row: Row, seed: int, data: Path | None, until: float | None) -> Path | None:
-    """Trains, or goes on; returns the run, or None if the time is over."""
-    run = RUNS / f"{row.name}-{seed}"
-    words = [word.replace("FOLDER", str(data)) for word in row.command]
-    if (run / "summary.json").exists():
-        check_command(row, seed)
-        words = [f"resume={run}"]
-    else:
-        words += [f"seed={seed}", f"hydra.run.dir={run}"]
-    begun = subprocess.Popen([sys.executable, "-m", "segpets.train", *words], cwd=Path.cwd())
-    while begun.poll() is None:
-        time.sleep(1)
-        if until is not None and time.time() > until:
-            begun.send_signal(signal.SIGTERM)  # it saves, and is continued the next time
-            begun.wait()
-            return None
-    if begun.returncode:
-        raise SystemExit(f"{row.name}, seed {seed}, failed: see {run}/train.log")
-    latency(run)
-    return run
-
-
-def check_command(row: Row, seed: int) -> None:
-    """Refuses a run of another command than the row's, which may have been changed since.
-
-    Raises:
-        SystemExit: It is one.
-    """
-    run = RUNS / f"{row.name}-{seed}"
-    summary = json.loads(RunFiles(run).summary.read_text(encoding="utf-8"))
-    begun, now = (
-        {key: value for key, _, value in (word.partition("=") for word in words)}
-        for words in (summary.get("overrides", []), [*row.command, f"seed={seed}"])
-    )
-    for key, value in now.items():
-        if key in begun and (key == "data.root" or "$" in value):  # as this machine fills them in
-            begun[key] = value
-    if begun != now:
-        words = " ".join(f"{key}={value}" for key, value in sorted(begun.items()))
-        raise SystemExit(
-            f"{run} was begun by another command than that of {row.name}, {words}: move it away, "
-            "or delete it"
-        )
-
-
-def latency(run: Path) -> float:
-    """Measures the milliseconds of an image, eager on the CPU, and leaves them beside the run."""
-    measure = ["variants=[eager]", "batch_sizes=[1]", "devices=[cpu]", "seconds=3.0"]
-    command = [sys.executable, "-m", "segpets.benchmark", f"run={run}", *measure]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return _measured(RunFiles(run).benchmark)
-
-
-def _measured(benchmark: Path) -> float:
-    rows = json.loads(benchmark.read_text(encoding="utf-8"))["rows"]
-    return next(float(row["p50_ms"]) for row in rows if row["variant"] == "eager")
 
 
 def measure_latencies(known: Listed, store: Path) -> None:
@@ -150,8 +94,7 @@ def measure_latencies(known: Listed, store: Path) -> None:
             for run, file in files
             if RunFiles(run).counts.exists() and file.exists() and _is_of_here(stored_json(file))
         ]
-        if there:
-            found = latency(there[0][0])
+        if there and (found := latency(there[0][0])) is not None:
             print(f"{row.name}: {found:.1f} ms", flush=True)
             for _, file in there:
                 _write(file, stored_json(file) | {"latency_ms": found})
@@ -181,8 +124,8 @@ def keep(row: Row, seed: int, run: Path, store: Path) -> None:
     summary = json.loads(files.summary.read_text(encoding="utf-8"))
     kept = {key: value for key, value in summary.items() if KEPT.match(key)}
     if files.benchmark.exists():
-        kept["latency_ms"] = _measured(files.benchmark)
-    kept["overrides"] = [*row.command, f"seed={seed}"]  # whose FOLDER names no machine's folder
+        kept["latency_ms"] = measured(files.benchmark)
+    kept["overrides"] = row.words(seed)
     kept["interval"] = interval_over_images(files.counts, summary["protocol"]["classes"])
     kept |= _here()
     kept |= {key: summary.get(key) for key in ("protocol", "precision", "versions", "started")}
@@ -190,12 +133,17 @@ def keep(row: Row, seed: int, run: Path, store: Path) -> None:
 
 
 def judge(one: Judged) -> dict[str, Any]:
-    """Evaluates further predictions on the official test images; returns what they reach."""
+    """Evaluates further predictions on the official test images; returns what they reach.
+
+    Raises:
+        RowError: They can't be.
+    """
     folder = RUNS / one.name
     shutil.rmtree(folder, ignore_errors=True)  # of a call that was cut off
     runs = ",".join(str(RUNS / f"{one.of[0]}-{seed}") for seed in one.seeds)
     words = [f"run=[{runs}]", "errors=0", f"hydra.run.dir={folder}", *one.words]
-    subprocess.run([sys.executable, "-m", "segpets.evaluate", *words], check=True)
+    if subprocess.run([sys.executable, "-m", "segpets.evaluate", *words], check=False).returncode:
+        raise RowError(f"{one.name} can't be judged")
     record = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
     decision = record["decision"] or {}
     found = {"plain": record["metrics"], "tta": (record["tta"] or {}).get("metrics")}
@@ -261,38 +209,53 @@ def interval_over_images(file: Path, classes: Sequence[str]) -> list[float]:
 
 
 def further(known: Listed, asked: str | None, store: Path) -> None:
-    """Judges and compares what is trained: what was asked for, or all that isn't stored."""
+    """Judges and compares what is trained: what was asked for, or all that isn't stored.
+
+    Raises:
+        RowError: One of them can't be; it is raised after the others.
+    """
     rows = {row.name: row for row in known.rows}
+    failed = list[str]()
     for one in known.further:
-        if asked not in (None, one.name):
+        file = store / f"{one.name}.json"
+        if asked != one.name and (asked or file.exists()):
             continue
         sides = [[RUNS / f"{name}-{seed}" for seed in seeds_of(one, rows[name])] for name in one.of]
-        there = all(RunFiles(run).counts.exists() for side in sides for run in side)
-        file = store / f"{one.name}.json"
-        if there and (asked or not file.exists()):
+        absent = [run.name for side in sides for run in side if not RunFiles(run).counts.exists()]
+        if absent:
+            print(
+                f"{one.name}: left out, as {', '.join(absent)} aren't in {RUNS}: --row {one.name}"
+            )
+            continue
+        try:
             for row in (rows[name] for name in one.of):
                 for seed in seeds_of(one, row):
                     check_command(row, seed)
             found = judge(one) if isinstance(one, Judged) else compare(one, sides)
-            if found is None:
-                continue
-            if file.exists():
-                ceiling = stored_json(store / CEILING)
-                for where, what in {"here": found, "stored": stored_json(file)}.items():
-                    print(f"{where}:", *lines_of(one, what, ceiling), sep="\n")
-            else:
-                _write(file, found)
+        except RowError as error:
+            failed.append(str(error))
+            continue
+        if found is None:
+            continue
+        if file.exists():
+            ceiling = stored_json(store / CEILING)
+            for where, what in {"here": found, "stored": stored_json(file)}.items():
+                print(f"{where}:", *lines_of(one, what, ceiling), sep="\n")
+        else:
+            _write(file, found)
+    if failed:
+        raise RowError("\n".join(failed))
 
 
 def shown(row: Row, store: Path) -> Iterator[str]:
     """Yields a line for each training of a row that is here and stored: both numbers."""
     for seed, run in enumerate(row.runs(), 1):
-        file = store / f"{row.name}.{seed}.json"
-        if RunFiles(run).counts.exists() and file.exists():
+        noted = stored(row, store).get(seed)
+        if RunFiles(run).counts.exists() and noted:
             here = json.loads(RunFiles(run).summary.read_text(encoding="utf-8"))["test/mean_iou"]
             yield (
                 f"{row.name}, seed {seed}: mean IoU {here:.4f} here, "
-                f"{stored_json(file)['test/mean_iou']:.4f} stored"
+                f"{noted['test/mean_iou']:.4f} stored"
             )
 
 
@@ -326,25 +289,49 @@ def main() -> None:
         todo = [*missing(known.rows, store, gpu=torch.cuda.is_available())]
     else:
         todo = [*not_here(asked.row, known, store)]
-    for row, seed in [] if asked.write or asked.latency else todo:
+    if asked.write or asked.latency:
+        todo = []
+    for row, _ in todo:
         if asked.root is None and any("FOLDER" in word for word in row.command):
             raise SystemExit(f"{row.name} needs the data set: --root FOLDER")
+    root = None if asked.root is None else asked.root.resolve()
+    failed = list[str]()
+    for row, seed in todo:
         print(f"{row.name}, seed {seed}: {row.shown()}", flush=True)
-        root = None if asked.root is None else asked.root.resolve()
-        if not (ready(row, known, root, until) and (run := train(row, seed, root, until))):
+        try:
+            run = train(row, seed, root, until) if ready(row, known, root, until) else None
+        except RowError as error:
+            print(error, flush=True)
+            failed.append(str(error))
+            continue
+        if run is None:
             print("The time is over; the next call goes on")
             break
-        if not (store / f"{row.name}.{seed}.json").exists():
+        if seed not in stored(row, store):
             keep(row, seed, run, store)
     for row in known.rows if asked.row else []:
         if row.name == asked.row:
             print("\n".join(shown(row, store)))
     if not (asked.write or asked.latency) and (until is None or time.time() <= until):
-        further(known, asked.row, store)
+        try:
+            further(known, asked.row, store)
+        except RowError as error:
+            failed.append(str(error))
     target = store.parent / PAGE
     target.write_text(page(store), encoding="utf-8")
     print(f"{target} is written")
+    if failed:
+        raise SystemExit("\n".join(["Not all went well:", *failed]))
+
+
+def stopped(number: int, frame: object) -> None:
+    """Ends as Ctrl-C does."""
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
-    main()
+    signal.signal(signal.SIGTERM, stopped)
+    try:
+        main()
+    except KeyboardInterrupt:
+        raise SystemExit("Stopped; the next call goes on") from None

@@ -36,6 +36,10 @@ class Row:
         """The runs of all its seeds."""
         return [RUNS / f"{self.name}-{seed}" for seed in range(1, self.seeds + 1)]
 
+    def words(self, seed: int) -> list[str]:
+        """The overrides of a training, which name no folder of a machine."""
+        return [*self.command, f"seed={seed}"]
+
     def shown(self) -> str:
         """The command as one gives it."""
         words = [f"'{word}'" if set(word) & set("$[") else word for word in self.command]
@@ -86,10 +90,14 @@ def listed(store: Path) -> Listed:
     return Listed(rows, judged, changes, found["published"])
 
 
-def stored(row: Row, store: Path) -> list[dict[str, Any]]:
-    """Reads the summaries of a row's trainings, by their seeds."""
-    files = sorted(store.glob(f"{row.name}.*.json"))
-    return [stored_json(file) for file in files]
+def stored(row: Row, store: Path) -> dict[int, dict[str, Any]]:
+    """Reads the summaries of a row's trainings by their seeds; not those of another command."""
+    found = {}
+    for file in sorted(store.glob(f"{row.name}.*.json")):
+        seed, summary = int(file.name.split(".")[1]), stored_json(file)
+        if summary.get("overrides") == row.words(seed):
+            found[seed] = summary
+    return found
 
 
 def stored_json(file: Path) -> dict[str, Any]:
@@ -116,8 +124,9 @@ def page(store: Path) -> str:
     ]
     table, absent, commands = [head, ["---"] * len(head)], list[str](), list[str]()
     devices: dict[str, None] = {}
+    several: list[str] = []
     for row in known.rows:
-        found = stored(row, store)
+        found = [*stored(row, store).values()]
         if not found:
             absent.append(
                 f"| {row.title} | {'needs a GPU' if row.device == 'gpu' else 'not yet'} |"
@@ -125,6 +134,8 @@ def page(store: Path) -> str:
             continue
         devices |= dict.fromkeys(map(_device, found))
         table.append(_cells(row, found, ceiling, [*devices]))
+        if (count := len({_revision(one) for one in found})) > 1:
+            several.append(f"{row.title} ({count})")
         root = ' ARGS="--root FOLDER"' if "FOLDER" in row.shown() else ""
         again = f"make reproduce ROW={row.name}{root}"
         commands.append(f"| {row.title} | `{again}` | `{row.shown()}` |")
@@ -150,8 +161,13 @@ def page(store: Path) -> str:
         share_high=f"{mean['mean'] / mean['low'] - 1:+.1%}",
         pairs=ceiling["pairs"],
         photographs=ceiling["photographs"],
+        several="; ".join(several) or "none",
         devices="; ".join(f"({n}) {name}" for n, name in enumerate(devices, 1)) or "none yet",
     )
+
+
+def _revision(summary: Mapping[str, Any]) -> object:
+    return summary.get("versions", {}).get("code")
 
 
 def _device(summary: Mapping[str, Any]) -> str:

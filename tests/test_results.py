@@ -3,8 +3,10 @@
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +47,12 @@ def made_store(folder: Path, rows: list[dict[str, Any]], **further: Any) -> Path
     return store
 
 
-def summary(mean_iou: float, **facts: Any) -> str:
+def summary(mean_iou: float, *, seed: int = 1, **facts: Any) -> str:
     named = {f"test/iou/{name}": mean_iou for name in ("pet", "background", "border")}
     named |= {"test/mean_iou": mean_iou, "test/pixel_accuracy": 0.9, "epochs": 20}
     named |= {"params": 1_906_110, "mult_adds": 721_000_000, "seconds": 1234.5, "latency_ms": 7.25}
     named |= {"interval": [0.73, 0.77], "device": "a CPU", "cores": 2}
-    named |= {"protocol": {"images": {"test": 3669}}}
+    named |= {"protocol": {"images": {"test": 3669}}, "overrides": [f"seed={seed}"]}
     return json.dumps(named | facts)
 
 
@@ -98,9 +100,10 @@ def test_means_intervals_and_the_share_of_the_ceiling(tmp_path: Path) -> None:
     rows = [row("a"), row("b", seeds=1), row("c", device="gpu"), row("d")]
     store = made_store(tmp_path, rows)
     values = [0.75, 0.76, 0.764]
-    others = {1: {}, 2: {"seconds": 900}, 3: {"device": "a GPU", "seconds": 30, "latency_ms": 1}}
+    others: dict[int, dict[str, Any]] = {1: {}, 2: {"seconds": 900, "versions": {"code": "b5"}}}
+    others[3] = {"device": "a GPU", "seconds": 30, "latency_ms": 1}
     for seed, value in enumerate(values, 1):
-        (store / f"a.{seed}.json").write_text(summary(value, **others[seed]))
+        (store / f"a.{seed}.json").write_text(summary(value, seed=seed, **others[seed]))
     (store / "b.1.json").write_text(summary(0.7, protocol={"images": {"test": 296}}))
     done = give(store, "--write")
     assert done.returncode == 0, done.stdout
@@ -118,6 +121,7 @@ def test_means_intervals_and_the_share_of_the_ceiling(tmp_path: Path) -> None:
     single = cells(page, "net b")
     assert "Devices: (1) a CPU, 2 cores; (2) a GPU, 2 cores." in page and single[6] == "1"
     assert single[10] == "0.730 to 0.770, images" and single[-1] == "-", "other test images"
+    assert "Seeds of several revisions are averaged in: net a (2).\n" in page
     assert "| net c | needs a GPU |" in page and "| net d | not yet |" in page
 
 
@@ -162,7 +166,8 @@ def test_rows_of_different_training_images_are_compared_by_their_test(tmp_path: 
     expected = {}
     for one, right in (("fewer", 0.7), ("all", 0.8), ("other", 0.8)):
         for seed in (1, 2):
-            (store / f"{one}.{seed}.json").write_text(summary(right))
+            noted = [*command[one], f"seed={seed}"]
+            (store / f"{one}.{seed}.json").write_text(summary(right, overrides=noted))
             images = {"train": 90 if one == "fewer" else 100, "val": 10, "test": 40}
             protocol = {"images": images} | ({"split_seed": 5} if one == "other" else {})
             run = tmp_path / "logs" / "results" / f"{one}-{seed}"
@@ -180,14 +185,15 @@ def test_rows_of_different_training_images_are_compared_by_their_test(tmp_path: 
     assert found["difference"] == pytest.approx(means["fewer"] - means["all"])
     assert (found["images"], found["seeds"], found["significant"]) == (40, [2, 2], True)
     assert "| copies | " in (tmp_path / "RESULTS.md").read_text()
-    rows[0]["command"].append("loss=dice")  # of which the runs that are there know nothing
+    rows[0]["command"].append("loss=dice")  # of which what is there and stored knows nothing
     tables = yaml.safe_load((store / "rows.yaml").read_text())
     (store / "rows.yaml").write_text(yaml.safe_dump(tables | {"rows": rows}))
     (store / "copies.json").unlink()
     done = give(store, "--root", "/pets", cwd=tmp_path)
-    assert done.returncode == 1
+    assert done.returncode == 1 and "Traceback" not in done.stdout
     told = "logs/results/fewer-1 was begun by another command than that of fewer, data.exclude="
     assert told in done.stdout and not (store / "copies.json").exists()
+    assert "| net fewer | not yet |" in (tmp_path / "RESULTS.md").read_text()
 
 
 @pytest.mark.slow
@@ -261,3 +267,43 @@ def test_what_is_missing_is_trained_and_goes_on_after_the_time_is_over(
     judged_again = give(store, "--row", "more", cwd=tmp_path)
     line = f"| net a | **{plain:.4f}** | - |"
     assert judged_again.stdout.count(line) == 2, "here, and stored"
+
+
+@pytest.mark.slow
+def test_a_row_that_fails_keeps_no_other_from_being_trained(tiny: Tiny, tmp_path: Path) -> None:
+    given = [*tiny("trainer.max_epochs=1")]
+    (root,) = (word for word in given if word.startswith("data.root="))
+    command = ["data.root=FOLDER" if word == root else word for word in given]
+    further = [{"name": "both", "title": "both", "of": ["b"], "seeds": [1, 2], "words": []}]
+    rows = [row("a", command=[*command, "loss=none"], seeds=1), row("b", command=command, seeds=1)]
+    store = made_store(tmp_path, rows, judged=further)
+    here = tmp_path / "the pets, of [1=2]"  # which Hydra would read as more than a word
+    here.symlink_to(root.removeprefix("data.root="))
+    lost = give(store, "--root", str(tmp_path / "mistyped"), "--row", "b", cwd=tmp_path)
+    assert lost.returncode == 1 and "Not all went well:\nb, seed 1, failed" in lost.stdout
+    done = give(store, "--root", str(here), cwd=tmp_path)
+    assert done.returncode == 1 and "Traceback" not in done.stdout
+    assert done.stdout.endswith("Not all went well:\na, seed 1, failed\n")
+    assert (store / "b.1.json").exists() and not (store / "a.1.json").exists()
+    assert "both: left out, as b-2 aren't in logs/results: --row both" in done.stdout
+    assert "| net b | 1 |" in (tmp_path / "RESULTS.md").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_who_is_stopped_stops_the_training_and_goes_on_with_it(
+    tiny: Tiny, tmp_path: Path, sent: signal.Signals
+) -> None:
+    given = [*tiny("trainer.max_epochs=200", "test=false")]
+    store = made_store(tmp_path, [row("a", command=given, seeds=1)])
+    command = [sys.executable, str(SCRIPT), "--store", str(store), "--row", "a"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as running:
+        run = tmp_path / "logs/results/a-1"
+        while not (run / "checkpoints/last.ckpt").exists():
+            assert running.poll() is None
+            time.sleep(0.1)
+        running.send_signal(sent)
+        _, told = running.communicate(timeout=60)
+    assert running.returncode == 1 and told.endswith("Stopped; the next call goes on\n")
+    assert json.loads((run / "summary.json").read_text())["status"] == "interrupted"
+    assert not (run / ".lock").exists()

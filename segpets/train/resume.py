@@ -33,7 +33,8 @@ from segpets.settings import Settings, table
 log = logging.getLogger("segpets.train")
 
 CHANGEABLE: Final = (
-    *("trainer.", "callback.", "logger.", "data.num_workers", "data.download", "test", "tags"),
+    *("trainer.", "callback.", "logger.", "data.root", "data.num_workers", "data.download"),
+    *("test", "tags"),
 )
 """The keys that may differ when a run goes on; a key that ends in a dot stands for all below it."""
 _CHOOSES: Final = ("callback.best_and_last", "callback.best_and_last.monitor")
@@ -92,8 +93,8 @@ def opened(cfg: DictConfig, trust: Trust) -> tuple[DictConfig, Run, dict[str, An
         if not may or key in _CHOOSES:
             raise UserError(
                 f"resume={cfg.resume} continues a run as it was, so {override} can't change it. "
-                f"Start a new run with init_from={cfg.resume}, or change trainer.* and callback.* "
-                "only, such as trainer.max_epochs"
+                f"Start a new run with init_from={cfg.resume}, or change trainer.*, callback.* "
+                "and, if the data lie elsewhere now, data.root only"
             )
         OmegaConf.update(config, key, OmegaConf.select(cfg, key), force_add=True)
     here = moved(OmegaConf.to_container(config), _old_place(stored), str(stored.path))

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import torch
 from fixture_types import Command, Tiny, Train
 from lightning.pytorch import Callback, LightningModule, Trainer
 from made_runs import edit
+from PIL import Image
 
+from segpets.cli.suggest import quoted
 from segpets.config import compose
 from segpets.errors import UserError
 from segpets.train import Result, train
@@ -150,6 +153,23 @@ def test_without_a_readable_checkpoint_the_one_before_is_taken(
     (folder / "last.ckpt").write_bytes((folder / "best.ckpt").read_bytes()[:1000])
     go_on(tmp_path / "run", "trainer.max_epochs=3")
     assert last(tmp_path / "run")["epoch"] == 2
+
+
+def test_data_that_lie_elsewhere_now_are_named(
+    tiny_pets: Path, train_tiny: Train, tmp_path: Path
+) -> None:
+    before, now = tmp_path / "before", tmp_path / "it's now"
+    shutil.copytree(tiny_pets, before)
+    train_tiny("trainer.max_epochs=1", f"data.root={before}", folder="run")
+    before.rename(now)
+    with pytest.raises(UserError, match="is not a folder"):
+        go_on(tmp_path / "run", "trainer.max_epochs=2")
+    result = go_on(tmp_path / "run", "trainer.max_epochs=2", f"data.root={quoted(str(now))}")
+    assert last(result.path)["epoch"] == 1
+    file = sorted((now / "images").glob("*.jpg"))[0]
+    Image.open(file).transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(file)
+    with pytest.raises(UserError, match="images or masks have changed since this run began"):
+        go_on(result.path, "trainer.max_epochs=3", f"data.root={quoted(str(now))}")
 
 
 def test_what_would_make_another_run_is_refused(train_tiny: Train, tmp_path: Path) -> None:
