@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from segpets.errors import UserError
 from segpets.run.files import shown
 from segpets.run.place import Place
+from segpets.run.restarts import Restarts, ask
 
 if TYPE_CHECKING:
     from torch import device as Device
@@ -81,11 +82,16 @@ class Ranks:
                 f"machine connect to it, and is the port free there? {place.by}'s own settings say "
                 "both"
             ) from error
-        self._attempt = place.attempt
-        if place.machines > 1:  # of which torchrun counts only those where a process has failed
-            self._attempt = self._store.add(f"segpets/started/{place.rank}", 1) - 1
-        self._ours = PrefixStore(f"segpets/{self._attempt}", self._store)
         self._tells, self._keeps_store = False, hosts_store and place.leads
+        self._attempt, self._restarts = place.attempt, None
+        if place.machines > 1 and place.leads:
+            self._restarts = Restarts(self._store, others=place.world - 1)
+            self._attempt = self._restarts.count
+        elif place.machines > 1:
+            answer = ask(self._store, place.rank)
+            self._wait(answer, self._store)
+            self._attempt = int(self._store.get(answer))
+        self._ours = PrefixStore(f"segpets/{self._attempt}", self._store)
 
     @property
     def leads(self) -> bool:
@@ -123,6 +129,8 @@ class Ranks:
             raise
         finally:
             with suppress(RuntimeError):  # the store may be gone
+                if self._restarts is not None:
+                    self._restarts.close(patience=25)
                 if self._tells or (self.leads and not self._has("first")):
                     self._ours.set("over", str(code if isinstance(code, int) else 1))
                 self._leave()
@@ -173,6 +181,8 @@ class Ranks:
                         f"{theirs['name']}, has {word} than rank 0{what}: all processes of a "
                         "training need the same"
                     )
+        if self._restarts is not None:
+            self._restarts.close()
         self._ours.set("go", "1")
 
     def connect(self, device: "Device") -> None:
@@ -259,13 +269,13 @@ class Ranks:
         while not self._has(*keys) and time.monotonic() < end:
             time.sleep(_POLL)
 
-    def _wait(self, key: str) -> None:
+    def _wait(self, key: str, store: Any = None) -> None:
         """Waits until another has written a key; ends the process when the leader has ended."""
-        end = time.monotonic() + _PATIENCE
+        store, end = store or self._ours, time.monotonic() + _PATIENCE
         try:
-            while not self._ours.check([key]):
-                if self._ours.check(["over"]):
-                    code = int(self._ours.get("over"))
+            while not store.check([key]):
+                if store.check(["over"]):
+                    code = int(store.get("over"))
                     self._leave()
                     _end(code)
                 if time.monotonic() > end:
