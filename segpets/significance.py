@@ -158,10 +158,14 @@ class Variance:
     count: int
     folds: int | None = None
 
-    def detectable(self, seeds: int) -> float:
+    def detectable(self, seeds: int, *, tests: int = 1) -> float:
         """Returns the difference that the test finds in 80 % of studies with so many seeds each.
 
         Studies are drawn, always the same ones, since with a few seeds no formula is near enough.
+
+        Args:
+            seeds: How many.
+            tests: Among how many tests it must be found, each at its part of the level.
         """
         generator = np.random.default_rng(0)
         factor = 1.0 if self.folds is None else folds_factor(seeds, self.folds)
@@ -173,16 +177,17 @@ class Variance:
             return 0.0
         parts = [*_of_trainings(spread, [seeds - 1] * 2), (images, self.count - 1)]
         chance = generator.normal(0, math.sqrt(2 * each + self.images), _STUDIES)
-        least = _to_exceed(parts, 1 - CONFIDENCE) * error - chance
+        least = _to_exceed(parts, (1 - CONFIDENCE) / tests) * error - chance
         return float(np.quantile(least, POWER))
 
-    def seeds_for(self, value: float) -> int | None:
+    def seeds_for(self, value: float, *, tests: int = 1) -> int | None:
         """Returns how many seeds each would find such a difference; None if images are too few."""
-        least = self.detectable(MOST_SEEDS)
+        least = self.detectable(MOST_SEEDS, tests=tests)
         if abs(value) < least:
             return None
         low, high = 1, MOST_SEEDS  # one seed is too few, so many are enough
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (low, middle) if self.detectable(middle) <= abs(value) else (middle, high)
+            enough = self.detectable(middle, tests=tests) <= abs(value)
+            low, high = (low, middle) if enough else (middle, high)
         return high

@@ -204,17 +204,22 @@ def _power(comparisons: Sequence[Comparison]) -> list[str]:
             )
     for one in comparisons:  # of folds there are no more than there are
         if one.first.rank == 1 and not one.significant and one.variance and one.folds is None:
-            needed = one.variance.seeds_for(one.difference)
-            what = (
-                f"To tell #1 from #{one.second.rank}, if they differ by {abs(one.difference):.4f}"
-            )
-            notes.append(
-                f"{what}, no {MOST_SEEDS:,} seeds are enough: more images are needed"
-                if needed is None
-                else f"{what}, {needed:,} seeds each would be needed"
-            )
+            notes.append(_needed(one, one.variance, tests=len(comparisons)))
             break
     return notes
+
+
+def _needed(one: Comparison, variance: Variance, *, tests: int) -> str:
+    """Says how many seeds would tell two configurations apart that aren't told apart."""
+    pair = f"#{one.first.rank} from #{one.second.rank}"
+    if one.difference == 0:
+        return f"Nothing tells {pair}: on average they score the same"
+    what = f"To tell {pair}, if they differ by {abs(one.difference):.4f}"
+    seeds = variance.seeds_for(one.difference, tests=tests)
+    if seeds is None:
+        return f"{what}, no {MOST_SEEDS:,} seeds are enough: more images are needed"
+    corrected = f", corrected for {tests} tests" if tests > 1 else ""
+    return f"{what}, {seeds:,} seeds each would be needed{corrected}"
 
 
 def _images(key: bytes) -> NDArray[np.bool_]:

@@ -89,6 +89,29 @@ def test_several_seeds_are_tested_over_seeds_and_images(tmp_path: Path) -> None:
     )
 
 
+def test_seeds_are_asked_for_at_the_level_of_all_tests(tmp_path: Path) -> None:
+    """Of three tests each has a third of it; what scores the same no seeds tell apart."""
+    quality = {"good": (0.80, 0.74), "fair": (0.75, 0.71), "poor": (0.74, 0.70)}
+    runs = [
+        make_run(tmp_path / f"{m}{s}", f"model={m}", seed=s, counts=drawn(q, images=200, seed=s))
+        for m, seeds in quality.items()
+        for s, q in enumerate(seeds)
+    ]
+    tests, notes = compared(group_of(*runs), against_each_other=3, resamples=999, seed=7)
+    first = tests[0]
+    assert first.variance is not None and len(tests) == 3 and not first.significant
+    one, needed = (first.variance.seeds_for(first.difference, tests=n) for n in (1, 3))
+    assert one is not None and needed is not None and 2 < one < needed
+    assert notes[1].endswith(f", {needed} seeds each would be needed, corrected for 3 tests")
+    twins = [
+        make_run(tmp_path / f"{m}{s}", f"model={m}", seed=s, counts=drawn(0.8, seed=s))
+        for m in ("one", "twin")
+        for s in (1, 2)
+    ]
+    _, notes = compared(group_of(*twins), against_each_other=3, resamples=999, seed=7)
+    assert notes[1] == "Nothing tells #1 from #2: on average they score the same"
+
+
 def of_folds(folder: Path, model: str, folds: Sequence[int], right: float) -> list[Path]:
     return [
         make_run(
