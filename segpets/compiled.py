@@ -38,16 +38,18 @@ class Compiled:
 
     Args:
         function: What it does.
+        graphs: Whether a GPU replays it as CUDA graphs. Their memory is used anew by the next call,
+            so gradients that several calls add up mustn't lie there.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], *, graphs: bool = True) -> None:
         # Takes a second, which trainings that aren't compiled needn't wait for.
         from torch._dynamo.exc import TorchDynamoException
         from torch._inductor.exc import InductorError
 
         self._refusals = (TorchDynamoException, InductorError)
         self.function = function
-        mode = "reduce-overhead" if torch.cuda.is_available() else None  # CUDA graphs
+        mode = "reduce-overhead" if graphs and torch.cuda.is_available() else None
         self._compiled: Callable[..., Any] | None = torch.compile(
             function, dynamic=False, mode=mode
         )

@@ -196,8 +196,14 @@ def build_trainer(cfg: DictConfig, *, extra_callbacks: Sequence[Callback] = ()) 
             "trainer.overfit_batches replaces the sampler that a training goes on by: give "
             "data.overfit=N, the number of images"
         )
+    if cfg.trainer.get("fast_dev_run"):
+        raise UserError(
+            "trainer.fast_dev_run cuts the data, which no summary would say: debug=smoke tries a "
+            "command in seconds"
+        )
     try:
         own = {key: value for key, value in cfg.trainer.items() if key not in OURS}
+        own["benchmark"] = bool(own.get("benchmark"))  # or an earlier training's choice would stay
         trainer: Trainer = build(own, "trainer", **parts, **_for_several(own))
     except UserError as error:
         if cfg.trainer.accelerator in ("auto", "cpu"):

@@ -6,6 +6,7 @@ Ioffe, Shlens, Wojna, 2015, arXiv 1512.00567.
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -51,12 +52,14 @@ class CrossEntropyLoss(SegmentationLoss):
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Compare logits (B, C, H, W) with class ids (B, H, W)."""
         logits, valid = self.prepare(logits, target)
+        # PyTorch refuses to sum within the kernel on a GPU under deterministic algorithms.
+        apart = torch.are_deterministic_algorithms_enabled()
         total = F.cross_entropy(
             logits,
             target,
             weight=self.class_weights,
             ignore_index=self.ignore_index,
-            reduction="sum",
+            reduction="none" if apart else "sum",
             label_smoothing=self.label_smoothing,
-        )
+        ).sum()
         return safe_divide(*self.summed(total, self.pixel_weights(target, valid).sum()))

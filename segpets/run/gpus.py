@@ -73,6 +73,16 @@ def check_places(trainers: Sequence[Any], *, n_jobs: int, jobs_per_gpu: object) 
         )
 
 
+def name_gpus() -> None:
+    """Says in the environment which GPUs there are, for the processes to come.
+
+    Without NVIDIA's management library PyTorch counts them by starting CUDA, which sees from then
+    on what it saw first.
+    """
+    if os.environ.get(_VARIABLE) is None and (gpus := visible_gpus()):
+        os.environ[_VARIABLE] = ",".join(gpus)
+
+
 def take_gpu(trainer: Any, *, jobs_per_gpu: int) -> None:
     """Lets a worker process see one GPU only, which it shares with no more jobs than allowed.
 

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from segpets.errors import JobError, UserError, disk_is_full
 from segpets.run.files import LATEST, shown
 from segpets.run.find import words_of
-from segpets.run.gpus import check_places
+from segpets.run.gpus import check_places, name_gpus
 from segpets.run.job import in_short
 from segpets.run.jobs import (
     MISMATCH,
@@ -100,6 +100,7 @@ def launch_all(
     Returns:
         The error that keeps the launcher from going on; None if all went well.
     """
+    name_gpus()
     while left := {p: w for p, w in jobs.items() if look(p)[0] not in _ENDED}:
         try:
             launch(list(left.values()))

@@ -13,6 +13,7 @@ import torch
 from fixture_types import Command, Train
 
 import segpets
+from segpets.compiled import Compiled
 from segpets.run.checkpoint import read_checkpoint
 from segpets.train import Result
 
@@ -89,6 +90,7 @@ def test_a_compiled_training_learns_the_same_and_its_checkpoint_is_read_without(
     words = [f"trainer={device}", "augment=none", "optimizer=sgd", "data.size=32"]
     eager = train_tiny(*words, "trainer.compile=false", folder="eager")
     compiled = train_tiny(*words, "trainer.compile=true", folder="compiled")
+    assert isinstance(compiled.module._step, Compiled) and compiled.module._step.works
     assert losses(compiled) == pytest.approx(losses(eager), rel=1e-3)
     first = next(iter(eager.datamodule.plain_dataloader("test")))["image"]
     one, other = (segpets.load(run.path).logits(first).cpu() for run in (eager, compiled))

@@ -1,9 +1,11 @@
 import math
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from segpets.loss.cross_entropy import CrossEntropyLoss
 
@@ -46,3 +48,28 @@ def test_agrees_with_torch(class_weights: list[float] | None, label_smoothing: f
 def test_label_smoothing_out_of_range_is_refused() -> None:
     with pytest.raises(ValueError, match=r"loss.label_smoothing is 1.0; give a number in \[0, 1\)"):
         CrossEntropyLoss(num_classes=3, label_smoothing=1.0)
+
+
+class Reductions(TorchDispatchMode):
+    """Notes how the kernel of the loss reduces: 0 not at all, 2 by a sum."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if "nll_loss" in str(func) and "forward" in str(func):
+            self.noted = args[3]
+        return func(*args, **(kwargs or {}))
+
+
+def test_deterministic_algorithms_sum_apart_from_the_kernel() -> None:
+    """Which on a GPU refuses to sum; the value is the same."""
+    loss = CrossEntropyLoss(num_classes=2, class_weights=[1, 3])
+    values, reductions = [], []
+    for deterministic in (False, True):
+        torch.use_deterministic_algorithms(deterministic)
+        try:
+            with Reductions() as mode:
+                values.append(loss(*two_by_two()))
+            reductions.append(mode.noted)
+        finally:
+            torch.use_deterministic_algorithms(False)
+    torch.testing.assert_close(values[0], values[1])
+    assert reductions == [2, 0]

@@ -9,10 +9,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from fixture_types import Command, Tiny
 
 from segpets.errors import UserError
-from segpets.run.gpus import check_places, take_gpu, visible_gpus
+from segpets.run.gpus import check_places, name_gpus, take_gpu, visible_gpus
 
 ROOT = Path(__file__).parents[2]
 ONE = SimpleNamespace(accelerator="gpu", devices=1)
@@ -123,6 +124,19 @@ def test_what_cuda_hides_is_no_place(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
     assert visible_gpus() == seen
+
+
+def test_gpus_are_counted_once_before_there_are_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who counts may have to start CUDA, which sees from then on what it saw first."""
+    name_gpus()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3, GPU-5a/b", "the user's own words"
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    name_gpus()
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    name_gpus()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
 
 
 def test_jobs_that_choose_their_gpus_run_one_at_a_time() -> None:
