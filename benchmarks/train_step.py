@@ -1,8 +1,8 @@
 """Steps a second of segpets' training loop against a bare PyTorch loop.
 
     python benchmarks/train_step.py [--models unet vit_tiny] [--batches 8 64]
-                                    [--variants "" trainer.compile=true] [--json FILE]
-                                    [OVERRIDES ...]
+                                    [--variants "" trainer.compile=true]
+                                    [--json FILE [--resume]] [OVERRIDES ...]
 
 Both train the same net, loss and optimizer, fused where it can be, at the same precision, in one
 process, on one device: the GPU if there is one. The bare loop runs over batches that lie on the
@@ -11,10 +11,12 @@ the same is also replayed as one CUDA graph, the fastest loop that can be writte
 can't be captured, which is printed. segpets' loop reads, augments, normalises, counts the training
 metrics, logs, and shows progress. Each is timed over several rounds in turn, after a warm-up; the
 medians are printed with their ratio. Images are taken several times where an epoch has too few.
+With --resume, what FILE has of the same commit, versions and words isn't measured again.
 """
 
 import argparse
 import functools
+import json
 import logging
 import statistics
 import tempfile
@@ -33,8 +35,9 @@ from segpets.build.instantiate import build
 from segpets.build.objects import build_data, build_module, build_trainer
 from segpets.compiled import Compiled
 from segpets.config import compose
-from segpets.hardware import device_name
+from segpets.hardware import device_name, float32_matmul
 from segpets.optimizer import made_fused
+from segpets.run.versions import versions
 
 WARM_UP = 5
 Batches = list[tuple[torch.Tensor, torch.Tensor]]
@@ -120,8 +123,10 @@ def graph_loop(cfg: Any, batches: Batches, device: torch.device, steps: int) -> 
             step()
     torch.cuda.current_stream().wait_stream(beside)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # loaders pin in theirs
         step()
+    for _ in range(WARM_UP):
+        graph.replay()
     since = now()
     for at in range(steps):
         image.copy_(batches[at % len(batches)][0])
@@ -132,6 +137,11 @@ def graph_loop(cfg: Any, batches: Batches, device: torch.device, steps: int) -> 
 
 def measure(words: list[str], *, rounds: int, steps: int) -> dict[str, Any]:
     """Measures steps a second of segpets and of the bare loops, in turns, and says on what."""
+    with float32_matmul(compose(words).trainer.float32_matmul):
+        return _measure(words, rounds=rounds, steps=steps)
+
+
+def _measure(words: list[str], *, rounds: int, steps: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         fixed = [f"hydra.run.dir={folder}", "test=false", f"trainer.max_epochs={rounds}"]
         fixed += [f"trainer.limit_train_batches={WARM_UP + steps}", "trainer.limit_val_batches=0"]
@@ -168,6 +178,15 @@ def measure(words: list[str], *, rounds: int, steps: int) -> dict[str, Any]:
     return found | {"device": device_name(device)}
 
 
+def measured(file: Path, **regime: Any) -> list[dict[str, Any]]:
+    """Reads the rows of a call that the time ended, of the same regime, commit and versions."""
+    if not file.exists():
+        return []
+    found = json.loads(file.read_text(encoding="utf-8"))
+    alike = found.get("versions") == versions() and regime.items() <= found.items()
+    return list(found["rows"]) if alike else []
+
+
 def main() -> None:
     """Prints a table, and writes JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -177,18 +196,23 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=40, help="of a round")
     parser.add_argument("--json", type=Path, help="a file to write")
+    parser.add_argument("--resume", action="store_true", help="keep the rows that it has")
     args, overrides = parser.parse_known_args()
     for name in ("lightning.pytorch", "segpets"):
         logging.getLogger(name).setLevel(logging.ERROR)
     print(f"Steps a second, medians of {args.rounds} rounds of {args.steps} steps, {overrides}")
     regime = {"rounds": args.rounds, "steps": args.steps, "overrides": overrides}
-    rows = []
+    rows = measured(args.json, **regime) if args.resume else []
     for model in args.models:
         for batch in args.batches:
             for variant in args.variants:
+                one = {"model": model, "batch": batch, "variant": variant}
+                if any(one.items() <= row.items() for row in rows):
+                    print(f"{model:<11} {batch:>4}  {variant:<24} measured before")
+                    continue
                 words = [f"model={model}", f"data.batch_size={batch}", *variant.split()]
                 found = measure([*words, *overrides], rounds=args.rounds, steps=args.steps)
-                rows.append({"model": model, "batch": batch, "variant": variant} | found)
+                rows.append(one | found)
                 speeds = {name: one for name, one in found.items() if isinstance(one, float)}
                 rest = ", ".join(f"{name} {speed:.2f}" for name, speed in speeds.items())
                 ratio = speeds["segpets"] / speeds["bare"]

@@ -50,6 +50,12 @@ def test_steps_are_measured_beside_the_bare_loop(tmp_path: Path) -> None:
     assert [row["batch"] for row in rows] == [8, 256]
     for row in rows:
         assert row["variant"] == "augment=device" and row["segpets"] > 0 and row["bare"] > 0
+    facts = json.loads(file.read_text())
+    file.write_text(json.dumps(facts | {"rows": rows[:1]}))  # as where the time ended the second
+    again = script("train_step.py", *words, "--json", str(file), "--resume", *small)
+    assert again.returncode == 0 and again.stdout.count("measured before") == 1
+    both = json.loads(file.read_text())["rows"]
+    assert both[0] == rows[0] and [row["batch"] for row in both] == [8, 256]
 
 
 def test_a_target_that_is_not_reached_is_an_error(tmp_path: Path) -> None:
@@ -81,8 +87,9 @@ def test_what_a_gpu_must_show_runs_dry_and_goes_on_where_it_was(tmp_path: Path) 
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
     assert done.returncode == 0, done.stdout
     parts = {file.stem for file in (tmp_path / "out").glob("*.done")}
-    assert parts >= {"smoke", "losses", "tests", "pets_mini_8", "efficient_to_target"}
+    assert parts >= {"smoke", "losses", "tests_device", "tests_no_waiting", "pets_mini_8"}
     assert parts >= {"steps", "steps_fp32", "steps_compiled", "steps_of_others"}
+    assert "efficient_to_target" in parts
     models = {f"model_{file.stem}" for file in (ROOT / "conf" / "model").glob("*.yaml")}
     assert parts >= models and len(models) > 10
     beside = (tmp_path / "out" / "losses.log").read_text()
