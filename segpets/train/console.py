@@ -48,7 +48,10 @@ def say_end(cfg: DictConfig, run: Run, metrics: dict[str, float]) -> None:
     if absent := run.summary["absent_classes"]:
         log.info("Neither truth nor prediction has %s: left out of the means", ", ".join(absent))
     log.info("%.0f s. Everything lies in %s:", run.seconds, shown(run.path))
-    log.info("  %s  %s  checkpoints/  predictions/  tensorboard/", SUMMARY, METRICS)
+    names = (SUMMARY, METRICS, "checkpoints/", "predictions/", "tensorboard/")
+    log.info("  %s", "  ".join(name for name in names if (run.path / name).exists()))
     if run.files.test_picture.exists():
         log.info("Look at %s", shown(run.files.test_picture))
-    log.info("Compare runs: make tensorboard, or tensorboard --logdir %s", shown(run.path.parent))
+    if (run.path / "tensorboard").exists():
+        folder = shown(run.path.parent)
+        log.info("Compare runs: make tensorboard, or tensorboard --logdir %s", folder)

@@ -171,6 +171,13 @@ class Summary(Callback):
         """Measures memory, and keeps the metrics of the best epoch: that of the best checkpoint."""
         self.epochs = trainer.current_epoch + 1
         self.peak_memory = max(self.peak_memory, peak_memory_mb(pl_module.device))
+        done = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+        if done < trainer.num_training_batches and trainer.is_global_zero:
+            log.info(
+                "Epoch %d was cut off after %d of %d batches; resume=RUN would begin the next one, "
+                "without the rest",
+                *(self.epochs, done, trainer.num_training_batches),
+            )
         if self.monitor is None or self.splits.val_is_test:
             return
         measured = _values(trainer)

@@ -244,6 +244,7 @@ def test_a_variant_trains(train_tiny: Train, words: list[str]) -> None:
         ("trainer.precision=64-true", "choose bf16-mixed, 16-mixed or 32-true"),
         ("trainer.precision=16-mixed", "is for GPUs, and on a CPU Lightning would take bf16"),
         ("+trainer.overfit_batches=2", "give data.overfit=N, the number of images"),
+        ("+trainer.fast_dev_run=true", "debug=smoke tries a command in seconds"),
         ("+trainer.val_check_interval=2", "an epoch of 3 batches would not end with a validation"),
         ("callback.pictures.every_n_epochs=0", "callback.pictures: every_n_epochs is 0: give 1"),
         ("optimized_metric=train/mean_iou", "train/mean_iou, which isn't measured on val images"),
@@ -252,6 +253,37 @@ def test_a_variant_trains(train_tiny: Train, words: list[str]) -> None:
 def test_values_that_cannot_be_are_refused(train_tiny: Train, word: str, said: str) -> None:
     with pytest.raises(UserError, match=re.escape(said)):
         train_tiny(word)
+
+
+def test_an_epoch_that_is_cut_off_is_said(
+    train_tiny: Train, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="segpets")
+    train_tiny("trainer.max_steps=4", "test=false")  # of 3 an epoch
+    (told,) = [message for message in caplog.messages if "cut off" in message]
+    assert told.startswith("Epoch 2 was cut off after 1 of 3 batches; resume=RUN would begin")
+
+
+def test_cudnn_tries_its_algorithms_only_where_it_is_told_to(train_tiny: Train) -> None:
+    before = torch.backends.cudnn.benchmark
+    try:
+        train_tiny("trainer.benchmark=true", "test=false", folder="one")
+        assert torch.backends.cudnn.benchmark
+        train_tiny("test=false", folder="other")
+        assert not torch.backends.cudnn.benchmark
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
+def test_the_end_lists_what_is_there(train_tiny: Train, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="segpets")
+    for loggers, there in (("[]", False), ("[csv,tensorboard]", True)):
+        caplog.clear()
+        run = train_tiny(f"logger={loggers}", folder=f"there_{there}")
+        (line,) = [message for message in caplog.messages if message.startswith("  summary.json")]
+        assert all((run.path / name).exists() for name in line.split())
+        assert ("tensorboard/" in line) == ("metrics.csv" in line) == there
+        assert any("tensorboard --logdir" in message for message in caplog.messages) == there
 
 
 def test_early_stopping_stops(train_tiny: Train) -> None:
