@@ -170,8 +170,10 @@ class SegmentationModule(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Computes the loss of a batch, and counts its pixels."""
         if self._step is None:  # made here, as processes that are spawned can't be given it
-            graphs = self.trainer.accumulate_grad_batches == 1
-            self._step = Compiled(self.losses, graphs=graphs) if self.compile_step else self.losses
+            self._step = self.losses
+            if self.compile_step:
+                graphs = self.trainer.accumulate_grad_batches == 1
+                self._step = Compiled(self.losses, graphs=graphs)
         logits, loss = self._step(batch["image"], batch["mask"])
         if self.distillation is not None:
             soft = self.distillation.logits(batch["image"])
