@@ -1,4 +1,4 @@
-"""How often torchrun has started the processes of several machines, which process 0 tells them."""
+"""The count of starts by torchrun on several machines, which process 0 tells the others."""
 
 import secrets
 import threading
