@@ -62,9 +62,10 @@ def missing(chosen: Sequence[Row], store: Path, *, gpu: bool) -> Iterator[tuple[
     On a GPU each row has three seeds at least.
     """
     wanted = {row.name: max(row.seeds, 3) if gpu else row.seeds for row in chosen}
+    here = {row.name: stored(row, store).keys() for row in chosen}
     for seed in range(1, max(wanted.values(), default=0) + 1):
         for row in chosen:
-            there = seed in stored(row, store)
+            there = seed in here[row.name]
             if seed <= wanted[row.name] and not there and (gpu or row.device != "gpu"):
                 yield row, seed
 

@@ -157,7 +157,7 @@ def _as_csv(copies: Copies, found: Survey) -> str:
 def _exclusions(copies: Copies, found: Survey) -> str:
     """Lists, of each pair in two splits or folds, the image that is nearer to training."""
     order = list(found.stages)
-    lines = ["# Images that are nearly in a later split, too: data.exclude=THIS_FILE"]
+    lines = ["# Images whose copy is in a later split or another fold: data.exclude=THIS_FILE"]
     listed = set()
     for pair in copies.pairs:
         if not _straddles(found, pair):
