@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from segpets.build.seen import is_split
+from segpets.data.source import STAGES
 from segpets.evaluate.baselines import against, constants
 from segpets.evaluate.measure import Measurements, Task
 from segpets.evaluate.rows import (
@@ -139,6 +140,7 @@ def _protocol(
     meant = protocol(datamodule, dict(data), classes=list(task.classes), original=options.original)
     resized = "bilinear, then the largest" if options.original else "none"
     fingerprint = datamodule.pixels.fingerprint
+    judged = [options.stage] if trained.members else STAGES  # members may be of several folds
     return meant | {
         "run": str(trained.path),
         "ensemble": _members(trained),
@@ -147,7 +149,7 @@ def _protocol(
         "data_fingerprint": fingerprint,
         "data_of_the_training": all(
             fingerprint == one.summary.get("data_fingerprint")
-            and is_split(datamodule.splits, one.summary)
+            and is_split(datamodule.splits, one.summary, judged)
             for one in trained.members or (trained,)
         ),
         "stage": options.stage,

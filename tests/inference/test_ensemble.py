@@ -11,12 +11,16 @@ import pytest
 import torch
 from fixture_types import Command
 from made_runs import edit
+from omegaconf import OmegaConf
 from PIL import Image
 
 import segpets
+from segpets.build.objects import build_data
 from segpets.config import compose
+from segpets.data.source import STAGES
 from segpets.errors import UserError
 from segpets.evaluate import evaluate
+from segpets.run.protocol import split_names
 from segpets.train import Result
 
 
@@ -194,7 +198,11 @@ def test_members_of_other_splits_judge_no_val(
     shutil.copytree(members, tmp_path / "sweep")
     edit(tmp_path / "sweep" / "seed-2", "data.seed", 7)
     noted = json.loads((tmp_path / "sweep" / "seed-2" / "summary.json").read_text())
-    del noted["split_names"]  # which are those of the seed before
+    config = segpets.load(tmp_path / "sweep" / "seed-2").config
+    before = noted["split_names"]
+    listed = build_data(OmegaConf.create(dict(config)), config["data"]).listed()
+    noted["split_names"] = split_names(listed)
+    assert [noted["split_names"][k] == before[k] for k in STAGES] == [False, False, True]
     (tmp_path / "sweep" / "seed-2" / "summary.json").write_text(json.dumps(noted))
     words = [f"run={tmp_path / 'sweep'}", f"hydra.run.dir={tmp_path / 'out'}"]
     with pytest.raises(
@@ -210,6 +218,7 @@ def test_members_of_other_splits_judge_no_val(
     ):
         assert fitted.startswith("a model was trained on images of val, so for each half of")
     assert record["decision"]["protocol"]["halves"]
+    assert record["protocol"]["data_of_the_training"] is True, "it is the test of each"
     assert "on these images they would flatter" in " ".join(done.stdout.split())
 
 
