@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 _COUNT: Final = "segpets/started"
 _POLL: Final = 0.1
+_GONE: Final = 10.0
+"""Seconds after which a store that hasn't answered is taken for gone."""
 
 
 class Restarts:
@@ -29,7 +31,8 @@ class Restarts:
         self._told: dict[int, str] = {}
         self._over = threading.Event()
         self.count = int(store.add(_COUNT, 1)) - 1
-        threading.Thread(target=self._answer, daemon=True).start()
+        self._answering = threading.Thread(target=self._answer, daemon=True)
+        self._answering.start()
 
     def _answer(self) -> None:
         with suppress(RuntimeError):  # the store may be gone
@@ -47,6 +50,8 @@ class Restarts:
         while len(self._told) < self._others and time.monotonic() < end:
             time.sleep(_POLL)
         self._over.set()
+        # A thread that is within the store's code when Python ends aborts the process.
+        self._answering.join(_GONE)
 
 
 def ask(store: "Store", rank: int) -> str:

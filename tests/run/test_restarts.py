@@ -78,3 +78,18 @@ def test_a_start_in_which_the_leader_was_killed_that_early_counts_for_nothing(po
     both = [begun(port, 0, attempt=1), begun(port, 1)]
     assert [said(one) for one in both] == [[None, False]] * 2
     assert [ended(one) for one in both] == [0, 0]
+
+
+def test_a_process_that_ends_while_its_store_is_asked_isnt_aborted(port: int) -> None:
+    code = f"""
+from datetime import timedelta
+
+from torch.distributed import TCPStore
+
+from segpets.run.restarts import Restarts
+
+store = TCPStore("127.0.0.1", {port}, timeout=timedelta(seconds=60), wait_for_workers=False)
+restarts = Restarts(store, others=5000)  # so many that it asks nearly all the time
+restarts.close(patience=0.5)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
