@@ -11,7 +11,6 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import nullcontext
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,6 +25,7 @@ from segpets.cli.started import NO_SWEEP, OF_TORCHRUN, follow, join_others
 from segpets.cli.suggest import composed, config_dirs, groups, meant, quoted, spaced, superfluous
 from segpets.config import DATA_OF_A_RUN, conf_dir, data_changes, register_resolvers
 from segpets.errors import UserError, nearest, overlong
+from segpets.lazy import imported
 from segpets.run.confine import check_links
 from segpets.run.directory import find_run
 from segpets.run.files import LATEST, RunFiles, point
@@ -165,7 +165,7 @@ def _begin(name: str, cfg: DictConfig) -> Any:
         cfg.overrides = list(context.overrides.task)
     if (ranks := current()) is not None:
         _meet(cfg, ranks, Path(context.runtime.output_dir))
-    result = import_module(f"segpets.{name}.recipe").main(cfg, Trust.of(cfg.get("allow"), own))
+    result = imported(f"segpets.{name}.recipe").main(cfg, Trust.of(cfg.get("allow"), own))
     if isinstance(result, Path):
         point(Path(cfg.paths.log_dir) / LATEST, result)
         return None
