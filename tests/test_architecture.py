@@ -68,7 +68,7 @@ MUST_NOT_IMPORT = {
 }
 # What files of a folder that is one paper, equation or look a file share.
 SHARED = {
-    "model": {"first_layer", "pad", "separable", "windows"},
+    "model": {"first_layer", "narrow", "pad", "separable", "windows"},
     "loss": {"base"},
     "augment": {"pair", "scale_crop", "work"},
     "callback": {"rows", "signals", "tensorboard"},

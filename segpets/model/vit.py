@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segpets.model.narrow import batch_norm
 from segpets.model.pad import pad_to_multiple
 
 
@@ -133,7 +134,7 @@ class ViT(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Map a normalised image (B, in_channels, H, W) to logits (B, C, H, W)."""
         height, width = image.shape[-2:]
-        x = self.norm(pad_to_multiple(image, self.stride))
+        x = batch_norm(self.norm, pad_to_multiple(image, self.stride))
         batch, channels, patch = x.shape[0], x.shape[1], self.stride
         rows, columns = x.shape[-2] // patch, x.shape[-1] // patch
 

@@ -37,6 +37,8 @@ def test_both_forms_of_unpooling_agree_to_the_bit(
     assert y2.dtype == dtype
     assert torch.equal(y1, y2)
     assert torch.equal(gradient1, gradient2)
+    (gradient,) = torch.autograd.grad((unpool(x, indices) * weight).sum(), x)
+    assert gradient.is_contiguous(memory_format=layout), "what is before is slow otherwise"
 
 
 def test_deterministic_algorithms_get_the_exact_form(deterministic: None) -> None:
