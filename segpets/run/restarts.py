@@ -47,11 +47,13 @@ class Restarts:
     def close(self, *, patience: float = 0.0) -> None:
         """Ends; before, waits so many seconds until each has asked."""
         end = time.monotonic() + patience
-        while len(self._told) < self._others and time.monotonic() < end:
-            time.sleep(_POLL)
-        self._over.set()
-        # A thread that is within the store's code when Python ends aborts the process.
-        self._answering.join(_GONE)
+        try:
+            while len(self._told) < self._others and time.monotonic() < end:
+                time.sleep(_POLL)
+        finally:
+            self._over.set()
+            # A thread that is within the store's code when Python ends aborts the process.
+            self._answering.join(_GONE)
 
 
 def ask(store: "Store", rank: int) -> str:
